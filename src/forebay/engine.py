@@ -1,0 +1,284 @@
+"""The two ports every engine stands behind, and the values that cross them. Read this file first.
+
+A *broker* moves messages; a *store* also remembers them. Deliveries end by `settle` and by nothing else. Whatever an engine cannot do it
+says in its `Traits`, and refuses with a sentence. Nothing here knows a driver, a policy or user code.
+
+Every call ends in one of three ways: it returns (it happened), it raises `EngineUnavailable` (it certainly did not), or it raises
+`OutcomeUnknown` (it may have): then the same call with the same ids and token may be repeated and has no second effect.
+
+An instance belongs to the event loop that opened it. Cancelling any call leaves the engine usable: the call has either happened whole or
+not at all, and repeating it is safe.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from forebay.ids import Token
+from forebay.model.message import EntryId, Message
+from forebay.model.names import subscription_queue
+from forebay.model.verdict import Verdict
+from forebay.model.when import SECOND, Instant, Micros
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from forebay.clock import Clock
+    from forebay.model.query import Command, Counts, Page, Query, Selector
+
+class Ordering(StrEnum):
+    """In which order a source hands out messages of equal priority."""
+
+    NONE = "none"
+    FIFO = "fifo"
+    KEY = "key"
+
+
+class Durability(StrEnum):
+    """What an accepted message survives at least."""
+
+    NOTHING = "nothing"
+    PROCESS = "process"
+    HOST = "host"
+
+
+class Traits(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine can do. Class traits are checked when handlers are declared; none is asked on the hot path.
+
+    ``max_body`` is in bytes. ``fences``: a settle under a lost lease changes nothing. ``dedupes``: the same id twice is stored once.
+    ``remembers``: the broker is a `Store`. ``exact``: `receive` never takes more than is asked for. ``shared``: other processes
+    can open the same engine.
+    """
+
+    engine: str
+    durability: Durability
+    ordering: Ordering = Ordering.NONE
+    priorities: bool = False
+    delay: bool = False
+    expiry: bool = False
+    unique: bool = False
+    fan_out: bool = False
+    fences: bool = False
+    dedupes: bool = False
+    remembers: bool = False
+    joins_transaction: bool = False
+    exact: bool = False
+    virtual_clock: bool = False
+    shared: bool = False
+    max_body: int = 1 << 20
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Lease, heartbeat and sweep, in microseconds, checked against each other.
+
+    A heartbeat may fail twice before the lease is lost, hence ``lease >= 3 * heartbeat``. ``crashes``: lost leases after which a message is quarantined.
+    """
+
+    lease: Micros = 30 * SECOND
+    heartbeat: Micros = 10 * SECOND
+    sweep: Micros = 5 * SECOND
+    crashes: int = 3
+
+    def __post_init__(self) -> None:
+        if self.lease < 3 * self.heartbeat or self.heartbeat <= 0 or self.sweep <= 0:
+            raise ValueError("a lease must last at least three heartbeats, and heartbeat and sweep must be longer than 0.")
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long and how much history is kept. Times in microseconds (None: for ever), caps in messages over all queues."""
+
+    succeeded: Micros | None = 86_400 * SECOND
+    cancelled: Micros | None = 86_400 * SECOND
+    dead: Micros | None = None
+    succeeded_cap: int = 1_000_000
+    dead_cap: int = 1_000_000
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the App tells an engine when it opens it."""
+
+    timing: Timing = Timing()
+    retention: Retention = Retention()
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where work comes from: a queue, bound to a topic pattern for one group if ``pattern`` is set."""
+
+    queue: str
+    pattern: str | None = None
+    group: str | None = None
+
+    @staticmethod
+    def subscription(pattern: str, group: str, queue: str | None = None) -> Source:
+        """The source of one group's copies of what matches ``pattern``."""
+        return Source(queue=queue or subscription_queue(pattern, group), pattern=pattern, group=group)
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One message handed to one worker under a lease.
+
+    ``received`` is the store's clock at the claim; the counters are as they stood then. ``token`` is the fence. On a bus ``native``
+    holds whatever the driver needs to acknowledge.
+    """
+
+    id: EntryId
+    message: Message
+    source: Source
+    token: Token
+    received: Instant
+    created: Instant
+    expires: Instant | None = None
+    deadline: Instant | None = None
+    attempts: int = 0
+    crashes: int = 0
+    releases: int = 0
+    unknown_since: Instant | None = None
+    native: object = None
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """The one write that ends a delivery: its verdict, and the messages that exist if and only if the verdict is Done and took effect."""
+
+    delivery: Delivery
+    verdict: Verdict
+    then: tuple[Message, ...] = ()
+
+
+class Settled(StrEnum):
+    """The answer to one settlement. Repeating a settlement that took effect is answered OK again."""
+
+    OK = "ok"
+    STALE = "stale"
+
+
+class Stored(StrEnum):
+    """What became of one published message."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    FULL = "full"
+
+
+class Published(msgspec.Struct, frozen=True):
+    """The answer to one published message. ``id`` is the message that is stored: for a duplicate by unique key, the one that holds the
+    key. ``groups`` is how many copies of an event were made (None where the engine cannot know)."""
+
+    status: Stored
+    id: EntryId
+    groups: int | None = None
+
+
+class Notice(StrEnum):
+    """The answer to one lease renewal."""
+
+    KEPT = "kept"
+    LOST = "lost"
+    CANCEL = "cancel"
+
+
+class Swept(msgspec.Struct, frozen=True, kw_only=True):
+    """What one sweep did. ``more``: the budget ran out first."""
+
+    lost: int = 0
+    quarantined: int = 0
+    expired: int = 0
+    deleted: int = 0
+    more: bool = False
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Watch a queue for work."""
+
+    queue: str
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """Watch for messages that come to an end."""
+
+
+class Broker(Protocol):
+    """Moves messages. Every engine is one."""
+
+    @property
+    def traits(self) -> Traits:
+        """What this engine can do."""
+        ...
+
+    async def declare(self, sources: Sequence[Source]) -> None:
+        """Open the engine, check it, and make what ``sources`` need. The first call on a broker; idempotent.
+
+        Raises `EngineRefused` for an engine we must not work on, `EngineUnavailable` if it cannot be reached.
+        """
+        ...
+
+    async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
+        """Store a batch, all of it or none; answers per item and in order.
+
+        An id, or a unique key, that is already there is a duplicate: nothing is stored for that item.
+        """
+        ...
+
+    async def receive(self, source: Source, *, token: Token, limit: int, wait: Micros) -> Sequence[Delivery]:
+        """Take up to ``limit`` messages under the lease ``token``, waiting up to ``wait`` for the first.
+
+        Repeated with the same token it hands out the same messages again, those that are still under it. With ``limit`` 0 it takes
+        nothing, and returns as soon as there may be something to take.
+        """
+        ...
+
+    async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
+        """End deliveries, each with its verdict and follow-ups in one transaction; answers per item and in order."""
+        ...
+
+    async def extend(self, batch: Sequence[Delivery]) -> Sequence[Notice]:
+        """Renew leases for another lease time from now."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything. Idempotent. What was received and not settled stays under its lease."""
+        ...
+
+
+class Store(Broker, Protocol):
+    """A broker that also remembers: state, history, results, control."""
+
+    async def sweep(self, budget: int) -> Swept:
+        """Bounded, idempotent upkeep that any worker may do: lost leases, expiry, retention. ``budget`` bounds the rows of each kind."""
+        ...
+
+    async def steer(self, which: Selector, command: Command) -> int:
+        """Carry out a command on all that is selected; returns how many messages (for pause and resume: queues) it changed."""
+        ...
+
+    async def find(self, query: Query) -> Page:
+        """One page of records. Raises `InvalidOption` for a cursor that is not ours."""
+        ...
+
+    async def count(self) -> Counts:
+        """All queues by state."""
+        ...
+
+    def watch(self, topic: Ready | Finished) -> AsyncIterator[None]:
+        """Hurry-up signals: something may have happened. Polling stays the safety net of whoever watches."""
+        ...
+
+
+class Engine(Protocol):
+    """What a URL names. Opens one broker for each event loop that needs one; they all see the same messages."""
+
+    @property
+    def traits(self) -> Traits:
+        """What brokers of this engine can do, known before anything is opened."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """The URL without secrets, for people."""
+        ...
+
+    def connect(self, worker: str, clock: Clock) -> Broker:
+        """A new broker for the running loop, in the name of ``worker``. No I/O happens before `Broker.declare`."""
+        ...

@@ -1,0 +1,140 @@
+"""Every error Forebay raises, in one tree. Nothing here does anything but describe.
+
+ForebayError
+├── ConfigError                a name, option, URL or setting is wrong: fix the code or the configuration
+│   ├── InvalidName
+│   ├── InvalidOption
+│   ├── NameTaken
+│   ├── MissingExtra
+│   └── Unsupported
+├── SendError                  nothing was stored
+│   ├── InvalidArguments
+│   ├── NotSerialisable
+│   ├── MessageTooLarge
+│   └── QueueFull
+├── EngineError                the wall between us and a server or a file
+│   ├── EngineRefused
+│   ├── EngineUnavailable
+│   │   └── StorageFull
+│   └── OutcomeUnknown
+├── NotOpen
+└── TaskError                  how a task ended, raised to whoever waits for its result
+    ├── TaskDead
+    ├── TaskCancelled
+    ├── TaskExpired
+    ├── TaskNotFound
+    └── ResultTimeout
+"""
+
+from __future__ import annotations
+
+
+class ForebayError(Exception):
+    """The root: ``except ForebayError`` catches everything this library raises on purpose."""
+
+
+class ConfigError(ForebayError):
+    """A declaration, URL or setting is wrong. Raised at import or at start, never in mid-flight."""
+
+
+class InvalidName(ConfigError, ValueError):
+    """A queue, topic, task or group name does not fit the grammar."""
+
+
+class InvalidOption(ConfigError, ValueError):
+    """An option is unknown or its value is out of range."""
+
+
+class NameTaken(ConfigError):
+    """Two handlers claim one name, or two subscriptions one queue."""
+
+
+class MissingExtra(ConfigError):
+    """The engine or integration asked for is not installed."""
+
+
+class Unsupported(ConfigError):
+    """The engine cannot do what was asked of it; the message names what to use instead."""
+
+
+class SendError(ForebayError):
+    """A send was refused before anything was stored."""
+
+
+class InvalidArguments(SendError, TypeError):
+    """The arguments do not fit the task's signature."""
+
+
+class NotSerialisable(SendError, TypeError):
+    """An argument cannot be written as JSON."""
+
+
+class MessageTooLarge(SendError, ValueError):
+    """The encoded message is over the engine's or the App's limit."""
+
+
+class QueueFull(SendError):
+    """The queue's limit for outside senders is reached.
+
+    ``retry_after`` is a hint in seconds: when room is likely again.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineError(ForebayError):
+    """An engine call did not succeed."""
+
+
+class EngineRefused(EngineError):
+    """The engine or its file is not one we may work on (foreign file, newer schema, network file system)."""
+
+
+class EngineUnavailable(EngineError):
+    """The call certainly changed nothing; it may be repeated as it is."""
+
+
+class StorageFull(EngineUnavailable):
+    """The disk (or the size limit of the file) is full. Nothing was lost; make room and the work goes on."""
+
+
+class OutcomeUnknown(EngineError):
+    """The connection broke after the write was sent: it may or may not have happened.
+
+    Repeating the call with the same ids and token gives the same answer and no second effect.
+    """
+
+
+class NotOpen(ForebayError, RuntimeError):
+    """The App (or the engine) is used outside ``async with app:``."""
+
+
+class TaskError(ForebayError):
+    """The task did not end with a result. ``task_id`` says which, ``story`` how, try by try."""
+
+    def __init__(self, message: str, *, task_id: str, story: str = "") -> None:
+        super().__init__(f"{message}\n{story}" if story else message)
+        self.task_id = task_id
+        self.story = story
+
+
+class TaskDead(TaskError):
+    """The task is a dead letter: kept, but not tried again until somebody says so."""
+
+
+class TaskCancelled(TaskError):
+    """The task was cancelled."""
+
+
+class TaskExpired(TaskError):
+    """The task was not started before its expiry."""
+
+
+class TaskNotFound(TaskError, LookupError):
+    """The store knows no task of that id (never sent, or its history was pruned)."""
+
+
+class ResultTimeout(TaskError, TimeoutError):
+    """The task has not ended within the time the caller was ready to wait."""

@@ -1,0 +1,124 @@
+"""What can be asked of a store and what it may be told: selectors, commands, records, pages, counts."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from forebay.model.message import EntryId, Message
+from forebay.model.state import State
+from forebay.model.verdict import Failure, Reason
+from forebay.model.when import Instant
+
+LONGEST_PAGE = 1_000
+"""No page holds more records, whatever is asked for."""
+
+
+class Selector(msgspec.Struct, frozen=True, kw_only=True):
+    """Which messages: every condition given must hold; an empty selector means all. ``limit`` bounds what one command touches."""
+
+    ids: tuple[EntryId, ...] = ()
+    queue: str | None = None
+    name: str | None = None
+    states: frozenset[State] = frozenset()
+    finished_before: Instant | None = None
+    limit: int | None = None
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of records: newest first unless ``oldest_first``. ``cursor`` is the ``next`` of the page before."""
+
+    which: Selector = Selector()
+    cursor: str | None = None
+    size: int = 50
+    oldest_first: bool = False
+
+
+class Try(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of a message's history. ``verdict`` is the event it led to; ``worker`` is who held the lease."""
+
+    number: int
+    worker: str
+    started: Instant
+    ended: Instant
+    verdict: str
+    error: Failure | None = None
+
+
+class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a store knows of one entry."""
+
+    id: EntryId
+    message: Message
+    queue: str
+    state: State
+    created: Instant
+    due: Instant | None = None
+    expires: Instant | None = None
+    deadline: Instant | None = None
+    started: Instant | None = None
+    finished: Instant | None = None
+    attempts: int = 0
+    crashes: int = 0
+    releases: int = 0
+    cancel_requested: bool = False
+    reason: Reason | None = None
+    result: bytes | None = None
+    tries: tuple[Try, ...] = ()
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some records, and the cursor of the next page (None: that was all)."""
+
+    records: tuple[TaskRecord, ...]
+    next: str | None = None
+
+
+class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue: entries by state, when the oldest ready one became ready (an instant), whether it is paused, what feeds it."""
+
+    queue: str
+    states: dict[State, int]
+    oldest_ready: Instant | None = None
+    paused: bool = False
+    pattern: str | None = None
+    group: str | None = None
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """All queues, and events counted since the store was made (``stale``: settles that came too late; ``unrouted``: events without
+    a subscriber; ``crashed``: leases lost). ``now`` is the store's clock."""
+
+    now: Instant
+    queues: tuple[QueueCounts, ...]
+    counters: dict[str, int]
+
+
+class Redrive(msgspec.Struct, frozen=True, tag=True):
+    """Make finished or waiting messages ready now, with a fresh count of attempts and crashes."""
+
+
+class CancelNow(msgspec.Struct, frozen=True, tag=True):
+    """Cancel what waits; ask what runs to stop."""
+
+
+class Delete(msgspec.Struct, frozen=True, tag=True):
+    """Remove what does not run, with its history."""
+
+
+class Pause(msgspec.Struct, frozen=True, tag=True):
+    """Hand out nothing of the selector's queue until `Resume`. What runs goes on."""
+
+
+class Resume(msgspec.Struct, frozen=True, tag=True):
+    """Take back a `Pause`."""
+
+
+class HandBack(msgspec.Struct, frozen=True, tag=True):
+    """A worker is known to be dead: its running messages are lost leases now, not when their time is up."""
+
+    worker: str
+
+
+Command: TypeAlias = Redrive | CancelNow | Delete | Pause | Resume | HandBack

@@ -1,0 +1,96 @@
+"""Where a message stands, and the one table of how it gets from state to state.
+
+A state string written out anywhere else, but in SQL, is a defect.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class State(StrEnum):
+    """Where a message stands."""
+
+    SCHEDULED = "scheduled"
+    BLOCKED = "blocked"
+    READY = "ready"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Event(StrEnum):
+    """What happens to a message."""
+
+    PUBLISH = "publish"
+    SCHEDULE = "schedule"
+    UNBLOCK = "unblock"
+    DUE = "due"
+    CLAIM = "claim"
+    DONE = "done"
+    RETRY = "retry"
+    SNOOZE = "snooze"
+    RELEASE = "release"
+    LOSE = "lose"
+    BURY = "bury"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+    REDRIVE = "redrive"
+
+
+WAITING: Final = frozenset({State.SCHEDULED, State.BLOCKED, State.READY, State.RETRYING})
+"""Not started, or waiting for another try."""
+TIMED: Final = frozenset({State.SCHEDULED, State.RETRYING})
+"""Waiting for an instant."""
+FINISHED: Final = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED, State.EXPIRED})
+"""Will not run again unless somebody says so."""
+
+BORN: Final[Mapping[Event, State]] = MappingProxyType({Event.PUBLISH: State.READY, Event.SCHEDULE: State.SCHEDULED})
+"""The state a new message is stored in."""
+
+
+def _table() -> dict[tuple[State, Event], State]:
+    table = {
+        (State.READY, Event.CLAIM): State.RUNNING,
+        (State.BLOCKED, Event.UNBLOCK): State.READY,
+        (State.RUNNING, Event.DONE): State.SUCCEEDED,
+        (State.RUNNING, Event.RETRY): State.RETRYING,
+        (State.RUNNING, Event.SNOOZE): State.SCHEDULED,
+        (State.RUNNING, Event.RELEASE): State.READY,
+        (State.RUNNING, Event.LOSE): State.READY,
+        (State.RUNNING, Event.BURY): State.DEAD,
+    }
+    table |= {(state, Event.DUE): State.READY for state in TIMED}
+    table |= {(state, Event.CANCEL): State.CANCELLED for state in WAITING | {State.RUNNING}}
+    table |= {(state, Event.EXPIRE): State.EXPIRED for state in WAITING | {State.RUNNING}}
+    table |= {(state, Event.REDRIVE): State.READY for state in FINISHED | TIMED}
+    return table
+
+
+TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(_table())
+
+
+def after(state: State, event: Event) -> State | None:
+    """The state that follows, or None if ``event`` cannot happen in ``state``.
+
+    >>> after(State.RUNNING, Event.DONE)
+    <State.SUCCEEDED: 'succeeded'>
+    """
+    return TRANSITIONS.get((state, event))
+
+
+def mermaid() -> str:
+    """The state diagram of the docs, drawn from the table."""
+    born = [f"    [*] --> {state}: {event}" for event, state in BORN.items()]
+    order = list(State)
+    rows = sorted(TRANSITIONS.items(), key=lambda row: (order.index(row[0][0]), order.index(row[1])))
+    moves = [f"    {state} --> {then}: {event}" for (state, event), then in rows]
+    return "\n".join(["stateDiagram-v2", *born, *moves])

@@ -1,0 +1,423 @@
+"""What is true of every message in a memory store. Synchronous; the caller holds the lock. No waiting, no signals, no clock reading."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from forebay.engine import Delivery, Notice, Published, Settled, Stored, Swept
+from forebay.model import query as q
+from forebay.model import verdict as v
+from forebay.model.message import EntryId, Message, entry_id
+from forebay.model.names import matches
+from forebay.model.state import FINISHED, TIMED, WAITING, Event, State, after
+from forebay.model.when import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from forebay.engine import EngineOptions, Settlement, Source
+    from forebay.ids import Token
+    from forebay.model.when import Instant
+
+LONGEST_HISTORY = 100
+"""Tries kept per message; older ones are dropped first."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One message in one queue. Changed only by the `Ledger`."""
+
+    id: EntryId
+    seq: int
+    message: Message
+    queue: str
+    state: State
+    created: Instant
+    due: Instant | None
+    expires: Instant | None
+    deadline: Instant | None
+    ready_since: Instant | None = None
+    token: Token | None = None
+    started: Instant | None = None
+    finished: Instant | None = None
+    attempts: int = 0
+    crashes: int = 0
+    releases: int = 0
+    tries: int = 0
+    unknown_since: Instant | None = None
+    cancel_requested: bool = False
+    reason: v.Reason | None = None
+    result: bytes | None = None
+    settled_by: Token | None = None
+    history: list[q.Try] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Lease:
+    """What one `receive` took: whose it is and how long it holds."""
+
+    worker: str
+    until: Instant
+    entries: set[EntryId]
+
+
+class Ledger:
+    """All entries, and the few indexes that `receive` and `sweep` read."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self.options = options
+        self.entries: dict[EntryId, Entry] = {}
+        self.bindings: dict[str, Source] = {}
+        self.paused: set[str] = set()
+        self.counters: dict[str, int] = {"stale": 0, "unrouted": 0, "crashed": 0}
+        self._leases: dict[Token, Lease] = {}
+        self._ready: dict[str, list[tuple[int, int, EntryId]]] = {}
+        self._timed: dict[str, list[tuple[Instant, int, EntryId]]] = {}
+        self._unique: dict[tuple[str, str], EntryId] = {}
+        self._seq = 0
+
+    # -- publish
+
+    def publish(self, message: Message, now: Instant) -> Published:
+        """Store one message in its queue, or a copy in each queue bound to its topic."""
+        if message.queue is not None:
+            return self._store(message, message.queue, now, copied=False)
+        queues = [s.queue for s in self.bindings.values() if s.pattern is not None and matches(s.pattern, message.topic or "")]
+        answers = [self._store(message, queue, now, copied=True) for queue in queues]
+        if not answers:
+            self.counters["unrouted"] += 1
+        stored = any(a.status is Stored.STORED for a in answers) or not answers
+        return Published(Stored.STORED if stored else Stored.DUPLICATE, EntryId(message.id), len(queues))
+
+    def _store(self, message: Message, queue: str, now: Instant, *, copied: bool) -> Published:
+        key = entry_id(message.id, queue, copied=copied)
+        if key in self.entries:
+            return Published(Stored.DUPLICATE, key)
+        if message.unique is not None:
+            holder = self._unique.setdefault((queue, message.unique), key)
+            if holder != key:
+                return Published(Stored.DUPLICATE, holder)
+        self._seq += 1
+        due = resolve(message.due, now)
+        entry = Entry(
+            key, self._seq, message, queue, State.READY, now, due, resolve(message.expires, now), resolve(message.deadline, now)
+        )
+        self.entries[key] = entry
+        if due is not None and due > now:
+            entry.state = State.SCHEDULED
+            heapq.heappush(self._timed.setdefault(queue, []), (due, entry.seq, key))
+        else:
+            self._make_ready(entry, now)
+        return Published(Stored.STORED, key)
+
+    # -- claim
+
+    def claim(self, source: Source, token: Token, limit: int, worker: str, now: Instant) -> list[Delivery]:
+        """Take up to ``limit`` ready entries of the source under ``token``; those already under it, if it was used before."""
+        if token in self._leases:
+            held = (self.entries[key] for key in self._leases[token].entries)
+            return [self._delivery(e, source) for e in sorted(held, key=lambda e: (-e.message.priority, e.seq))]
+        self.promote(source.queue, now)
+        taken: list[Entry] = []
+        if source.queue not in self.paused:
+            for entry in self._next_ready(source.queue, now):
+                if len(taken) == limit:
+                    break
+                heapq.heappop(self._ready[source.queue])
+                self._move(entry, Event.CLAIM)
+                entry.token, entry.started = token, now
+                taken.append(entry)
+        if taken:
+            self._leases[token] = Lease(worker, now + self.options.timing.lease, {e.id for e in taken})
+        return [self._delivery(e, source) for e in taken]
+
+    def has_ready(self, queue: str, now: Instant) -> bool:
+        """Whether a claim would find something."""
+        self.promote(queue, now)
+        return queue not in self.paused and next(self._next_ready(queue, now), None) is not None
+
+    def next_due(self, queue: str) -> Instant | None:
+        """When the next timed entry of the queue is due."""
+        heap = self._timed.get(queue, [])
+        while heap and not self._is_timed(heap[0]):
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def promote(self, queue: str, now: Instant) -> None:
+        """Make ready what is due."""
+        while (due := self.next_due(queue)) is not None and due <= now:
+            entry = self.entries[heapq.heappop(self._timed[queue])[2]]
+            self._move(entry, Event.DUE)
+            self._make_ready(entry, due)
+
+    def _next_ready(self, queue: str, now: Instant) -> Iterator[Entry]:
+        """The ready entry at the front, again and again until the caller takes it; expired ones are ended on the way."""
+        heap = self._ready.get(queue, [])
+        while heap:
+            entry = self.entries.get(heap[0][2])
+            if entry is None or entry.state is not State.READY or entry.seq != heap[0][1]:
+                heapq.heappop(heap)
+            elif entry.expires is not None and entry.expires <= now:
+                self._finish(entry, Event.EXPIRE, now)
+            else:
+                yield entry
+
+    def _delivery(self, entry: Entry, source: Source) -> Delivery:
+        if entry.token is None or entry.started is None:
+            raise AssertionError(entry)
+        return Delivery(
+            id=entry.id, message=entry.message, source=source, token=entry.token, received=entry.started, created=entry.created,
+            expires=entry.expires, deadline=entry.deadline, attempts=entry.attempts, crashes=entry.crashes, releases=entry.releases,
+            unknown_since=entry.unknown_since,
+        )  # fmt: skip
+
+    # -- settle and extend
+
+    def settle(self, settlement: Settlement, now: Instant) -> tuple[Settled, list[Published]]:
+        """End one delivery, if its token still holds the entry; publish what follows from a Done."""
+        delivery, verdict = settlement.delivery, settlement.verdict
+        entry = self.entries.get(delivery.id)
+        if entry is None or entry.token != delivery.token:
+            if entry is not None and entry.settled_by == delivery.token:
+                return Settled.OK, []
+            self.counters["stale"] += 1
+            return Settled.STALE, []
+        event = v.event_of(verdict)
+        self._record(entry, event, v.failure_of(verdict), now)
+        entry.attempts += v.spends_attempt(verdict)
+        entry.settled_by = delivery.token
+        self._let_go(entry)
+        match verdict:
+            case v.Done(result):
+                entry.result = result
+                self._finish(entry, event, now)
+                return Settled.OK, [self.publish(message, now) for message in settlement.then]
+            case v.Retry(at) | v.Snooze(at):
+                unknown = isinstance(verdict, v.Snooze) and verdict.unknown
+                entry.unknown_since = (entry.unknown_since or now) if unknown else None
+                self._move(entry, event)
+                entry.due = resolve(at, now)
+                if not self._cancel_if_asked(entry, now):
+                    self._wait_until_due(entry)
+            case v.Release():
+                entry.releases += 1
+                self._move(entry, event)
+                if not self._cancel_if_asked(entry, now):
+                    self._make_ready(entry, now)
+            case v.Dead(reason):
+                entry.reason = reason
+                self._finish(entry, event, now)
+            case v.Cancelled() | v.Expired():
+                self._finish(entry, event, now)
+        return Settled.OK, []
+
+    def extend(self, delivery: Delivery, now: Instant) -> Notice:
+        """Renew one lease."""
+        entry, lease = self.entries.get(delivery.id), self._leases.get(delivery.token)
+        if entry is None or lease is None or entry.token != delivery.token:
+            return Notice.LOST
+        lease.until = now + self.options.timing.lease
+        return Notice.CANCEL if entry.cancel_requested else Notice.KEPT
+
+    # -- upkeep
+
+    def sweep(self, budget: int, now: Instant) -> Swept:
+        """Take back lost leases, end what expired, forget what is past its retention."""
+        over = [lease for lease in self._leases.values() if lease.until <= now]
+        lost = [self.entries[key] for lease in over for key in lease.entries][:budget]
+        quarantined = sum(self._lose(entry, now) for entry in lost)
+        late = [e for e in self.entries.values() if e.state in WAITING and e.expires is not None and e.expires <= now][:budget]
+        for entry in late:
+            self._finish(entry, Event.EXPIRE, now)
+        old = list(self._past_retention(now))[:budget]
+        for entry in old:
+            self._forget(entry)
+        more = budget in (len(lost), len(late), len(old))
+        return Swept(lost=len(lost), quarantined=quarantined, expired=len(late), deleted=len(old), more=more)
+
+    def hand_back(self, worker: str, now: Instant) -> int:
+        """Treat all leases of a dead worker as lost."""
+        lost = [self.entries[key] for lease in self._leases.values() if lease.worker == worker for key in lease.entries]
+        for entry in lost:
+            self._lose(entry, now)
+        return len(lost)
+
+    def _lose(self, entry: Entry, now: Instant) -> bool:
+        """A lease is lost: the worker crashed or was cut off. Whether that was once too often."""
+        entry.crashes += 1
+        self.counters["crashed"] += 1
+        if entry.crashes < self.options.timing.crashes:
+            self._record(entry, Event.LOSE, None, now)
+            self._let_go(entry)
+            self._move(entry, Event.LOSE)
+            if not self._cancel_if_asked(entry, now):
+                self._make_ready(entry, now)
+            return False
+        failure = v.Failure("Crashed", f"the lease was lost {entry.crashes} times: its workers died or were cut off while they had it")
+        self._record(entry, Event.BURY, failure, now)
+        self._let_go(entry)
+        entry.reason = v.Reason.CRASHED
+        self._finish(entry, Event.BURY, now)
+        return True
+
+    def _past_retention(self, now: Instant) -> Iterator[Entry]:
+        keep = self.options.retention
+        limits = {
+            State.SUCCEEDED: (keep.succeeded, keep.succeeded_cap),
+            State.DEAD: (keep.dead, keep.dead_cap),
+            State.CANCELLED: (keep.cancelled, keep.succeeded_cap),
+            State.EXPIRED: (keep.cancelled, keep.succeeded_cap),
+        }
+        for state, (age, cap) in limits.items():
+            oldest_first = sorted((e for e in self.entries.values() if e.state is state), key=lambda e: (e.finished or 0, e.seq))
+            surplus = len(oldest_first) - cap
+            for place, entry in enumerate(oldest_first):
+                if place < surplus or (age is not None and (entry.finished or 0) + age <= now):
+                    yield entry
+
+    # -- steer and look
+
+    def steer(self, which: q.Selector, command: q.Command, now: Instant) -> int:
+        """Carry out a command that concerns messages."""
+        changed = 0
+        for entry in list(self.selected(which)):
+            if which.limit is not None and changed >= which.limit:
+                break
+            match command:
+                case q.Redrive():
+                    changed += self._redrive(entry, now)
+                case q.CancelNow():
+                    changed += self._cancel(entry, now)
+                case q.Delete():
+                    if entry.state is not State.RUNNING:
+                        self._forget(entry)
+                        changed += 1
+                case q.Pause() | q.Resume() | q.HandBack():
+                    raise AssertionError(command)
+        return changed
+
+    def selected(self, which: q.Selector) -> Iterator[Entry]:
+        """The entries a selector means, oldest first."""
+        found: Iterable[Entry | None] = (self.entries.get(key) for key in which.ids) if which.ids else self.entries.values()
+        for entry in found:
+            if (
+                entry is not None
+                and which.queue in (None, entry.queue)
+                and which.name in (None, entry.message.name)
+                and (not which.states or entry.state in which.states)
+                and (which.finished_before is None or (entry.finished is not None and entry.finished < which.finished_before))
+            ):
+                yield entry
+
+    def record(self, entry: Entry) -> q.TaskRecord:
+        """An entry as a value."""
+        return q.TaskRecord(
+            id=entry.id, message=entry.message, queue=entry.queue, state=entry.state, created=entry.created, due=entry.due,
+            expires=entry.expires, deadline=entry.deadline, started=entry.started, finished=entry.finished, attempts=entry.attempts,
+            crashes=entry.crashes, releases=entry.releases, cancel_requested=entry.cancel_requested, reason=entry.reason,
+            result=entry.result, tries=tuple(entry.history),
+        )  # fmt: skip
+
+    def counts(self, now: Instant) -> q.Counts:
+        """All queues by state."""
+        states: dict[str, dict[State, int]] = {queue: {} for queue in (*self.bindings, *self.paused)}
+        oldest: dict[str, Instant] = {}
+        for entry in self.entries.values():
+            queue = states.setdefault(entry.queue, {})
+            queue[entry.state] = queue.get(entry.state, 0) + 1
+            if entry.state is State.READY and entry.ready_since is not None:
+                oldest[entry.queue] = min(entry.ready_since, oldest.get(entry.queue, entry.ready_since))
+        queues = [
+            q.QueueCounts(
+                queue=name,
+                states=states[name],
+                oldest_ready=oldest.get(name),
+                paused=name in self.paused,
+                pattern=self.bindings[name].pattern if name in self.bindings else None,
+                group=self.bindings[name].group if name in self.bindings else None,
+            )
+            for name in sorted(states)
+        ]
+        return q.Counts(now=now, queues=tuple(queues), counters=dict(self.counters))
+
+    # -- the moves everything above is made of
+
+    def _move(self, entry: Entry, event: Event) -> None:
+        then = after(entry.state, event)
+        if then is None:
+            raise AssertionError(f"{event} in state {entry.state}")
+        entry.state = then
+
+    def _make_ready(self, entry: Entry, since: Instant) -> None:
+        entry.ready_since = since
+        heapq.heappush(self._ready.setdefault(entry.queue, []), (-entry.message.priority, entry.seq, entry.id))
+
+    def _wait_until_due(self, entry: Entry) -> None:
+        heapq.heappush(self._timed.setdefault(entry.queue, []), (entry.due or 0, entry.seq, entry.id))
+
+    def _finish(self, entry: Entry, event: Event, now: Instant) -> None:
+        self._move(entry, event)
+        entry.finished = now
+        if entry.message.unique is not None:
+            self._unique.pop((entry.queue, entry.message.unique), None)
+
+    def _let_go(self, entry: Entry) -> None:
+        """Take the entry from under its lease."""
+        if entry.token is not None and (lease := self._leases.get(entry.token)) is not None:
+            lease.entries.discard(entry.id)
+            if not lease.entries:
+                del self._leases[entry.token]
+        entry.token = None
+
+    def _record(self, entry: Entry, event: Event, error: v.Failure | None, now: Instant) -> None:
+        lease = self._leases.get(entry.token) if entry.token is not None else None
+        entry.tries += 1
+        entry.history.append(
+            q.Try(
+                number=entry.tries,
+                worker=lease.worker if lease else "",
+                started=entry.started or now,
+                ended=now,
+                verdict=event.value,
+                error=error,
+            )
+        )
+        del entry.history[:-LONGEST_HISTORY]
+
+    def _redrive(self, entry: Entry, now: Instant) -> bool:
+        if entry.state not in FINISHED | TIMED:
+            return False
+        unique = entry.message.unique
+        if unique is not None and self._unique.setdefault((entry.queue, unique), entry.id) != entry.id:
+            return False
+        self._move(entry, Event.REDRIVE)
+        entry.attempts = entry.crashes = entry.releases = 0
+        entry.due = entry.expires = entry.deadline = entry.finished = entry.reason = entry.result = entry.unknown_since = None
+        entry.cancel_requested = False
+        self._make_ready(entry, now)
+        return True
+
+    def _cancel(self, entry: Entry, now: Instant) -> bool:
+        if entry.state in WAITING:
+            self._finish(entry, Event.CANCEL, now)
+            return True
+        asked = entry.state is State.RUNNING and not entry.cancel_requested
+        entry.cancel_requested |= asked
+        return asked
+
+    def _cancel_if_asked(self, entry: Entry, now: Instant) -> bool:
+        """What was asked to stop while it ran is not tried again."""
+        if entry.cancel_requested:
+            self._finish(entry, Event.CANCEL, now)
+        return entry.cancel_requested
+
+    def _forget(self, entry: Entry) -> None:
+        if entry.message.unique is not None and self._unique.get((entry.queue, entry.message.unique)) == entry.id:
+            del self._unique[(entry.queue, entry.message.unique)]
+        del self.entries[entry.id]
+
+    def _is_timed(self, place: tuple[Instant, int, EntryId]) -> bool:
+        entry = self.entries.get(place[2])
+        return entry is not None and entry.seq == place[1] and entry.state in TIMED and entry.due == place[0]

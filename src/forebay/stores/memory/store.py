@@ -1,0 +1,215 @@
+"""The memory engine: any number of brokers, on any loops of this process, over one `Ledger`."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Durability, EngineOptions, Finished, Notice, Ordering, Published, Ready, Settled, Traits
+from forebay.errors import InvalidOption, NotOpen, Unsupported
+from forebay.model.query import LONGEST_PAGE, HandBack, Page, Pause, Resume
+from forebay.stores.memory.ledger import Ledger
+from forebay.stores.signals import Signals
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from forebay.clock import Clock
+    from forebay.engine import Delivery, Settlement, Source, Swept
+    from forebay.ids import Token
+    from forebay.model.message import Message
+    from forebay.model.query import Command, Counts, Query, Selector
+    from forebay.model.when import Instant, Micros
+
+TRAITS: Final = Traits(
+    engine="memory",
+    durability=Durability.NOTHING,
+    ordering=Ordering.FIFO,
+    priorities=True,
+    delay=True,
+    expiry=True,
+    unique=True,
+    fan_out=True,
+    fences=True,
+    dedupes=True,
+    remembers=True,
+    exact=True,
+    virtual_clock=True,
+    max_body=64 << 20,
+)
+
+
+class MemoryEngine:
+    """Messages that live as long as this object.
+
+    >>> engine = MemoryEngine()
+    >>> engine.traits.durability
+    <Durability.NOTHING: 'nothing'>
+    """
+
+    def __init__(self, options: EngineOptions = EngineOptions()) -> None:  # noqa: B008  # frozen value
+        self.ledger = Ledger(options)
+        self.lock = threading.Lock()
+        self.signals = Signals()
+
+    @property
+    def traits(self) -> Traits:
+        """What a memory store can do."""
+        return TRAITS
+
+    @property
+    def url(self) -> str:
+        """Always ``memory://``."""
+        return "memory://"
+
+    def connect(self, worker: str, clock: Clock) -> MemoryStore:
+        """A store face for the running loop."""
+        return MemoryStore(self, worker, clock)
+
+
+class MemoryStore:
+    """One loop's face of a `MemoryEngine`. Every call takes the lock once and never awaits while it has it."""
+
+    def __init__(self, engine: MemoryEngine, worker: str, clock: Clock) -> None:
+        self._engine, self._worker, self._clock = engine, worker, clock
+        self._ledger, self._lock, self._signals = engine.ledger, engine.lock, engine.signals
+        self._open = False
+
+    @property
+    def traits(self) -> Traits:
+        """What a memory store can do."""
+        return TRAITS
+
+    async def declare(self, sources: Sequence[Source]) -> None:
+        """Open, and bind the queues of ``sources``."""
+        self._open = True
+        with self._lock:
+            self._ledger.bindings.update({source.queue: source for source in sources})
+
+    async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
+        """Store a batch."""
+        if tx is not None:
+            raise Unsupported("The memory engine has no transactions to join: send without tx=, or use a PostgreSQL store.")
+        now = self._now()
+        with self._lock:
+            answers = [self._ledger.publish(message, now) for message in batch]
+        self._tell(batch)
+        return answers
+
+    async def receive(self, source: Source, *, token: Token, limit: int, wait: Micros) -> Sequence[Delivery]:
+        """Take up to ``limit`` messages, waiting for the first."""
+        until = self._clock.monotonic() + wait
+        with self._signals.listening(Ready(source.queue)) as event:
+            while True:
+                event.clear()
+                taken, ready, due = self._look(source, token, limit)
+                left = until - self._clock.monotonic()
+                if taken or left <= 0 or (ready and limit == 0):
+                    return taken
+                await self._clock.wait(event, left if due is None else min(left, max(due - self._now(), 0)))
+
+    def _look(self, source: Source, token: Token, limit: int) -> tuple[list[Delivery], bool, Instant | None]:
+        now = self._now()
+        with self._lock:
+            taken = self._ledger.claim(source, token, limit, self._worker, now) if limit else []
+            return taken, self._ledger.has_ready(source.queue, now), self._ledger.next_due(source.queue)
+
+    async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
+        """End deliveries."""
+        now = self._now()
+        with self._lock:
+            answers = [self._ledger.settle(settlement, now)[0] for settlement in batch]
+        self._signals.notify({Finished(), *(Ready(s.delivery.source.queue) for s in batch)})
+        self._tell([message for settlement in batch for message in settlement.then])
+        return answers
+
+    async def extend(self, batch: Sequence[Delivery]) -> Sequence[Notice]:
+        """Renew leases."""
+        now = self._now()
+        with self._lock:
+            return [self._ledger.extend(delivery, now) for delivery in batch]
+
+    async def sweep(self, budget: int) -> Swept:
+        """Bounded upkeep."""
+        now = self._now()
+        with self._lock:
+            swept = self._ledger.sweep(budget, now)
+            queues = list(self._ledger.bindings)
+        if swept.lost or swept.expired:
+            self._signals.notify([Finished(), *map(Ready, queues)])
+        return swept
+
+    async def steer(self, which: Selector, command: Command) -> int:
+        """Carry out a command."""
+        now = self._now()
+        with self._lock:
+            queues = {entry.queue for entry in self._ledger.selected(which)}
+            match command:
+                case Pause() | Resume():
+                    changed = self._switch(which, paused=isinstance(command, Pause))
+                case HandBack(worker):
+                    changed = self._ledger.hand_back(worker, now)
+                case _:
+                    changed = self._ledger.steer(which, command, now)
+        if which.queue is not None:
+            queues.add(which.queue)
+        self._signals.notify([Finished(), *map(Ready, queues)])
+        return changed
+
+    def _switch(self, which: Selector, *, paused: bool) -> int:
+        if which.queue is None:
+            raise InvalidOption("Pause and resume take a queue: Selector(queue=...).")
+        changed = (which.queue in self._ledger.paused) is not paused
+        (self._ledger.paused.add if paused else self._ledger.paused.discard)(which.queue)
+        return int(changed)
+
+    async def find(self, query: Query) -> Page:
+        """One page of records."""
+        size = max(1, min(query.size, LONGEST_PAGE))
+        after = _read_cursor(query.cursor)
+        self._now()
+        with self._lock:
+            found = sorted(self._ledger.selected(query.which), key=lambda e: e.seq, reverse=not query.oldest_first)
+            if after is not None:
+                found = [e for e in found if (e.seq > after if query.oldest_first else e.seq < after)]
+            records = tuple(self._ledger.record(entry) for entry in found[:size])
+        return Page(records, str(found[size - 1].seq) if len(found) > size else None)
+
+    async def count(self) -> Counts:
+        """All queues by state."""
+        now = self._now()
+        with self._lock:
+            return self._ledger.counts(now)
+
+    async def watch(self, topic: Ready | Finished) -> AsyncIterator[None]:
+        """Yield at once, and then whenever something may have happened."""
+        with self._signals.listening(topic) as event:
+            while True:
+                event.clear()
+                yield
+                await event.wait()
+
+    async def close(self) -> None:
+        """Let go. The engine, and what it holds, stays."""
+        self._open = False
+
+    def _now(self) -> Instant:
+        if not self._open:
+            raise NotOpen("The store is not open: call declare() first, or use 'async with app:'.")
+        return self._clock.now()
+
+    def _tell(self, batch: Sequence[Message]) -> None:
+        """Wake whoever waits on the queues that ``batch`` went to."""
+        queues = {message.queue for message in batch if message.queue is not None}
+        if any(message.queue is None for message in batch):
+            queues |= {source.queue for source in self._ledger.bindings.values() if source.pattern is not None}
+        if queues:
+            self._signals.notify(map(Ready, queues))
+
+
+def _read_cursor(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not cursor.isdecimal():
+        raise InvalidOption(f"{cursor!r} is not a cursor: pass the `next` of the page before, unchanged.")
+    return int(cursor)
