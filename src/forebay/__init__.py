@@ -1,1 +1,43 @@
-"""Forebay."""
+"""Forebay: asynchronous work in services. Publish a message or a task and go on; others work it off at their pace, and nothing is lost.
+
+The names below are imported when they are first asked for, so that the command line answers at once and an engine that is not used
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forebay.app import App, QueueOptions
+    from forebay.context import Context
+    from forebay.engine import Retention, Timing
+    from forebay.handle import Handle
+    from forebay.middleware import Call, Middleware
+    from forebay.model.outcome import Cancel, Dead, Retry, Snooze
+    from forebay.model.state import State
+    from forebay.runtime.worker import Worker, WorkerOptions
+    from forebay.tasks import BoundTask, Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App", "BoundTask", "Call", "Cancel", "Context", "Dead", "Handle", "Middleware", "QueueOptions", "Retention", "Retry", "Snooze",
+    "State", "Task", "Timing", "Worker", "WorkerOptions",
+]  # fmt: skip
+
+_HOMES = {
+    "App": "forebay.app", "QueueOptions": "forebay.app", "Context": "forebay.context", "Retention": "forebay.engine",
+    "Timing": "forebay.engine", "Handle": "forebay.handle", "Call": "forebay.middleware", "Middleware": "forebay.middleware",
+    "Cancel": "forebay.model.outcome", "Dead": "forebay.model.outcome", "Retry": "forebay.model.outcome",
+    "Snooze": "forebay.model.outcome", "State": "forebay.model.state", "Worker": "forebay.runtime.worker",
+    "WorkerOptions": "forebay.runtime.worker", "BoundTask": "forebay.tasks", "Task": "forebay.tasks",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its room (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'forebay' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

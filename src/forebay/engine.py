@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from forebay.clock import Clock
     from forebay.model.query import Command, Counts, Page, Query, Selector
 
+
 class Ordering(StrEnum):
     """In which order a source hands out messages of equal priority."""
 
@@ -74,7 +75,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Lease, heartbeat and sweep, in microseconds, checked against each other.
 
-    A heartbeat may fail twice before the lease is lost, hence ``lease >= 3 * heartbeat``. ``crashes``: lost leases after which a message is quarantined.
+    A heartbeat may fail twice before the lease is lost, hence ``lease >= 3 * heartbeat``. ``crashes``: lost leases after which a
+    message is quarantined.
     """
 
     lease: Micros = 30 * SECOND
@@ -84,7 +86,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.lease < 3 * self.heartbeat or self.heartbeat <= 0 or self.sweep <= 0:
-            raise ValueError("a lease must last at least three heartbeats, and heartbeat and sweep must be longer than 0.")
+            raise ValueError(
+                "a lease must last at least three heartbeats, and heartbeat and sweep must be longer than 0."
+            )
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +168,8 @@ class Stored(StrEnum):
 
 class Published(msgspec.Struct, frozen=True):
     """The answer to one published message. ``id`` is the message that is stored: for a duplicate by unique key, the one that holds the
-    key. ``groups`` is how many copies of an event were made (None where the engine cannot know)."""
+    key. ``groups`` is how many copies of an event were made (None where the engine cannot know).
+    """
 
     status: Stored
     id: EntryId

@@ -20,7 +20,7 @@ LONGEST_ID: Final = 200
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is published. Exactly one of ``queue`` (a task) and ``topic`` (an event) is set.
+    """What is published. A task has a ``queue``, an event a ``topic``; with both it is one group's copy of an event.
 
     ``body`` is JSON, or raw bytes under another ``content_type``. ``due``, ``expires`` and ``deadline`` are moments: not started before,
     not started after, not tried any more after. ``timeout`` is the length of one try in microseconds.

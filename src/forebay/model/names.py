@@ -15,9 +15,7 @@ from typing import Final
 from forebay.errors import InvalidName
 
 LONGEST_NAME: Final = 120
-GRAMMAR: Final = (
-    "letters, digits, '_' and '-' in segments joined by '.', no segment beginning with '-', at most 120 characters (like 'orders.placed')"
-)
+GRAMMAR: Final = "letters, digits, '_' and '-' in segments joined by '.', no segment beginning with '-', at most 120 characters (like 'orders.placed')"
 _SEGMENT: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 _NAME: Final = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
 _PATTERN: Final = re.compile(rf"(?:{_SEGMENT}|\*)(?:\.(?:{_SEGMENT}|\*))*(?:\.\*\*)?|\*\*")
@@ -34,7 +32,9 @@ def check_new_name(name: object, what: str) -> str:
     """`check_name`, and no segment may begin with ``_``: those names are Forebay's own."""
     checked = check_name(name, what)
     if checked.startswith("_") or "._" in checked:
-        raise InvalidName(f"{what} {_shown(name)} begins a segment with '_', which is reserved. Choose another name (name=...).")
+        raise InvalidName(
+            f"{what} {_shown(name)} begins a segment with '_', which is reserved. Choose another name (name=...)."
+        )
     return checked
 
 
@@ -42,7 +42,8 @@ def check_pattern(pattern: object, what: str) -> str:
     """Return ``pattern`` if it is a name or a topic pattern; raise `InvalidName` if not."""
     if not isinstance(pattern, str) or len(pattern) > LONGEST_NAME or not _PATTERN.fullmatch(pattern):
         raise InvalidName(
-            f"{what} {_shown(pattern)} is not a valid topic pattern. Use {GRAMMAR}; '*' stands for one segment and '**', last, for the rest."
+            f"{what} {_shown(pattern)} is not a valid topic pattern. "
+            f"Use {GRAMMAR}; '*' stands for one segment and '**', last, for the rest."
         )
     return pattern
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forebay.model.when import Duration
 
 
-class Steer(Exception):  # noqa: N818  # words a handler says, not errors
+class Steer(Exception):  # words a handler says, not errors
     """What a handler may return or raise instead of a result: `Retry`, `Snooze`, `Dead`, `Cancel`."""
 
 
@@ -27,7 +27,9 @@ class Retry(Steer):
     forebay.model.outcome.Retry: rate limited
     """
 
-    def __init__(self, why: str = "the handler asked for a retry", *, after: Duration | datetime | None = None) -> None:
+    def __init__(
+        self, why: str = "the handler asked for a retry", *, after: Duration | datetime | None = None
+    ) -> None:
         super().__init__(why)
         self.when: When | None = None if after is None else moment(after, "Retry(after=...)")
 
@@ -105,4 +107,3 @@ class TooLate(msgspec.Struct, frozen=True):
 
 
 Outcome: TypeAlias = Returned | Failed | Put | Buried | Nameless | Interrupted | CalledOff | TooLate
-

@@ -42,7 +42,9 @@ class RetryPolicy:
 
     def backoff(self, attempt: int, roll: float) -> Micros:
         """The wait after the failed try number ``attempt`` (from 1), for a ``roll`` in [0, 1)."""
-        ceiling = self.cap if attempt > 40 else min(self.cap, self.base << (attempt - 1))  # noqa: PLR2004  # 2**40 s is past any cap
+        ceiling = (
+            self.cap if attempt > 40 else min(self.cap, self.base << (attempt - 1))
+        )  # 2**40 s is past any cap
         return int(ceiling * roll)
 
 
@@ -102,5 +104,8 @@ def _nameless(name: str, facts: Facts) -> Verdict:
     since = facts.now if facts.unknown_since is None else facts.unknown_since
     if facts.now - since < facts.grace:
         return v.Snooze(At(min(facts.now + GRACE_STEP, since + facts.grace)), unknown=True)
-    error = Failure("UnknownName", f"no worker of this queue has had a handler named {name!r} for {facts.grace // SECOND} s")
+    error = Failure(
+        "UnknownName",
+        f"no worker of this queue has had a handler named {name!r} for {facts.grace // SECOND} s",
+    )
     return v.Dead(Reason.UNKNOWN_NAME, error, counts=False)

@@ -88,7 +88,8 @@ class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """All queues, and events counted since the store was made (``stale``: settles that came too late; ``unrouted``: events without
-    a subscriber; ``crashed``: leases lost). ``now`` is the store's clock."""
+    a subscriber; ``crashed``: leases lost). ``now`` is the store's clock.
+    """
 
     now: Instant
     queues: tuple[QueueCounts, ...]

@@ -53,7 +53,9 @@ TIMED: Final = frozenset({State.SCHEDULED, State.RETRYING})
 FINISHED: Final = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED, State.EXPIRED})
 """Will not run again unless somebody says so."""
 
-BORN: Final[Mapping[Event, State]] = MappingProxyType({Event.PUBLISH: State.READY, Event.SCHEDULE: State.SCHEDULED})
+BORN: Final[Mapping[Event, State]] = MappingProxyType(
+    {Event.PUBLISH: State.READY, Event.SCHEDULE: State.SCHEDULED}
+)
 """The state a new message is stored in."""
 
 

@@ -26,7 +26,14 @@ SECOND: Final = 1_000_000
 LONGEST: Final = 100 * 366 * 86_400 * SECOND
 """No delay or timeout is longer than a hundred years: beyond it lie typing errors and integer overflow."""
 
-_UNITS: Final = {"ms": 1_000, "s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND, "w": 604_800 * SECOND}
+_UNITS: Final = {
+    "ms": 1_000,
+    "s": SECOND,
+    "m": 60 * SECOND,
+    "h": 3_600 * SECOND,
+    "d": 86_400 * SECOND,
+    "w": 604_800 * SECOND,
+}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _WHOLE: Final = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
@@ -89,7 +96,9 @@ def instant(value: datetime, what: str) -> Instant:
     if not isinstance(value, datetime):
         raise InvalidOption(f"{what} must be a datetime with a time zone, not {value!r}.")
     if value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidOption(f"{what} has no time zone: write datetime(..., tzinfo=UTC) or use ZoneInfo. It was {value!r}.")
+        raise InvalidOption(
+            f"{what} has no time zone: write datetime(..., tzinfo=UTC) or use ZoneInfo. It was {value!r}."
+        )
     return (value - _EPOCH) // timedelta(microseconds=1)
 
 

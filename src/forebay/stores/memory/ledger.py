@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from forebay.engine import Delivery, Notice, Published, Settled, Stored, Swept
-from forebay.model import query as q
-from forebay.model import verdict as v
+from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.names import matches
 from forebay.model.state import FINISHED, TIMED, WAITING, Event, State, after
@@ -83,8 +82,12 @@ class Ledger:
     def publish(self, message: Message, now: Instant) -> Published:
         """Store one message in its queue, or a copy in each queue bound to its topic."""
         if message.queue is not None:
-            return self._store(message, message.queue, now, copied=False)
-        queues = [s.queue for s in self.bindings.values() if s.pattern is not None and matches(s.pattern, message.topic or "")]
+            return self._store(message, message.queue, now, copied=message.topic is not None)
+        queues = [
+            s.queue
+            for s in self.bindings.values()
+            if s.pattern is not None and matches(s.pattern, message.topic or "")
+        ]
         answers = [self._store(message, queue, now, copied=True) for queue in queues]
         if not answers:
             self.counters["unrouted"] += 1
@@ -102,7 +105,15 @@ class Ledger:
         self._seq += 1
         due = resolve(message.due, now)
         entry = Entry(
-            key, self._seq, message, queue, State.READY, now, due, resolve(message.expires, now), resolve(message.deadline, now)
+            key,
+            self._seq,
+            message,
+            queue,
+            State.READY,
+            now,
+            due,
+            resolve(message.expires, now),
+            resolve(message.deadline, now),
         )
         self.entries[key] = entry
         if due is not None and due > now:
@@ -118,7 +129,9 @@ class Ledger:
         """Take up to ``limit`` ready entries of the source under ``token``; those already under it, if it was used before."""
         if token in self._leases:
             held = (self.entries[key] for key in self._leases[token].entries)
-            return [self._delivery(e, source) for e in sorted(held, key=lambda e: (-e.message.priority, e.seq))]
+            return [
+                self._delivery(e, source) for e in sorted(held, key=lambda e: (-e.message.priority, e.seq))
+            ]
         self.promote(source.queue, now)
         taken: list[Entry] = []
         if source.queue not in self.paused:
@@ -228,7 +241,11 @@ class Ledger:
         over = [lease for lease in self._leases.values() if lease.until <= now]
         lost = [self.entries[key] for lease in over for key in lease.entries][:budget]
         quarantined = sum(self._lose(entry, now) for entry in lost)
-        late = [e for e in self.entries.values() if e.state in WAITING and e.expires is not None and e.expires <= now][:budget]
+        late = [
+            e
+            for e in self.entries.values()
+            if e.state in WAITING and e.expires is not None and e.expires <= now
+        ][:budget]
         for entry in late:
             self._finish(entry, Event.EXPIRE, now)
         old = list(self._past_retention(now))[:budget]
@@ -239,7 +256,12 @@ class Ledger:
 
     def hand_back(self, worker: str, now: Instant) -> int:
         """Treat all leases of a dead worker as lost."""
-        lost = [self.entries[key] for lease in self._leases.values() if lease.worker == worker for key in lease.entries]
+        lost = [
+            self.entries[key]
+            for lease in self._leases.values()
+            if lease.worker == worker
+            for key in lease.entries
+        ]
         for entry in lost:
             self._lose(entry, now)
         return len(lost)
@@ -255,7 +277,10 @@ class Ledger:
             if not self._cancel_if_asked(entry, now):
                 self._make_ready(entry, now)
             return False
-        failure = v.Failure("Crashed", f"the lease was lost {entry.crashes} times: its workers died or were cut off while they had it")
+        failure = v.Failure(
+            "Crashed",
+            f"the lease was lost {entry.crashes} times: its workers died or were cut off while they had it",
+        )
         self._record(entry, Event.BURY, failure, now)
         self._let_go(entry)
         entry.reason = v.Reason.CRASHED
@@ -271,7 +296,9 @@ class Ledger:
             State.EXPIRED: (keep.cancelled, keep.succeeded_cap),
         }
         for state, (age, cap) in limits.items():
-            oldest_first = sorted((e for e in self.entries.values() if e.state is state), key=lambda e: (e.finished or 0, e.seq))
+            oldest_first = sorted(
+                (e for e in self.entries.values() if e.state is state), key=lambda e: (e.finished or 0, e.seq)
+            )
             surplus = len(oldest_first) - cap
             for place, entry in enumerate(oldest_first):
                 if place < surplus or (age is not None and (entry.finished or 0) + age <= now):
@@ -300,14 +327,19 @@ class Ledger:
 
     def selected(self, which: q.Selector) -> Iterator[Entry]:
         """The entries a selector means, oldest first."""
-        found: Iterable[Entry | None] = (self.entries.get(key) for key in which.ids) if which.ids else self.entries.values()
+        found: Iterable[Entry | None] = (
+            (self.entries.get(key) for key in which.ids) if which.ids else self.entries.values()
+        )
         for entry in found:
             if (
                 entry is not None
                 and which.queue in (None, entry.queue)
                 and which.name in (None, entry.message.name)
                 and (not which.states or entry.state in which.states)
-                and (which.finished_before is None or (entry.finished is not None and entry.finished < which.finished_before))
+                and (
+                    which.finished_before is None
+                    or (entry.finished is not None and entry.finished < which.finished_before)
+                )
             ):
                 yield entry
 
@@ -352,7 +384,9 @@ class Ledger:
 
     def _make_ready(self, entry: Entry, since: Instant) -> None:
         entry.ready_since = since
-        heapq.heappush(self._ready.setdefault(entry.queue, []), (-entry.message.priority, entry.seq, entry.id))
+        heapq.heappush(
+            self._ready.setdefault(entry.queue, []), (-entry.message.priority, entry.seq, entry.id)
+        )
 
     def _wait_until_due(self, entry: Entry) -> None:
         heapq.heappush(self._timed.setdefault(entry.queue, []), (entry.due or 0, entry.seq, entry.id))
@@ -394,7 +428,9 @@ class Ledger:
             return False
         self._move(entry, Event.REDRIVE)
         entry.attempts = entry.crashes = entry.releases = 0
-        entry.due = entry.expires = entry.deadline = entry.finished = entry.reason = entry.result = entry.unknown_since = None
+        entry.due = entry.expires = entry.deadline = entry.finished = entry.reason = entry.result = (
+            entry.unknown_since
+        ) = None
         entry.cancel_requested = False
         self._make_ready(entry, now)
         return True
@@ -414,7 +450,10 @@ class Ledger:
         return entry.cancel_requested
 
     def _forget(self, entry: Entry) -> None:
-        if entry.message.unique is not None and self._unique.get((entry.queue, entry.message.unique)) == entry.id:
+        if (
+            entry.message.unique is not None
+            and self._unique.get((entry.queue, entry.message.unique)) == entry.id
+        ):
             del self._unique[(entry.queue, entry.message.unique)]
         del self.entries[entry.id]
 

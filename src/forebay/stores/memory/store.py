@@ -5,7 +5,17 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from forebay.engine import Durability, EngineOptions, Finished, Notice, Ordering, Published, Ready, Settled, Traits
+from forebay.engine import (
+    Durability,
+    EngineOptions,
+    Finished,
+    Notice,
+    Ordering,
+    Published,
+    Ready,
+    Settled,
+    Traits,
+)
 from forebay.errors import InvalidOption, NotOpen, Unsupported
 from forebay.model.query import LONGEST_PAGE, HandBack, Page, Pause, Resume
 from forebay.stores.memory.ledger import Ledger
@@ -89,7 +99,9 @@ class MemoryStore:
     async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
         """Store a batch."""
         if tx is not None:
-            raise Unsupported("The memory engine has no transactions to join: send without tx=, or use a PostgreSQL store.")
+            raise Unsupported(
+                "The memory engine has no transactions to join: send without tx=, or use a PostgreSQL store."
+            )
         now = self._now()
         with self._lock:
             answers = [self._ledger.publish(message, now) for message in batch]
@@ -169,7 +181,9 @@ class MemoryStore:
         after = _read_cursor(query.cursor)
         self._now()
         with self._lock:
-            found = sorted(self._ledger.selected(query.which), key=lambda e: e.seq, reverse=not query.oldest_first)
+            found = sorted(
+                self._ledger.selected(query.which), key=lambda e: e.seq, reverse=not query.oldest_first
+            )
             if after is not None:
                 found = [e for e in found if (e.seq > after if query.oldest_first else e.seq < after)]
             records = tuple(self._ledger.record(entry) for entry in found[:size])
@@ -202,7 +216,9 @@ class MemoryStore:
         """Wake whoever waits on the queues that ``batch`` went to."""
         queues = {message.queue for message in batch if message.queue is not None}
         if any(message.queue is None for message in batch):
-            queues |= {source.queue for source in self._ledger.bindings.values() if source.pattern is not None}
+            queues |= {
+                source.queue for source in self._ledger.bindings.values() if source.pattern is not None
+            }
         if queues:
             self._signals.notify(map(Ready, queues))
 

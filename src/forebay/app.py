@@ -1,0 +1,491 @@
+"""The public face and composition root: declares handlers, publishes, and builds workers. It wires; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import secrets
+import socket
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+
+from forebay.clock import Clock, SystemClock
+from forebay.codec.signature import Signature, encode_unseen
+from forebay.compose import Composer, Draft, SendOptions, check_count, check_options
+from forebay.context import Context
+from forebay.engine import EngineOptions, Published, Retention, Source, Stored, Timing
+from forebay.engines import engine_for
+from forebay.errors import ConfigError, InvalidOption, NameTaken, NotOpen, QueueFull, Unsupported
+from forebay.handle import Handle
+from forebay.ids import Ids
+from forebay.model.message import HIGHEST_PRIORITY, LOWEST_PRIORITY, EntryId
+from forebay.model.names import check_name, check_new_name, check_pattern
+from forebay.model.policy import RetryPolicy
+from forebay.model.when import micros
+from forebay.runtime.bridge import OUTBOX
+from forebay.runtime.handler import DEFAULT_TIMEOUT, Handler, Route, event_decoder, task_decoder
+from forebay.runtime.link import Link
+from forebay.runtime.portal import Portal
+from forebay.runtime.worker import Plant, Worker, WorkerOptions
+from forebay.settings import read, whole_number
+from forebay.tasks import BoundTask, HandlerOptions, Task
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from forebay.engine import Engine
+    from forebay.middleware import Middleware
+    from forebay.model.query import Command, Counts, Page, Query, Selector
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound="Callable[..., Any]")
+
+RETRY_AFTER = 1.0
+"""Seconds after which a sender may try a full queue again, where the engine has no better idea."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOptions:
+    """What an App knows of one queue: how many of its deliveries one worker process handles at a time, and its share of the worker."""
+
+    concurrency: int | None = None
+    weight: int = 1
+
+
+class TaskDecorator(Protocol):
+    """What ``app.task(...)`` returns. The context, where wanted, is the first parameter; senders do not see it."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
+    ) -> Task[P, R, Concatenate[Context, P], Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Task[P, R, P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], R]
+    ) -> Task[P, R, Concatenate[Context, P], R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Task[P, R, P, R]: ...
+
+
+@dataclass(slots=True)
+class Declared:
+    """What an App has been told so far."""
+
+    tasks: dict[str, dict[str, Handler]] = field(default_factory=dict)
+    drafts: dict[str, Draft] = field(default_factory=dict)
+    signatures: dict[str, Signature] = field(default_factory=dict)
+    subscriptions: dict[str, tuple[Source, Handler]] = field(default_factory=dict)
+
+
+class App:
+    """Tasks, subscriptions and the way to send, over one engine.
+
+    >>> app = App("memory://")
+    >>> @app.task(queue="mail", timeout="30s")
+    ... async def greet(name: str) -> str:
+    ...     return f"Hello {name}"
+    >>> async def main() -> str:
+    ...     async with app:
+    ...         handle = await greet.send("Ada")
+    ...         return handle.id
+
+    ``url``: the engine (default: setting ``url``, which is ``sqlite:///forebay.db``). ``bus``: a bus to other services; events then leave
+    by the store's outbox. ``lifespan``: an async context manager entered around a worker's life. ``middleware``: outermost first.
+    ``queues``: options by queue. ``max_body``: bytes. Raises `ConfigError` for anything that cannot be.
+    """
+
+    def __init__(  # noqa: PLR0913  # one keyword for each concern
+        self,
+        url: str | Engine | None = None,
+        *,
+        bus: str | Engine | None = None,
+        name: str = "app",
+        lifespan: Callable[[], AbstractAsyncContextManager[object]] | None = None,
+        middleware: Sequence[Middleware] = (),
+        queues: Mapping[str, QueueOptions] = MappingProxyType({}),
+        timing: Timing | None = None,
+        retention: Retention = Retention(),  # noqa: B008  # frozen value
+        max_body: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = check_name(name, "App name")
+        self.timing = timing or _timing()
+        options = EngineOptions(timing=self.timing, retention=retention)
+        self.engine = engine_for(read("url", url), options) if url is None or isinstance(url, str) else url
+        self.bus = engine_for(bus, options) if isinstance(bus, str) else bus
+        if self.bus is not None and not self.engine.traits.remembers:
+            raise Unsupported(
+                "bus= joins a bus to a store, and the first engine is a bus itself: give a store, or the bus alone."
+            )
+        if self.engine.traits.virtual_clock is False and clock is not None:
+            raise Unsupported(
+                f"The {self.engine.traits.engine} engine keeps its own time: clock= cannot be given."
+            )
+        self._clock = clock or SystemClock()
+        self._queues = {check_name(queue, "queue"): options for queue, options in queues.items()}
+        self._lifespan, self._middleware = lifespan or nullcontext_async, tuple(middleware)
+        limit = whole_number("max_body", read("max_body", max_body))
+        self._composer = Composer(
+            Ids(), min(limit, self.engine.traits.max_body), None if self.bus is None else OUTBOX
+        )
+        self._declared = Declared()
+        self._pid, self._mark = 0, ""
+        self._links: dict[asyncio.AbstractEventLoop, Link] = {}
+        self._portal = Portal(self._close_portal_link)
+
+    # -- declare
+
+    @overload
+    def task(
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> Task[P, R, Concatenate[Context, P], Coroutine[Any, Any, R]]: ...  # noqa: E501
+    @overload
+    def task(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Task[P, R, P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(
+        self, function: Callable[Concatenate[Context, P], R], /
+    ) -> Task[P, R, Concatenate[Context, P], R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R, P, R]: ...
+    @overload
+    def task(self, /, **options: Unpack[HandlerOptions]) -> TaskDecorator: ...
+    def task(self, function: Callable[..., Any] | None = None, /, **options: Unpack[HandlerOptions]) -> Any:
+        """Declare a task: ``@app.task`` or ``@app.task(queue="mail", ...)``; see `HandlerOptions`.
+
+        Raises `InvalidOption`, `InvalidName`, `NameTaken` or `ConfigError`, at import.
+        """
+        check_options(options, HandlerOptions.__annotations__, "@app.task")
+
+        def declare(function: Callable[..., Any]) -> Task[Any, Any, Any, Any]:
+            return self._declare_task(function, options)
+
+        return declare if function is None else declare(function)
+
+    def subscribe(
+        self, topic: str, *, group: str | None = None, **options: Unpack[HandlerOptions]
+    ) -> Callable[[F], F]:
+        """Declare a handler of the events that match ``topic`` (a name, or a pattern with ``*`` and ``**``) for one group.
+
+        Each group gets a copy of each event; its workers share them. ``group`` defaults to the App's name.
+
+        >>> @app.subscribe("orders.placed", group="billing")             # doctest: +SKIP
+        ... async def bill(order: OrderPlaced, ctx: Context) -> None: ...
+        """
+        check_pattern(topic, "topic")
+        check_new_name(group or self.name, "group")
+        check_options(options, HandlerOptions.__annotations__.keys() - {"priority"}, "@app.subscribe")
+
+        def declare(function: F) -> F:
+            self._declare_subscription(topic, group or self.name, function, options)
+            return function
+
+        return declare
+
+    def _declare_task(
+        self, function: Callable[..., Any], options: HandlerOptions
+    ) -> Task[Any, Any, Any, Any]:
+        signature = Signature.of(function, context=Context)
+        if (
+            signature.context is not None
+            and next(iter(inspect.signature(function).parameters)) != signature.context
+        ):
+            raise InvalidOption(f"{function.__name__}: a task takes its context as its first parameter.")
+        name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "task")
+        queue = check_new_name(options.get("queue", "default"), "queue")
+        if name in self._declared.drafts:
+            raise NameTaken(
+                f"Two tasks are called {name!r}: give one of them another name with @app.task(name=...)."
+            )
+        if queue in self._declared.subscriptions:
+            raise NameTaken(f"Queue {queue!r} belongs to a subscription: give task {name!r} another queue.")
+        handler = _handler(name, function, options, task_decoder(signature), signature.context)
+        fixed = {"priority": _priority(options)} if "priority" in options else {}
+        draft = Draft(queue=queue, fixed=fixed)
+        self._declared.tasks.setdefault(queue, {})[name] = handler
+        self._declared.drafts[name], self._declared.signatures[name] = draft, signature
+        return Task(function, signature, draft, name, self)
+
+    def _declare_subscription(
+        self, topic: str, group: str, function: Callable[..., Any], options: HandlerOptions
+    ) -> None:
+        signature = Signature.of(function, context=Context)
+        if len(signature.parameters) > 1:
+            raise InvalidOption(
+                f"{function.__name__}: a subscriber takes the event and its context, nothing else."
+            )
+        source = Source.subscription(topic, group, options.get("queue"))
+        check_name(source.queue, "queue")
+        if source.queue in self._declared.subscriptions or source.queue in self._declared.tasks:
+            raise NameTaken(
+                f"Queue {source.queue!r} is taken: group {group!r} has a handler for {topic!r} already; use another group= or queue=."
+            )
+        parameter = next(iter(signature.parameters.values()), None)
+        decoder = (
+            event_decoder(None, Any)
+            if parameter is None
+            else event_decoder(parameter.name, parameter.annotation)
+        )
+        name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "handler")
+        self._declared.subscriptions[source.queue] = (
+            source,
+            _handler(name, function, options, decoder, signature.context),
+        )
+
+    # -- send
+
+    async def send(
+        self, name: str, /, *args: object, queue: str = "default", **kwargs: object
+    ) -> Handle[Any]:
+        """Send a task by name, without its code. Keyword arguments are the task's own; for options use ``app.by_name``.
+
+        Where the task is declared in this App its signature is checked and its queue used.
+        """
+        return await self.send_bound(self._unseen(name, queue, args, kwargs))
+
+    def send_sync(self, name: str, /, *args: object, queue: str = "default", **kwargs: object) -> Handle[Any]:
+        """`send`, for callers without an event loop."""
+        return self.sync(self.send(name, *args, queue=queue, **kwargs))
+
+    async def send_many(self, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
+        """Send many bound tasks, in batches, each of which is stored whole or not at all; answers in order.
+
+        >>> await app.send_many([send_receipt.bind(n, mail) for n, mail in orders])  # doctest: +SKIP
+        """
+        bound = list(calls)
+        answers = await (await self.link()).publish_many([call.message(self._composer) for call in bound])
+        return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
+
+    async def publish(self, topic: str, event: object, **options: Unpack[SendOptions]) -> Published:
+        """Publish an event to a topic: every subscribed group gets a copy. ``bytes`` go as they are, anything else as JSON.
+
+        Returns when the engine holds it; ``groups`` says how many copies were made (0: nobody subscribed, nothing was kept).
+        Raises `NotSerialisable`, `MessageTooLarge`, `InvalidName`, `InvalidOption`, `EngineUnavailable` or `OutcomeUnknown`.
+        """
+        message = self._composer.event(topic, event, options)
+        return await (await self.link()).publish(message)
+
+    def publish_sync(self, topic: str, event: object, **options: Unpack[SendOptions]) -> Published:
+        """`publish`, for callers without an event loop."""
+        return self.sync(self.publish(topic, event, **options))
+
+    async def send_bound(self, call: BoundTask[R]) -> Handle[R]:
+        """Send one bound task."""
+        answer = await (await self.link()).publish(call.message(self._composer))
+        return self._handle(call, answer)
+
+    def _handle(self, call: BoundTask[R], answer: Published) -> Handle[R]:
+        if answer.status is Stored.FULL:
+            raise QueueFull(f"Queue {call.draft.queue!r} is full.", retry_after=RETRY_AFTER)
+        return Handle(
+            answer.id, call.task.signature.returns, self, duplicate=answer.status is Stored.DUPLICATE
+        )
+
+    def _unseen(
+        self, name: str, queue: str, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> BoundTask[Any]:
+        check_name(name, "task")
+        signature, draft = self._declared.signatures.get(name), self._declared.drafts.get(name)
+        if signature is None or draft is None:
+            signature, draft = (
+                Signature(name, (), context=None, returns=Any),
+                Draft(queue=check_name(queue, "queue")),
+            )
+            return BoundTask(
+                Task(_no_code, signature, draft, name, self), draft, encode_unseen(name, args, kwargs)
+            )
+        return BoundTask(Task(_no_code, signature, draft, name, self), draft, signature.encode(args, kwargs))
+
+    # -- look and steer
+
+    def handle(self, key: str) -> Handle[Any]:
+        """The handle of a task sent earlier, from its id."""
+        return Handle(EntryId(key), Any, self)
+
+    async def find(self, query: Query) -> Page:
+        """One page of what the store knows."""
+        return await (await self.link()).store.find(query)
+
+    async def count(self) -> Counts:
+        """All queues by state."""
+        return await (await self.link()).store.count()
+
+    async def steer(self, which: Selector, command: Command) -> int:
+        """Retry, cancel, delete, pause or resume; returns how many messages (or queues) that changed."""
+        return await (await self.link()).store.steer(which, command)
+
+    # -- open, work, close
+
+    def worker(self, options: WorkerOptions | None = None) -> Worker:
+        """A worker for what this App declares."""
+        plant = Plant(
+            name=self._identity(), engine=self.engine, bus=self.bus, routes=self.routes(), composer=self._composer, middleware=self._middleware,
+            timing=self.timing, clock=self._clock, opened=self._opened, lifespan=self._lifespan,
+        )  # fmt: skip
+        return Worker(plant, options or WorkerOptions())
+
+    def routes(self) -> list[Route]:
+        """Where this App's work comes from, and who handles it."""
+        of_tasks = [
+            Route(source=Source(queue=queue), handlers=handlers)
+            for queue, handlers in self._declared.tasks.items()
+        ]
+        of_events = [
+            Route(source=source, handler=handler) for source, handler in self._declared.subscriptions.values()
+        ]
+        routes = []
+        for route in (*of_tasks, *of_events):
+            known = self._queues.get(route.source.queue, QueueOptions())
+            routes.append(_with_options(route, known))
+        return routes
+
+    async def __aenter__(self) -> Self:
+        """Open the engine for the running loop. May be nested."""
+        await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Send what was given and let go."""
+        await self._close(asyncio.get_running_loop())
+
+    def __enter__(self) -> Self:
+        """For callers without a loop: opens with the first ``..._sync`` call."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what the ``..._sync`` calls opened."""
+        self._portal.close()
+
+    def sync(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run one of this App's coroutines for a caller without a loop: ``app.sync(app.count())``."""
+        return self._portal.call(work)
+
+    async def link(self) -> Link:
+        """The running loop's way into the engine. Raises `NotOpen` outside ``async with app:``; on the portal's loop it opens itself."""
+        loop = asyncio.get_running_loop()
+        link = self._links.get(loop)
+        if link is None:
+            if not self._portal.owns(loop):
+                raise NotOpen(
+                    "The App is not open: use 'async with app:' around what sends, or the ..._sync methods without a loop."
+                )
+            link = await self._open()
+        return link
+
+    def _identity(self) -> str:
+        """Whose leases this process's are: unlike any other process, however often its number is used again."""
+        if self._pid != os.getpid():
+            self._pid, self._mark = os.getpid(), secrets.token_hex(3)
+        return f"{socket.gethostname()}-{self._pid}-{self._mark}"
+
+    async def _open(self) -> Link:
+        loop = asyncio.get_running_loop()
+        if (link := self._links.get(loop)) is not None:
+            link.users += 1
+            return link
+        link = Link(self.engine, self._identity(), self._clock)
+        self._links[loop] = link
+        try:
+            await link.open([route.source for route in self.routes()])
+        except BaseException:
+            del self._links[loop]
+            raise
+        return link
+
+    async def _close(self, loop: asyncio.AbstractEventLoop) -> None:
+        link = self._links[loop]
+        link.users -= 1
+        if link.users == 0:
+            del self._links[loop]
+            await link.close()
+
+    async def _close_portal_link(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop in self._links:
+            await self._close(loop)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Link]:
+        link = await self._open()
+        try:
+            yield link
+        finally:
+            await self._close(asyncio.get_running_loop())
+
+
+def nullcontext_async() -> AbstractAsyncContextManager[object]:
+    """A lifespan that does nothing."""
+    return nullcontext()
+
+
+def _with_options(route: Route, known: QueueOptions) -> Route:
+    return Route(
+        source=route.source,
+        handlers=route.handlers,
+        handler=route.handler,
+        weight=known.weight,
+        concurrency=known.concurrency,
+    )
+
+
+def _handler(
+    name: str, function: Callable[..., Any], options: HandlerOptions, decode: Any, context: str | None
+) -> Handler:
+    default = RetryPolicy()
+    policy = RetryPolicy(
+        max_attempts=check_count(options.get("max_attempts", default.max_attempts), "max_attempts", 1, 1_000),
+        base=micros(options["backoff"], "backoff") if "backoff" in options else default.base,
+        cap=micros(options["backoff_cap"], "backoff_cap") if "backoff_cap" in options else default.cap,
+    )
+    return Handler(
+        name=name,
+        function=function,
+        decode=decode,
+        context=context,
+        threaded=not inspect.iscoroutinefunction(function),
+        policy=policy,
+        timeout=_positive(micros(options["timeout"], "timeout")) if "timeout" in options else DEFAULT_TIMEOUT,
+        no_retry_on=_exceptions(options.get("no_retry_on", ())),
+    )
+
+
+def _exceptions(given: object) -> tuple[type[BaseException], ...]:
+    types = given if isinstance(given, tuple) else (given,)
+    for one in types:
+        if not isinstance(one, type) or not issubclass(one, BaseException):
+            raise InvalidOption(f"no_retry_on takes exception types, not {one!r}.")
+    return types
+
+
+def _priority(options: HandlerOptions) -> int:
+    return check_count(options["priority"], "priority", LOWEST_PRIORITY, HIGHEST_PRIORITY)
+
+
+def _positive(value: int) -> int:
+    if value == 0:
+        raise InvalidOption("timeout must be longer than 0.")
+    return value
+
+
+def _timing() -> Timing:
+    try:
+        return Timing(
+            lease=micros(read("lease"), "lease"),
+            heartbeat=micros(read("heartbeat"), "heartbeat"),
+            sweep=micros(read("sweep"), "sweep"),
+        )
+    except ValueError as error:
+        raise ConfigError(f"The settings lease, heartbeat and sweep do not fit: {error}") from error
+
+
+def _no_code(*_: object, **__: object) -> None:
+    raise NotImplementedError("this task was sent by name: its code is not here")

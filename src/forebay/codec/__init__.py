@@ -1,0 +1,1 @@
+"""Between Python values and bytes: JSON by msgspec, the signatures of handlers, the stored envelope. No I/O."""

@@ -1,0 +1,190 @@
+"""What a handler takes: its parameters, compiled once at declaration into one decoder, so that no signature is inspected at run time.
+
+The body of a task is a JSON object of its parameters by name. A sender that does not have the code may send an array (positional
+arguments), or an object whose first key is ``*`` (the positional ones) followed by the named ones.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from forebay.codec import json
+from forebay.errors import ConfigError, InvalidArguments, InvalidOption, NotSerialisable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_STAR: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What a body holds, ready for the call."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Signature:
+    """The parameters of a task, without its context.
+
+    >>> def greet(name: str, times: int = 1) -> str: ...
+    >>> signature = Signature.of(greet, context=object)
+    >>> signature.encode(("Ada",), {})
+    b'{"name":"Ada"}'
+    >>> signature.decode(b'{"name":"Ada","times":2}')
+    Arguments(args=(), kwargs={'name': 'Ada', 'times': 2})
+    """
+
+    def __init__(
+        self, name: str, parameters: Sequence[inspect.Parameter], *, context: str | None, returns: Any
+    ) -> None:
+        self.name, self.context, self.returns = name, context, returns
+        self.parameters = {p.name: p for p in parameters}
+        self._inspected = inspect.Signature(list(parameters))
+        self._simple = all(p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for p in parameters)
+        self._names = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
+        self._splat = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
+        self._rest = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
+        self._struct = _struct(name, parameters)
+        self._fields = tuple(self.parameters)
+
+    @staticmethod
+    def of(function: Callable[..., object], *, context: type) -> Signature:
+        """Compile the signature of ``function``. Raises `ConfigError` for annotations that cannot be read at run time."""
+        name = getattr(function, "__name__", repr(function))
+        hints = _hints(function, name)
+        found, wanted = None, []
+        for parameter in inspect.signature(function).parameters.values():
+            annotation = hints.get(parameter.name, Any)
+            if annotation is context:
+                if found is not None or parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                    raise InvalidOption(
+                        f"{name} may take its context once, and not as a positional-only parameter."
+                    )
+                found = parameter.name
+            else:
+                wanted.append(parameter.replace(annotation=annotation))
+        return Signature(name, wanted, context=found, returns=hints.get("return", Any))
+
+    def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
+        """The body for a call. Checks number, names and types of the arguments as the worker will.
+
+        Raises `InvalidArguments` if they do not fit, `NotSerialisable`, naming the argument, if one cannot be written as JSON.
+        """
+        if self._simple and not kwargs and len(args) == len(self._names):
+            named = dict(zip(self._names, args, strict=True))
+        else:
+            named = self._bind(args, kwargs)
+        body = encode_named(self.name, named)
+        try:
+            json.decode(body, self._struct)
+        except (msgspec.ValidationError, NotImplementedError, ValueError) as error:
+            raise InvalidArguments(f"{self.name}() does not take these arguments: {error}") from error
+        return body
+
+    def decode(self, body: bytes) -> Arguments:
+        """The arguments of a body. Raises `msgspec.DecodeError`, `msgspec.ValidationError`, RecursionError or TypeError."""
+        if body.startswith((b'{"*":', b"[")):
+            return self._arguments(json.convert(self._bind_sent(json.decode(body, Any)), self._struct))
+        return self._arguments(json.decode(body, self._struct))
+
+    def _bind(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, object]:
+        try:
+            return dict(self._inspected.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            shown = str(self._inspected)
+            raise InvalidArguments(f"{self.name}{shown} does not take these arguments: {error}.") from error
+
+    def _bind_sent(self, sent: Any) -> dict[str, object]:  # any JSON
+        if isinstance(sent, list):
+            return self._bind(sent, {})
+        positional = sent.pop(_STAR)
+        if not isinstance(positional, list):
+            raise InvalidArguments(f"{self.name}: '*' must hold a JSON array of positional arguments.")
+        return self._bind(positional, sent)
+
+    def _arguments(self, read: msgspec.Struct) -> Arguments:
+        values = {name: getattr(read, name) for name in self._fields}
+        if self._simple:
+            return Arguments((), values)
+        args = tuple(
+            values.pop(name)
+            for name in self._names
+            if self._splat or self.parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY
+        )
+        args += tuple(values.pop(self._splat)) if self._splat else ()
+        rest = values.pop(self._rest) if self._rest else {}
+        return Arguments(args, {**values, **rest})
+
+
+def encode_named(name: str, named: Mapping[str, object]) -> bytes:
+    """A JSON object of arguments. Raises `NotSerialisable`, naming the argument at fault."""
+    try:
+        return json.encode(named)
+    except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+        for key, value in named.items():
+            try:
+                json.encode(value)
+            except (TypeError, ValueError, RecursionError, NotImplementedError) as cause:
+                raise NotSerialisable(
+                    f"{name}(): argument {key!r} cannot be written as JSON: {cause}"
+                ) from cause
+        raise NotSerialisable(f"{name}(): the arguments cannot be written as JSON: {error}") from error
+
+
+def encode_unseen(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
+    """The body of a call to a task whose code the sender does not have."""
+    if not args:
+        return encode_named(name, kwargs)
+    if kwargs:
+        return encode_named(name, {_STAR: list(args), **kwargs})
+    try:
+        return json.encode(args)
+    except (TypeError, ValueError, RecursionError, NotImplementedError):
+        return encode_named(name, {str(place): value for place, value in enumerate(args, 1)})
+
+
+def _struct(name: str, parameters: Iterable[inspect.Parameter]) -> type[msgspec.Struct]:
+    fields: list[tuple[str, Any, Any] | tuple[str, Any]] = []
+    for parameter in parameters:
+        kind: Any = parameter.annotation
+        match parameter.kind:
+            case inspect.Parameter.VAR_POSITIONAL:
+                fields.append((parameter.name, list[kind], msgspec.field(default_factory=list)))
+            case inspect.Parameter.VAR_KEYWORD:
+                fields.append((parameter.name, dict[str, kind], msgspec.field(default_factory=dict)))
+            case _ if parameter.default is inspect.Parameter.empty:
+                fields.append((parameter.name, kind))
+            case _:
+                fields.append(
+                    (parameter.name, kind, msgspec.field(default_factory=_constant(parameter.default)))
+                )
+    try:
+        struct = msgspec.defstruct(f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True)
+        msgspec.json.Decoder(struct)
+    except TypeError as error:
+        raise ConfigError(
+            f"{name}() cannot be a handler: {error}. Annotate its parameters with types JSON can carry."
+        ) from error
+    return struct
+
+
+def _constant(value: object) -> Callable[[], object]:
+    return lambda: value
+
+
+def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
+    try:
+        closure = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
+        return typing.get_type_hints(function, localns=dict(closure), include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ConfigError(
+            f"The annotations of {name}() cannot be read at run time: {error}. Import what they name outside 'if TYPE_CHECKING'."
+        ) from error

@@ -1,0 +1,194 @@
+"""Builds messages: from what a caller wrote to a checked `Message`, with nothing sent yet."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+import msgspec
+
+from forebay.codec import json
+from forebay.codec.envelope import pack
+from forebay.errors import InvalidOption, MessageTooLarge, NotSerialisable
+from forebay.model.message import (
+    HIGHEST_PRIORITY,
+    JSON,
+    LONGEST_ID,
+    LOWEST_PRIORITY,
+    Message,
+    MessageId,
+)
+from forebay.model.names import check_name
+from forebay.model.when import Duration, micros, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from forebay.ids import Ids
+
+RAW: Final = "application/octet-stream"
+MOST_HEADERS: Final = 64
+LONGEST_HEADERS: Final = 16_384
+
+
+class SendOptions(TypedDict, total=False):
+    """What may be said of one message. Durations are seconds, text (``"5m"``) or timedeltas; moments may be aware datetimes too.
+
+    ``delay``: not before. ``expires``: dropped if not started by then. ``deadline``: not tried any more after it. ``unique``: refused
+    while an unfinished message of the queue has the same key. ``id``: the message's own, to make a send repeatable.
+    """
+
+    id: str
+    key: str
+    headers: Mapping[str, str]
+    queue: str
+    priority: int
+    delay: Duration | datetime
+    expires: Duration | datetime
+    deadline: Duration | datetime
+    unique: str
+    max_attempts: int
+    timeout: Duration
+
+
+def check_options(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise `InvalidOption`, with the nearest valid name, for an option that does not exist."""
+    valid = sorted(known)
+    for option in given:
+        if option not in valid:
+            near = difflib.get_close_matches(option, valid, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"valid options are {', '.join(valid)}."
+            raise InvalidOption(f"{where} has no option {option!r}: {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """All of a message but its id and body: options checked once, used for any number of sends."""
+
+    queue: str | None = None
+    topic: str | None = None
+    fixed: dict[str, Any] = field(default_factory=dict)
+    id: str | None = None
+
+    def with_options(self, options: SendOptions, where: str) -> Draft:
+        """A copy with ``options`` on top. Raises `InvalidOption` or `InvalidName`."""
+        check_options(options, SendOptions.__annotations__, where)
+        fixed = dict(self.fixed)
+        for name, value in options.items():
+            if name not in ("id", "queue"):
+                fixed.update(_checked(name, value))
+        queue = self.queue if options.get("queue") is None else check_name(options["queue"], "queue")
+        chosen = options.get("id")
+        return Draft(queue, self.topic, fixed, self.id if chosen is None else _checked_id(chosen))
+
+
+def _checked(name: str, value: object) -> dict[str, object]:
+    match name:
+        case "delay":
+            return {"due": moment(value, name)}  # type: ignore[arg-type]  # moment refuses what it cannot read
+        case "expires" | "deadline":
+            return {name: moment(value, name)}  # type: ignore[arg-type]  # as above
+        case "timeout":
+            return {name: micros(value, name)}  # type: ignore[arg-type]  # as above
+        case "priority":
+            return {name: check_count(value, name, LOWEST_PRIORITY, HIGHEST_PRIORITY)}
+        case "max_attempts":
+            return {name: check_count(value, name, 1, 1_000)}
+        case "headers":
+            return {name: _checked_headers(value)}
+        case _:
+            return {name: _checked_text(name, value)}
+
+
+def check_count(value: object, what: str, lowest: int, highest: int) -> int:
+    """Return ``value`` if it is a whole number in the range; raise `InvalidOption` if not."""
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise InvalidOption(f"{what} must be a whole number from {lowest} to {highest}, not {value!r}.")
+    return value
+
+
+def _checked_text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value or len(value) > LONGEST_ID or "\0" in value:
+        raise InvalidOption(f"{name} must be text of 1 to {LONGEST_ID} characters, not {value!r}.")
+    return value
+
+
+def _checked_id(value: object) -> str:
+    text = _checked_text("id", value)
+    if not text.isprintable() or "@" in text or " " in text:
+        raise InvalidOption(f"id must be printable, without spaces and '@', not {value!r}.")
+    return text
+
+
+def _checked_headers(value: object) -> dict[str, str]:
+    try:
+        headers = msgspec.convert(value, dict[str, str])
+    except msgspec.ValidationError as error:
+        raise InvalidOption(f"headers must map text to text: {error}") from error
+    if len(headers) > MOST_HEADERS or sum(len(k) + len(v) for k, v in headers.items()) > LONGEST_HEADERS:
+        raise InvalidOption(
+            f"headers must be at most {MOST_HEADERS}, of {LONGEST_HEADERS} characters in all."
+        )
+    for key in headers:
+        if not key or not key.isascii() or not key.isprintable() or ":" in key or " " in key:
+            raise InvalidOption(f"header name {key!r} must be printable ASCII without ':' and spaces.")
+    return headers
+
+
+@dataclass(frozen=True, slots=True)
+class Composer:
+    """Makes messages for one App: ids, limits."""
+
+    ids: Ids
+    max_body: int
+    outbox: str | None = None
+    """The queue in which a store keeps events for its bus; None without a bus."""
+
+    def message(self, name: str, draft: Draft, body: bytes, content_type: str = JSON) -> Message:
+        """A whole message. Raises `MessageTooLarge` before anything is sent."""
+        if len(body) > self.max_body:
+            raise MessageTooLarge(
+                f"{name}: the body has {len(body)} bytes, the limit is {self.max_body}. "
+                "Store it elsewhere and send a reference, or raise max_body."
+            )
+        key = MessageId(draft.id) if draft.id is not None else self.ids.message()
+        return Message(
+            id=key,
+            name=name,
+            queue=draft.queue,
+            topic=draft.topic,
+            body=body,
+            content_type=content_type,
+            **draft.fixed,
+        )
+
+    def event(self, topic: str, event: object, options: SendOptions) -> Message:
+        """An event message. ``bytes`` are sent as they are, anything else as JSON. Raises `NotSerialisable`, `InvalidOption`."""
+        check_name(topic, "topic")
+        check_options(options, SendOptions.__annotations__.keys() - {"queue"}, "publish()")
+        draft = Draft(topic=topic).with_options(options, "publish()") if options else Draft(topic=topic)
+        if isinstance(event, bytes | bytearray | memoryview):
+            return self._for_bus(self.message(topic, draft, bytes(event), RAW))
+        try:
+            body = json.encode(event)
+        except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+            raise NotSerialisable(
+                f"publish({topic!r}): the event cannot be written as JSON: {error}"
+            ) from error
+        return self._for_bus(self.message(topic, draft, body))
+
+    def _for_bus(self, event: Message) -> Message:
+        """With a bus, an event waits in the outbox, under its own id; the store's timers hold it back if it is delayed."""
+        if self.outbox is None:
+            return event
+        inner = pack(msgspec.structs.replace(event, due=None))
+        return Message(
+            id=event.id,
+            name=self.outbox,
+            queue=self.outbox,
+            body=inner,
+            due=event.due,
+            priority=event.priority,
+        )

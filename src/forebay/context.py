@@ -1,0 +1,109 @@
+"""What a handler may know of its message and do beside its own work."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
+
+from forebay.codec.signature import Arguments
+from forebay.errors import InvalidOption, SendError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from forebay.compose import Composer, SendOptions
+    from forebay.engine import Delivery
+    from forebay.model.message import EntryId, Message
+
+MOST_FOLLOW_UPS: Final = 1_000
+"""Messages one handler may collect. More belong into a loop of `app.send_many`, or into batches of their own tasks."""
+
+_LOG: Final = logging.getLogger("forebay.task")
+
+
+class Bound(Protocol):
+    """A task with its arguments, ready to become a message (what ``task.bind(...)`` returns)."""
+
+    def message(self, composer: Composer) -> Message:
+        """A new message for this call."""
+        ...
+
+
+class Context:
+    """One try of one message. Ask for it with a parameter annotated ``Context``.
+
+    >>> @app.subscribe("orders.placed", group="billing")          # doctest: +SKIP
+    ... async def bill(order: OrderPlaced, ctx: Context) -> None:
+    ...     ctx.publish("orders.billed", OrderBilled(order.id))   # leaves with this handler's success, or not at all
+    """
+
+    __slots__ = ("_composer", "_delivery", "_then", "arguments")
+
+    def __init__(self, delivery: Delivery, composer: Composer, arguments: Arguments) -> None:
+        self._delivery, self._composer, self.arguments = delivery, composer, arguments
+        self._then: list[Message] = []
+
+    @property
+    def id(self) -> EntryId:
+        """The id of this message in this queue; the same at every try."""
+        return self._delivery.id
+
+    @property
+    def attempt(self) -> int:
+        """Which try this is, from 1. Hand-backs and crashes do not count."""
+        return self._delivery.attempts + 1
+
+    @property
+    def name(self) -> str:
+        """The task's name, or the event's topic."""
+        return self._delivery.message.name
+
+    @property
+    def queue(self) -> str:
+        """The queue it came from."""
+        return self._delivery.source.queue
+
+    @property
+    def key(self) -> str | None:
+        """The key it was sent with."""
+        return self._delivery.message.key
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers it was sent with."""
+        return self._delivery.message.headers
+
+    @property
+    def message(self) -> Message:
+        """The message itself, body and all."""
+        return self._delivery.message
+
+    @property
+    def log(self) -> logging.LoggerAdapter[Any]:
+        """A logger that names this message in every line."""
+        return logging.LoggerAdapter(_LOG, {"task": self.name, "id": self.id, "attempt": self.attempt})
+
+    def publish(self, topic: str, event: object, **options: Unpack[SendOptions]) -> None:
+        """Publish an event if, and only if, this handler succeeds: in the same transaction. A plain call; it collects.
+
+        Raises `SendError` for an event that cannot be sent or one too many, `InvalidName` and `InvalidOption` as `App.publish` does.
+        """
+        self._collect(self._composer.event(topic, event, options))
+
+    def send(self, call: Bound) -> None:
+        """Send a task (``ctx.send(task.bind(...))``) if, and only if, this handler succeeds. As `publish`."""
+        if not hasattr(call, "message"):
+            raise InvalidOption("ctx.send() takes a bound task: ctx.send(task.bind(...)).")
+        self._collect(call.message(self._composer))
+
+    @property
+    def collected(self) -> tuple[Message, ...]:
+        """What `send` and `publish` have collected so far."""
+        return tuple(self._then)
+
+    def _collect(self, message: Message) -> None:
+        if len(self._then) >= MOST_FOLLOW_UPS:
+            raise SendError(
+                f"A handler may send {MOST_FOLLOW_UPS} messages with its success; use app.send_many() for more."
+            )
+        self._then.append(message)

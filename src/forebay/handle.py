@@ -1,0 +1,129 @@
+"""A sent task, from the sender's side: its id, its state, its result."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from forebay.codec import json
+from forebay.errors import ResultTimeout, TaskCancelled, TaskDead, TaskError, TaskExpired, TaskNotFound
+from forebay.model.query import CancelNow, Query, Selector, TaskRecord
+from forebay.model.state import State
+from forebay.model.when import SECOND, Duration, as_datetime, micros
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from forebay.model.message import EntryId
+    from forebay.runtime.link import Link
+    from forebay.tasks import BoundTask
+
+R = TypeVar("R")
+
+
+class Door(Protocol):
+    """What tasks and handles need of their App."""
+
+    async def link(self) -> Link:
+        """The running loop's way into the engine."""
+        ...
+
+    async def send_bound(self, call: BoundTask[R]) -> Handle[R]:
+        """Send a bound task."""
+        ...
+
+    def sync(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run one of the App's coroutines for a caller without a loop."""
+        ...
+
+
+class Handle(Generic[R]):
+    """A task that was sent. Cheap; hold it, or make it again from its id with ``app.handle(id)``.
+
+    ``duplicate``: it was there already (the same id, or a unique key in use), and this is that one.
+    """
+
+    __slots__ = ("_door", "_returns", "duplicate", "id")
+
+    def __init__(
+        self, key: EntryId, returns: Any, door: Door, *, duplicate: bool = False
+    ) -> None:  # a type form
+        self.id, self.duplicate = key, duplicate
+        self._returns, self._door = returns, door
+
+    async def status(self) -> TaskRecord:
+        """Everything the store knows of it. Raises `TaskNotFound` if that is nothing, `Unsupported` on a bare bus."""
+        page = await (await self._door.link()).store.find(Query(which=Selector(ids=(self.id,)), size=1))
+        if not page.records:
+            raise TaskNotFound(
+                f"No task {self.id} is stored here: it was never sent, or its history was pruned.",
+                task_id=self.id,
+            )
+        return page.records[0]
+
+    async def result(self, timeout: Duration | None = None) -> R:
+        """Wait for the end, at most ``timeout``, and return what the handler returned.
+
+        Raises `TaskDead`, `TaskCancelled` or `TaskExpired` with the story of its tries, `ResultTimeout`, `TaskNotFound`.
+        Cancelling the wait does not touch the task.
+        """
+        await self.status()
+        link = await self._door.link()
+        if link.results is None:
+            raise AssertionError(link)
+        limit = None if timeout is None else micros(timeout, "timeout") / SECOND
+        try:
+            async with asyncio.timeout(limit):
+                record = await link.results.wait(self.id)
+        except TimeoutError as error:
+            state = (await self.status()).state
+            raise ResultTimeout(
+                f"Task {self.id} has not ended within {timeout}: it is {state}.", task_id=self.id
+            ) from error
+        return self._outcome(record)
+
+    def result_sync(self, timeout: Duration | None = None) -> R:
+        """`result`, for callers without an event loop."""
+        return self._door.sync(self.result(timeout))
+
+    async def cancel(self) -> bool:
+        """Cancel it if it has not started; ask it to stop if it runs. Whether that changed anything."""
+        return bool(await (await self._door.link()).store.steer(Selector(ids=(self.id,)), CancelNow()))
+
+    def _outcome(self, record: TaskRecord) -> R:
+        match record.state:
+            case State.SUCCEEDED:
+                result: R = json.decode(record.result or b"null", self._returns)
+                return result
+            case State.DEAD:
+                raise _ended(TaskDead, record)
+            case State.CANCELLED:
+                raise _ended(TaskCancelled, record)
+            case State.EXPIRED:
+                raise _ended(TaskExpired, record)
+            case _:
+                raise AssertionError(record.state)
+
+    def __repr__(self) -> str:
+        """The id."""
+        return f"<handle {self.id}>"
+
+
+def story(record: TaskRecord) -> str:
+    """What happened to a task, a line for each try."""
+    lines = []
+    for one in record.tries:
+        line = f"  try {one.number} at {as_datetime(one.started):%Y-%m-%d %H:%M:%S}Z on {one.worker}: {one.verdict}"
+        lines.append(f"{line}, {one.error.type}: {one.error.message}" if one.error else line)
+    return "\n".join(lines)
+
+
+def _ended(kind: type[TaskError], record: TaskRecord) -> TaskError:
+    last = next((one.error for one in reversed(record.tries) if one.error), None)
+    why = f" ({record.reason})" if record.reason else ""
+    error = f": {last.type}: {last.message}" if last else ""
+    return kind(
+        f"Task {record.message.name} {record.id} is {record.state}{why}{error}",
+        task_id=record.id,
+        story=story(record),
+    )

@@ -1,0 +1,182 @@
+"""One try: read the message, call the handler, say what became of it. Does no I/O of its own and never raises.
+
+Anything a handler raises becomes an outcome, `SystemExit` and `KeyboardInterrupt` included: user code does not end a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from forebay.codec import json
+from forebay.context import Context
+from forebay.errors import InvalidArguments
+from forebay.model import outcome as o
+from forebay.model.verdict import Failure, Reason
+from forebay.runtime.running import Why
+
+if TYPE_CHECKING:
+    from forebay.clock import Clock
+    from forebay.compose import Composer
+    from forebay.engine import Delivery
+    from forebay.middleware import Call
+    from forebay.model.message import Message
+    from forebay.runtime.handler import Handler
+    from forebay.runtime.running import Run, Running
+
+LONGEST_TRACEBACK: Final = 16_384
+LONGEST_ERROR: Final = 2_048
+LARGEST_RESULT: Final = 1 << 20
+"""A result is a return value, not a file: 1 MiB of JSON."""
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_MISFIT: Final = (msgspec.ValidationError, InvalidArguments, TypeError, ValueError, NotImplementedError)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A handler with its middleware around it, ready to be called in this worker."""
+
+    handler: Handler
+    call: Call
+
+
+class Executor:
+    """Turns deliveries into outcomes."""
+
+    def __init__(self, composer: Composer, running: Running, clock: Clock) -> None:
+        self._composer, self._running, self._clock = composer, running, clock
+
+    async def execute(self, run: Run, live: Live | None) -> tuple[o.Outcome, tuple[Message, ...]]:
+        """One try of one delivery, and what it wants to send if it succeeded."""
+        delivery = run.delivery
+        if delivery.expires is not None and delivery.expires <= delivery.received:
+            return o.TooLate(), ()
+        if live is None:
+            return o.Nameless(delivery.message.name), ()
+        ctx = self._read(delivery, live.handler)
+        if not isinstance(ctx, Context):
+            return ctx, ()
+        outcome = await self._call(run, live, ctx)
+        return outcome, ctx.collected if isinstance(outcome, o.Returned) else ()
+
+    def _read(self, delivery: Delivery, handler: Handler) -> Context | o.Buried:
+        """The context of the call, or why the message cannot be read. `ValidationError` is a `DecodeError`, so it is asked for first."""
+        body = delivery.message.body
+        if len(body) > self._composer.max_body:
+            failure = Failure(
+                "MessageTooLarge", f"the body has {len(body)} bytes, the limit is {self._composer.max_body}"
+            )
+            return o.Buried(Reason.TOO_LARGE, failure, counts=False)
+        try:
+            return Context(delivery, self._composer, handler.decode(delivery.message))
+        except msgspec.ValidationError as error:
+            return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
+        except _UNREADABLE as error:
+            return o.Buried(Reason.UNDECODABLE, _failure(error), counts=False)
+        except _MISFIT as error:
+            return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
+
+    async def _call(self, run: Run, live: Live, ctx: Context) -> o.Outcome:
+        if (cut := run.cut) is not None:
+            return _cut_off(cut, live.handler)
+        task = asyncio.current_task()
+        run.begin(task, self._clock.monotonic() + self._limit(run.delivery, live.handler))
+        self._running.watch(run)
+        try:
+            value = await live.call(ctx)
+        except asyncio.CancelledError as error:
+            run.end()
+            if task is not None:
+                while task.uncancel():
+                    pass
+            return _interrupted(run, error, live.handler)
+        except o.Steer as word:
+            run.end()
+            return _steered(word)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
+            run.end()
+            return _failed(error, live.handler)
+        run.end()
+        if task is not None and task.cancelling():
+            # Cut off in the very step in which it returned: it is done, and must still settle.
+            while task.uncancel():
+                pass
+        return _steered(value) if isinstance(value, o.Steer) else _returned(value)
+
+    def _limit(self, delivery: Delivery, handler: Handler) -> int:
+        """How long this try may take: its timeout, or what is left until the deadline."""
+        timeout = delivery.message.timeout or handler.timeout
+        if delivery.deadline is None:
+            return timeout
+        return max(0, min(timeout, delivery.deadline - delivery.received))
+
+
+def _returned(value: object) -> o.Outcome:
+    if value is None:
+        return o.Returned(None)
+    try:
+        result = json.encode(value)
+    except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+        return o.Buried(
+            Reason.RESULT,
+            Failure("NotSerialisable", f"the result cannot be written as JSON: {error}"),
+            counts=True,
+        )
+    if len(result) > LARGEST_RESULT:
+        failure = Failure(
+            "ResultTooLarge", f"the result has {len(result)} bytes, the limit is {LARGEST_RESULT}"
+        )
+        return o.Buried(Reason.RESULT, failure, counts=True)
+    return o.Returned(result)
+
+
+def _steered(word: o.Steer) -> o.Outcome:
+    match word:
+        case o.Retry(when=when):
+            return o.Failed(Failure("Retry", str(word)), at=when)
+        case o.Snooze(when=when):
+            return o.Put(when)
+        case o.Dead():
+            return o.Buried(Reason.ASKED, Failure("Dead", str(word)), counts=True)
+        case o.Cancel():
+            return o.CalledOff()
+        case _:
+            return o.Failed(Failure(type(word).__name__, "a handler steers by Retry, Snooze, Dead or Cancel"))
+
+
+def _interrupted(run: Run, error: asyncio.CancelledError, handler: Handler) -> o.Outcome:
+    """Cut off by us, or a handler that let its own cancellation out: a failure like any other."""
+    return _failed(error, handler) if run.cut is None else _cut_off(run.cut, handler)
+
+
+def _cut_off(why: Why, handler: Handler) -> o.Outcome:
+    match why:
+        case Why.TIMEOUT | Why.DEADLINE:
+            failure = Failure("Timeout", f"{handler.name} ran out of time")
+            return o.Failed(failure, retryable=TimeoutError not in handler.no_retry_on)
+        case Why.STOP | Why.LOST:
+            return o.Interrupted()
+        case Why.CANCEL:
+            return o.CalledOff()
+
+
+def _failed(error: BaseException, handler: Handler) -> o.Outcome:
+    return o.Failed(_failure(error), retryable=not isinstance(error, handler.no_retry_on))
+
+
+def _failure(error: BaseException) -> Failure:
+    """An error as data, bounded. Its traceback begins in user code: our own frames above it tell nothing."""
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001  # a user's __str__ may do anything
+        text = f"(its message cannot be shown: {type(broken).__name__})"
+    own = error.__traceback__
+    while own is not None and "forebay" in own.tb_frame.f_globals.get("__name__", "").split(".")[:1]:
+        own = own.tb_next
+    shown = "".join(traceback.format_exception(type(error), error, own)) if own is not None else ""
+    return Failure(type(error).__name__, text[:LONGEST_ERROR], shown[-LONGEST_TRACEBACK:])

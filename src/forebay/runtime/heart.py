@@ -1,0 +1,95 @@
+"""Keeps leases alive, from a thread, a loop and a connection of its own, so that a handler that blocks the worker's loop keeps its work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Notice
+from forebay.errors import EngineError
+from forebay.runtime.running import Why, stopper
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forebay.clock import Clock
+    from forebay.engine import Broker, Engine
+    from forebay.model.when import Micros
+    from forebay.runtime.running import Run, Running
+
+log = logging.getLogger("forebay.heart")
+
+BATCH: Final = 1_000
+_JOIN: Final = 10.0
+_WHY: Final = {Notice.LOST: Why.LOST, Notice.CANCEL: Why.CANCEL}
+
+
+class Heart:
+    """Beats from `start` to `stop`. Belongs to the loop that started it: that is where runs are cut off."""
+
+    def __init__(self, engine: Engine, worker: str, running: Running, clock: Clock, every: Micros) -> None:
+        self._engine, self._worker, self._running, self._clock, self._every = (
+            engine,
+            worker,
+            running,
+            clock,
+            every,
+        )
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._own: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="forebay-heart", daemon=True)
+        self.beats = 0
+
+    def start(self) -> None:
+        """Begin to beat; cut-offs are delivered to the running loop."""
+        self._home = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Beat no more. Waits for the beat under way, at most ten seconds."""
+        if self._home is None:
+            return
+        await self._home.run_in_executor(None, self._end)
+
+    def _end(self) -> None:
+        self._up.wait(_JOIN)
+        if self._own is not None and self._stop is not None and not self._own.is_closed():
+            self._own.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_JOIN)
+
+    def _live(self) -> None:
+        asyncio.run(self._beat())
+
+    async def _beat(self) -> None:
+        self._own, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._up.set()
+        broker = self._engine.connect(self._worker, self._clock)
+        opened = False
+        try:
+            while not await self._clock.wait(self._stop, self._every):
+                try:
+                    if not opened:
+                        await broker.declare([])
+                        opened = True
+                    await self._extend_all(broker)
+                    self.beats += 1
+                except EngineError as error:
+                    log.warning("heart.missed", extra={"error": str(error)})
+        finally:
+            await broker.close()
+
+    async def _extend_all(self, broker: Broker) -> None:
+        runs = self._running.snapshot()
+        for start in range(0, len(runs), BATCH):
+            batch = runs[start : start + BATCH]
+            notices = await broker.extend([run.delivery for run in batch])
+            self._pass_on(batch, notices)
+
+    def _pass_on(self, batch: Sequence[Run], notices: Sequence[Notice]) -> None:
+        for run, notice in zip(batch, notices, strict=True):
+            if notice is not Notice.KEPT and self._home is not None:
+                stopper(self._home, run, _WHY[notice])()

@@ -1,0 +1,66 @@
+"""The door for callers without an event loop: one thread with a loop of its own, on which the App's coroutines run for them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from forebay.errors import NotOpen
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+R = TypeVar("R")
+
+
+class Portal:
+    """Starts at the first `call`, ends at `close`. Any number of threads may call at once."""
+
+    def __init__(self, on_close: Callable[[], Awaitable[None]]) -> None:
+        self._on_close = on_close
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def call(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run ``work`` on the portal's loop and wait for it. Raises what it raises, and `NotOpen` if called from an event loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            work.close()
+            raise NotOpen(
+                "This thread runs an event loop: await the asynchronous method instead of its ..._sync twin."
+            )
+        return asyncio.run_coroutine_threadsafe(work, self._running_loop()).result()
+
+    def owns(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether ``loop`` is the portal's."""
+        return loop is self._loop
+
+    def close(self) -> None:
+        """Finish, close what the portal's loop opened, and end the thread. Does nothing if nothing was ever called."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            asyncio.run_coroutine_threadsafe(_await(self._on_close()), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="forebay-portal", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+
+async def _await(work: Awaitable[None]) -> None:
+    await work

@@ -1,0 +1,80 @@
+"""Waiting for tasks to end: one look at the store for all who wait, whenever it says that something ended."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Finished
+from forebay.errors import EngineUnavailable
+from forebay.model.query import LONGEST_PAGE, Query, Selector
+from forebay.model.state import FINISHED
+from forebay.model.when import SECOND
+
+if TYPE_CHECKING:
+    from forebay.clock import Clock
+    from forebay.engine import Store
+    from forebay.model.message import EntryId
+    from forebay.model.query import TaskRecord
+
+POLL: Final = SECOND
+"""The safety net under the store's signals."""
+
+
+class Results:
+    """Futures of ends to come."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self._waiting: dict[EntryId, set[asyncio.Future[TaskRecord]]] = {}
+        self._some = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    async def wait(self, key: EntryId) -> TaskRecord:
+        """The record of ``key`` once it has ended. Cancelling it changes nothing."""
+        future: asyncio.Future[TaskRecord] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, set()).add(future)
+        self._some.set()
+        self._changed.set()
+        try:
+            return await future
+        finally:
+            waiters = self._waiting.get(key, set())
+            waiters.discard(future)
+            if not waiters:
+                self._waiting.pop(key, None)
+
+    async def run(self) -> None:
+        """Look when the store signals, and now and then without; only while somebody waits. Runs until cancelled."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            await self._watch()
+
+    async def _watch(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            listener = group.create_task(self._listen())
+            while self._waiting:
+                self._changed.clear()
+                try:
+                    await self._look()
+                except EngineUnavailable:
+                    await self._clock.sleep(POLL // 4)
+                if self._waiting:
+                    await self._clock.wait(self._changed, POLL)
+            listener.cancel()
+
+    async def _listen(self) -> None:
+        async for _ in self._store.watch(Finished()):
+            self._changed.set()
+
+    async def _look(self) -> None:
+        wanted = list(self._waiting)
+        for start in range(0, len(wanted), LONGEST_PAGE):
+            which = Selector(ids=tuple(wanted[start : start + LONGEST_PAGE]), states=FINISHED)
+            page = await self._store.find(Query(which=which, size=LONGEST_PAGE))
+            for record in page.records:
+                for future in self._waiting.get(record.id, ()):
+                    if not future.done():
+                        future.set_result(record)
+            await asyncio.sleep(0)  # noqa: TID251  # let those who were answered leave before the next look

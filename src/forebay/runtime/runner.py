@@ -1,0 +1,239 @@
+"""Takes as much work as there are free slots, lane by lane, and sees each delivery through to its verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from forebay.engine import Settlement
+from forebay.errors import EngineUnavailable, OutcomeUnknown
+from forebay.ids import new_token
+from forebay.model import verdict as v
+from forebay.model.outcome import Interrupted
+from forebay.model.policy import Facts, RetryPolicy, decide
+from forebay.model.when import SECOND, Micros
+from forebay.runtime.running import Why
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from forebay.clock import Clock
+    from forebay.engine import Broker, Delivery
+    from forebay.model.message import Message
+    from forebay.model.outcome import Outcome
+    from forebay.runtime.execute import Executor, Live
+    from forebay.runtime.handler import Handler, Route
+    from forebay.runtime.running import Run, Running
+    from forebay.runtime.settler import Settler
+
+log = logging.getLogger("forebay.runner")
+
+WAIT: Final = 5 * SECOND
+"""How long one `receive` waits for work before it is asked again."""
+BATCH: Final = 500
+"""Deliveries asked for at a time, however many slots are free."""
+_NAMELESS: Final = RetryPolicy()
+
+
+class Spawn(Protocol):
+    """Starts a task that somebody owns."""
+
+    def __call__(self, work: Coroutine[object, object, None]) -> object:
+        """Start ``work``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a runner takes on. ``grace``: how long a message with an unknown name is put off before it is dead, in microseconds."""
+
+    concurrency: int = 100
+    strict: bool = False
+    grace: Micros = 300 * SECOND
+
+
+@dataclass(slots=True)
+class Lane:
+    """A route, and how many of its deliveries are at work here."""
+
+    route: Route
+    lives: dict[str, Live]
+    busy: int = 0
+
+    def room(self, free: int) -> int:
+        """How many more this lane may take when ``free`` slots are free."""
+        bound = self.route.concurrency
+        return free if bound is None else min(free, bound - self.busy)
+
+
+@dataclass(slots=True)
+class Gears:
+    """What a runner works with."""
+
+    broker: Broker
+    executor: Executor
+    settler: Settler
+    running: Running
+    clock: Clock
+    spawn: Spawn
+    roll: Callable[[], float]
+    on_verdict: list[Callable[[Delivery, v.Verdict], None]] = field(default_factory=list)
+
+
+class Runner:
+    """One broker's worth of work. `run` takes on deliveries until it is cancelled; what it took on goes on without it."""
+
+    def __init__(self, gears: Gears, lanes: Sequence[Lane], limits: Limits) -> None:
+        self._gears, self._lanes, self._limits = gears, list(lanes), limits
+        self._busy = 0
+        self._freed = asyncio.Event()
+        self._nameless: set[str] = set()
+
+    async def run(self) -> None:
+        """Take work until cancelled. A delivery is either at work or was never taken: no moment lies between."""
+        pause = SECOND // 20
+        while True:
+            try:
+                await self._gears.settler.room.wait()
+                await self._slot()
+                if not await self._take():
+                    await self._idle()
+                pause = SECOND // 20
+            except (EngineUnavailable, OutcomeUnknown) as error:
+                log.warning("receive.waits", extra={"error": str(error), "seconds": pause / SECOND})
+                await self._gears.clock.sleep(pause)
+                pause = min(2 * pause, 2 * SECOND)
+
+    async def _slot(self) -> None:
+        """Wait for a free slot in some lane."""
+        while not self._open():
+            self._freed.clear()
+            await self._freed.wait()
+
+    def _open(self) -> list[Lane]:
+        free = self._limits.concurrency - self._busy
+        return [lane for lane in self._lanes if lane.room(free) > 0]
+
+    async def _take(self) -> int:
+        """Fill the free slots, lane by lane; with a single lane, wait for the first message on the way."""
+        wait = WAIT if len(self._lanes) == 1 else 0
+        taken = 0
+        for lane in self._order(self._open()):
+            limit = min(lane.room(self._limits.concurrency - self._busy), BATCH)
+            if limit > 0:
+                got = await self._gears.broker.receive(
+                    lane.route.source, token=new_token(), limit=limit, wait=wait
+                )
+                for delivery in got:
+                    self._start(lane, delivery)
+                taken += len(got)
+        return taken
+
+    def _order(self, lanes: list[Lane]) -> list[Lane]:
+        """Strict: as listed. Weighted: a random order in which a lane comes first in proportion to its weight (Efraimidis and Spirakis,
+        "Weighted random sampling with a reservoir", 2006), so that no lane starves.
+        """
+        if self._limits.strict or len(lanes) == 1:
+            return lanes
+        return sorted(lanes, key=lambda lane: -(self._gears.roll() ** (1 / lane.route.weight)))
+
+    async def _idle(self) -> None:
+        """Nothing anywhere: wait until any lane may have something, or a slot is freed for a lane that is full."""
+        if len(self._lanes) == 1:
+            return
+        woken = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._peek(lane, woken)) for lane in self._open()]
+            self._freed.clear()
+            tasks.append(group.create_task(self._tell_freed(woken)))
+            await woken.wait()
+            for task in tasks:
+                task.cancel()
+
+    async def _peek(self, lane: Lane, woken: asyncio.Event) -> None:
+        try:
+            await self._gears.broker.receive(lane.route.source, token=new_token(), limit=0, wait=WAIT)
+        except (EngineUnavailable, OutcomeUnknown):
+            await self._gears.clock.sleep(SECOND // 20)
+        woken.set()
+
+    async def _tell_freed(self, woken: asyncio.Event) -> None:
+        await self._freed.wait()
+        woken.set()
+
+    def _start(self, lane: Lane, delivery: Delivery) -> None:
+        self._busy += 1
+        lane.busy += 1
+        run = self._gears.running.add(delivery)
+        self._gears.spawn(self._see_through(lane, run))
+
+    async def _see_through(self, lane: Lane, run: Run) -> None:
+        """From delivery to verdict. The slot is free when user code is over; the settlement goes its own way."""
+        gears, handler = self._gears, lane.route.handler_of(run.delivery.message)
+        began = gears.clock.monotonic()
+        try:
+            live = None if handler is None else lane.lives[handler.name]
+            outcome, then = await gears.executor.execute(run, live)
+        except asyncio.CancelledError:
+            outcome, then = Interrupted(), ()
+        self._busy -= 1
+        lane.busy -= 1
+        self._freed.set()
+        if run.cut is Why.LOST:
+            log.warning("lease.lost", extra={"task": run.delivery.message.name, "id": run.delivery.id})
+            gears.running.remove(run)
+            return
+        self._judge(run, handler, outcome, then, gears.clock.monotonic() - began)
+
+    def _judge(
+        self, run: Run, handler: Handler | None, outcome: Outcome, then: tuple[Message, ...], took: Micros
+    ) -> None:
+        delivery = run.delivery
+        facts = Facts(
+            attempts=delivery.attempts,
+            now=delivery.received + took,
+            max_attempts=delivery.message.max_attempts,
+            deadline=delivery.deadline,
+            unknown_since=delivery.unknown_since,
+            grace=self._limits.grace,
+        )
+        verdict = decide(outcome, facts, handler.policy if handler else _NAMELESS, self._gears.roll())
+        self._report(delivery, verdict, took)
+        self._gears.settler.submit(run, Settlement(delivery, verdict, then))
+        for listener in self._gears.on_verdict:
+            listener(delivery, verdict)
+
+    def _report(self, delivery: Delivery, verdict: v.Verdict, took: Micros) -> None:
+        """The one line that is logged of a try. No bodies; formatted only if somebody listens."""
+        level, event = _LEVELS[type(verdict)]
+        if isinstance(verdict, v.Snooze) and verdict.unknown:
+            event = "task.unknown"
+            level = logging.WARNING if delivery.message.name not in self._nameless else logging.DEBUG
+            self._nameless.add(delivery.message.name)
+        if not log.isEnabledFor(level):
+            return
+        fields: dict[str, object] = {
+            "task": delivery.message.name,
+            "id": delivery.id,
+            "queue": delivery.source.queue,
+            "attempt": delivery.attempts + 1,
+            "took_ms": round(took / 1_000, 1),
+        }
+        if (failure := v.failure_of(verdict)) is not None:
+            fields |= {"error": f"{failure.type}: {failure.message}", "traceback": failure.traceback}
+        if isinstance(verdict, v.Dead):
+            fields["reason"] = verdict.reason.value
+        log.log(level, event, extra=fields)
+
+
+_LEVELS: Final = {
+    v.Done: (logging.DEBUG, "task.done"),
+    v.Retry: (logging.WARNING, "task.retry"),
+    v.Snooze: (logging.DEBUG, "task.snoozed"),
+    v.Release: (logging.INFO, "task.released"),
+    v.Dead: (logging.ERROR, "task.dead"),
+    v.Cancelled: (logging.INFO, "task.cancelled"),
+    v.Expired: (logging.INFO, "task.expired"),
+}

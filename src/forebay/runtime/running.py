@@ -1,0 +1,143 @@
+"""The deliveries this process has: how they are cut off when their time is up, and what the heart keeps alive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from forebay.model.when import SECOND, Micros
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forebay.clock import Clock
+    from forebay.engine import Delivery
+
+log = logging.getLogger("forebay.running")
+
+
+class Why(StrEnum):
+    """Why a running handler is cut off."""
+
+    TIMEOUT = "timeout"
+    DEADLINE = "deadline"
+    STOP = "stop"
+    LOST = "lost"
+    CANCEL = "cancel"
+
+
+class Run:
+    """One delivery at work. Lives from its receipt until it is settled."""
+
+    __slots__ = ("_task", "cut", "delivery", "ends", "overdue")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.cut: Why | None = None
+        self.ends: Micros | None = None
+        self.overdue = False
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, task: asyncio.Task[None] | None, ends: Micros | None) -> None:
+        """User code starts in ``task``; ``ends`` (monotonic) is when it will have taken too long."""
+        self._task, self.ends = task, ends
+
+    def end(self) -> None:
+        """User code is over: from here on nothing may cancel the task, which still has to settle."""
+        self._task = self.ends = None
+
+    def stop(self, why: Why) -> None:
+        """Cut off user code, for the first reason given. Called before it began, it will not begin."""
+        if self.cut is None:
+            self.cut = why
+            if self._task is not None:
+                self._task.cancel(why.value)
+
+
+class Running:
+    """All runs of this process, and one timer for the one whose time is up next.
+
+    One timer for all, not one each: a run's limit is usually minutes and its work milliseconds, so almost no timer would ever fire.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._runs: dict[int, Run] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings: Micros | None = None
+        self.empty = asyncio.Event()
+        self.empty.set()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def add(self, delivery: Delivery) -> Run:
+        """A new run, whose lease the heart will keep."""
+        run = Run(delivery)
+        self._runs[id(run)] = run
+        self.empty.clear()
+        return run
+
+    def remove(self, run: Run) -> None:
+        """The run is settled, or lost."""
+        del self._runs[id(run)]
+        if not self._runs:
+            self.empty.set()
+
+    def snapshot(self) -> list[Run]:
+        """All runs. Safe to call from any thread: copying a dict's values is one step of the interpreter."""
+        return list(self._runs.values())
+
+    def stop_all(self, why: Why) -> None:
+        """Cut off every run."""
+        for run in self.snapshot():
+            run.stop(why)
+
+    def watch(self, run: Run) -> None:
+        """Cut ``run`` off when its time is up."""
+        if run.ends is not None and (self._rings is None or run.ends < self._rings):
+            self._ring_at(run.ends)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._rings = None
+
+    def _ring_at(self, when: Micros) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings = when
+        delay = max(0.0, (when - self._clock.monotonic()) / SECOND)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = self._rings = None
+        now = self._clock.monotonic()
+        ends: list[Micros] = []
+        for run in self.snapshot():
+            if run.ends is not None and not run.overdue:
+                if run.ends <= now:
+                    self._time_is_up(run)
+                else:
+                    ends.append(run.ends)
+        if ends:
+            self._ring_at(min(ends))
+
+    def _time_is_up(self, run: Run) -> None:
+        run.overdue = True
+        message = run.delivery.message
+        log.warning("task.overdue", extra={"task": message.name, "id": run.delivery.id})
+        run.stop(Why.TIMEOUT)
+
+
+def stopper(loop: asyncio.AbstractEventLoop, run: Run, why: Why) -> Callable[[], None]:
+    """A call that cuts off ``run`` from another thread."""
+
+    def stop() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(run.stop, why)
+
+    return stop

@@ -1,0 +1,109 @@
+"""The one place where deliveries end: verdicts go to the engine in batches, each answered for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Settled, Settlement
+from forebay.errors import EngineError, EngineUnavailable, OutcomeUnknown
+from forebay.model import verdict as v
+from forebay.model.when import SECOND
+from forebay.runtime.batcher import halved
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forebay.clock import Clock
+    from forebay.engine import Broker
+    from forebay.runtime.running import Run, Running
+
+log = logging.getLogger("forebay.settler")
+
+BATCH: Final = 500
+FIRST_PAUSE: Final = SECOND // 20
+LONGEST_PAUSE: Final = 2 * SECOND
+
+
+class Settler:
+    """Settles until closed. While the engine is away it holds what it has and tries again: the leases are kept by the heart."""
+
+    def __init__(self, broker: Broker, running: Running, clock: Clock) -> None:
+        self._broker, self._running, self._clock = broker, running, clock
+        self._waiting: deque[tuple[Run, Settlement]] = deque()
+        self._some = asyncio.Event()
+        self.room = asyncio.Event()
+        self.room.set()
+        self._closing = False
+        self.stale = 0
+
+    def __len__(self) -> int:
+        """How many verdicts wait for the batch under way."""
+        return len(self._waiting)
+
+    def submit(self, run: Run, settlement: Settlement) -> None:
+        """Settle a run in the next batch. `room` is clear while two batches or more are waiting: take no new work then."""
+        self._waiting.append((run, settlement))
+        self._some.set()
+        if len(self._waiting) >= 2 * BATCH:
+            self.room.clear()
+
+    def close(self) -> None:
+        """`run` ends when all that was submitted is settled."""
+        self._closing = True
+        self._some.set()
+
+    async def run(self) -> None:
+        """Settle batches until closed. Cancelled, what was not settled stays under its lease."""
+        while self._waiting or not self._closing:
+            await self._some.wait()
+            if self._waiting:
+                await self._flush()
+            if not self._waiting and not self._closing:
+                self._some.clear()
+
+    async def _flush(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        answers = await self._persist([settlement for _, settlement in batch])
+        for (run, settlement), answer in zip(batch, answers, strict=True):
+            self._running.remove(run)
+            if answer is Settled.STALE:
+                self.stale += 1
+                log.warning(
+                    "settle.stale",
+                    extra={"task": settlement.delivery.message.name, "id": settlement.delivery.id},
+                )
+        if len(self._waiting) < 2 * BATCH:
+            self.room.set()
+
+    async def _persist(self, batch: Sequence[Settlement]) -> list[Settled]:
+        """Settle, however long the engine is away. What the engine refuses for itself is buried instead, so that it cannot loop."""
+        answers: list[Settled | Exception] | None = None
+        pause = FIRST_PAUSE
+        while answers is None:
+            try:
+                answers = await halved(self._broker.settle, batch)
+            except (EngineUnavailable, OutcomeUnknown) as error:
+                log.warning("settle.waits", extra={"count": len(batch), "error": str(error)})
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        return [
+            answer if isinstance(answer, Settled) else await self._bury(settlement, answer)
+            for settlement, answer in zip(batch, answers, strict=True)
+        ]
+
+    async def _bury(self, settlement: Settlement, refusal: Exception) -> Settled:
+        log.error(
+            "settle.refused", extra={"id": settlement.delivery.id, "error": str(refusal)}, exc_info=refusal
+        )
+        failure = v.Failure(type(refusal).__name__, f"the engine refused this settlement: {refusal}")
+        try:
+            (answer,) = await self._broker.settle(
+                [Settlement(settlement.delivery, v.Dead(v.Reason.RESULT, failure))]
+            )
+        except EngineError as error:
+            log.error("settle.lost", extra={"id": settlement.delivery.id, "error": str(error)})  # noqa: TRY400  # logged above
+            return Settled.STALE
+        return answer

@@ -1,0 +1,104 @@
+"""Threads for handlers that block. A thread cannot be stopped, so these never keep the process alive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Threads:
+    """Up to ``limit`` daemon threads, started when needed.
+
+    The standard library's executor joins its threads at exit, so one stuck handler would hang the stop for ever; these do not.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._started = 0
+        self._left = asyncio.Event()
+
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call ``function`` in a thread, with this task's context variables.
+
+        Cancelled while it runs, this waits for the thread all the same and then raises `asyncio.CancelledError`: the work is not over,
+        so neither is its lease.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        call = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
+        self._submit(partial(_work, loop, future, call))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await self._outlast(future)
+            raise
+
+    def close(self) -> None:
+        """Let idle threads end. Busy ones end with their work or with the process; nobody waits for them any more."""
+        self._left.set()
+        for _ in range(self._started):
+            self._jobs.put(None)
+
+    async def _outlast(self, future: asyncio.Future[Any]) -> None:
+        """Wait until the thread is through, however often we are told to stop waiting; its outcome no longer matters."""
+        async with asyncio.TaskGroup() as group:
+            left = group.create_task(self._left.wait())
+            while not future.done() and not left.done():
+                try:
+                    await asyncio.wait([future, left], return_when=asyncio.FIRST_COMPLETED)
+                except asyncio.CancelledError:
+                    continue
+            left.cancel()
+        if future.done() and not future.cancelled():
+            future.exception()
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        if not self._idle.acquire(blocking=False) and self._started < self._limit:
+            self._started += 1
+            threading.Thread(target=self._serve, name=f"forebay-handler-{self._started}", daemon=True).start()
+        self._jobs.put(job)
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            self._idle.release()
+
+
+def _work(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
+    """Runs in the thread: the result, or whatever was raised, goes back to the loop that waits for it."""
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001  # SystemExit in a handler must not end the thread unanswered
+        answer = partial(_fail, future, error)
+    else:
+        answer = partial(_resolve, future, result)
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(answer)
+
+
+def _resolve(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(error, StopIteration | KeyboardInterrupt | SystemExit):
+        # A future refuses the first, and the loop would stop on the others.
+        wrapped = RuntimeError(f"the handler raised {type(error).__name__}: {error}")
+        wrapped.__cause__ = error
+        error = wrapped
+    future.set_exception(error)

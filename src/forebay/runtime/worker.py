@@ -1,0 +1,325 @@
+"""Owns everything that works: runners, settlers, heart, keeper, and the order in which they stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, cast
+
+from forebay.engine import Settlement, Store
+from forebay.errors import ConfigError
+from forebay.middleware import Middleware, compose
+from forebay.model import verdict as v
+from forebay.model.when import SECOND, Micros
+from forebay.runtime import bridge
+from forebay.runtime.execute import Executor, Live
+from forebay.runtime.heart import Heart
+from forebay.runtime.keeper import keep
+from forebay.runtime.runner import Gears, Lane, Limits, Runner
+from forebay.runtime.running import Running, Why
+from forebay.runtime.settler import Settler
+from forebay.runtime.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from forebay.clock import Clock
+    from forebay.compose import Composer
+    from forebay.engine import Broker, Engine, Published, Timing
+    from forebay.model.message import Message
+    from forebay.runtime.handler import Route
+    from forebay.runtime.link import Link
+
+log = logging.getLogger("forebay.worker")
+
+CUT_OFF: Final = 5 * SECOND
+"""How long a cancelled handler may take to clean up before its work is handed back without it."""
+LAST_SETTLE: Final = 10 * SECOND
+"""How long the last settlements may take at a stop; then their leases lapse and the work is done again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How a worker works. Durations in microseconds. ``queues``: weights by queue, in order of strictness; None for all declared."""
+
+    concurrency: int = 100
+    queues: Mapping[str, int] | None = None
+    strict: bool = False
+    stop_within: Micros = 25 * SECOND
+    grace: Micros = 300 * SECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plant:
+    """What a worker works on: handed over by the App."""
+
+    name: str
+    engine: Engine
+    bus: Engine | None
+    routes: Sequence[Route]
+    composer: Composer
+    middleware: Sequence[Middleware]
+    timing: Timing
+    clock: Clock
+    opened: Callable[[], AbstractAsyncContextManager[Link]]
+    lifespan: Callable[[], AbstractAsyncContextManager[object]]
+    roll: Callable[[], float] = field(default_factory=lambda: random.Random().random)  # jitter, not secrets
+
+
+@dataclass(slots=True)
+class Side:
+    """One broker's runner and settler."""
+
+    broker: Broker
+    settler: Settler
+    runner: Runner
+    running: Running
+    heart: Heart
+
+
+class Worker:
+    """Works until told to stop.
+
+    >>> worker = app.worker()     # doctest: +SKIP
+    >>> await worker.run()        # until worker.stop(), SIGTERM or SIGINT   # doctest: +SKIP
+    """
+
+    def __init__(self, plant: Plant, options: WorkerOptions) -> None:
+        self._plant, self._options = plant, options
+        self._stop, self._hasten = asyncio.Event(), asyncio.Event()
+        self._faults: list[BaseException] = []
+        self._crew: set[asyncio.Task[None]] = set()
+        self.ready = asyncio.Event()
+        self.on_verdict: list[Callable[..., None]] = []
+
+    @property
+    def name(self) -> str:
+        """Who holds the leases."""
+        return self._plant.name
+
+    def stop(self) -> None:
+        """Take no more work, let handlers finish within ``stop_within``, hand back the rest, end. Said twice: hand back at once."""
+        if self._stop.is_set():
+            self._hasten.set()
+        self._stop.set()
+
+    async def run(self, *, signals: bool = False) -> None:
+        """Work until `stop`; with ``signals``, SIGTERM and SIGINT say it too.
+
+        Raises what ended it if one of its own services failed, after stopping in order. Cancelling it stops it in order as well.
+        """
+        loop = asyncio.get_running_loop()
+        caught = (signal.SIGTERM, signal.SIGINT) if signals else ()
+        for number in caught:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            async with AsyncExitStack() as stack:
+                link = await stack.enter_async_context(self._plant.opened())
+                await stack.enter_async_context(self._plant.lifespan())
+                await self._serve(link)
+        finally:
+            for number in caught:
+                loop.remove_signal_handler(number)
+        if self._faults:
+            raise BaseExceptionGroup("the worker stopped because a part of it failed", self._faults)
+
+    @property
+    def stuck(self) -> int:
+        """Handlers that are still at work after `run` has ended: they would not stop. They end with the process."""
+        return len(self._crew)
+
+    async def _serve(self, link: Link) -> None:
+        threads = Threads(self._options.concurrency)
+        swept = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            sides = await self._sides(link, threads)
+            settling = [tasks.create_task(self._guarded(side.settler.run())) for side in sides]
+            fetching = [tasks.create_task(self._guarded(side.runner.run())) for side in sides]
+            if self._plant.engine.traits.remembers:
+                tasks.create_task(self._guarded(self._keep(link, swept)))
+            for side in sides:
+                side.heart.start()
+            self.ready.set()
+            log.info("worker.started", extra={"worker": self.name, "concurrency": self._options.concurrency})
+            try:
+                await self._stop.wait()
+            except asyncio.CancelledError:
+                self._hasten.set()
+            await asyncio.shield(
+                tasks.create_task(self._wind_down(sides, fetching, settling, swept, threads))
+            )
+        log.info("worker.stopped", extra={"worker": self.name})
+
+    async def _wind_down(
+        self,
+        sides: Sequence[Side],
+        fetching: Sequence[asyncio.Task[None]],
+        settling: Sequence[asyncio.Task[None]],
+        swept: asyncio.Event,
+        threads: Threads,
+    ) -> None:
+        """Stop receiving, so that nothing new begins; drain; cancel; release; settle for the last time; only then let the heart stop,
+        because until a delivery is settled its lease must hold; the connections close last.
+        """
+        log.info(
+            "worker.stopping",
+            extra={"worker": self.name, "running": sum(len(side.running) for side in sides)},
+        )
+        for task in fetching:
+            task.cancel()
+        await asyncio.wait(fetching)
+        await self._drain(sides)
+        for side in sides:
+            self._hand_back(side)
+            side.settler.close()
+        _done, late = await asyncio.wait(settling, timeout=LAST_SETTLE / SECOND)
+        for task in late:
+            log.error(
+                "worker.unsettled",
+                extra={"worker": self.name, "count": sum(len(side.running) for side in sides)},
+            )
+            task.cancel()
+        swept.set()
+        threads.close()
+        for side in sides:
+            side.running.close()
+            await side.heart.stop()
+            if side is not sides[0]:
+                await side.broker.close()
+
+    async def _drain(self, sides: Sequence[Side]) -> None:
+        """Let handlers finish; when time is up cut them off, and give them a moment to clean up."""
+        async with asyncio.TaskGroup() as group:
+            empty = group.create_task(_all_empty(sides))
+            hasten = group.create_task(_wait(self._hasten))
+            await asyncio.wait(
+                [empty, hasten],
+                timeout=self._options.stop_within / SECOND,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for side in sides:
+                side.running.stop_all(Why.STOP)
+            if not empty.done():
+                await asyncio.wait([empty], timeout=CUT_OFF / SECOND)
+            empty.cancel()
+            hasten.cancel()
+
+    def _hand_back(self, side: Side) -> None:
+        """What would not stop (a thread, a handler that ignores its cancellation) is handed back; its late outcome counts for nothing."""
+        for run in side.running.snapshot():
+            if run.ends is not None:
+                log.warning("task.left", extra={"task": run.delivery.message.name, "id": run.delivery.id})
+                run.end()
+                run.cut = Why.LOST
+                side.settler.submit(run, Settlement(run.delivery, v.Release()))
+
+    async def _sides(self, link: Link, threads: Threads) -> list[Side]:
+        """The store's side, or the bare bus's; and with both, the bus's inbox, and the outbox among the store's routes."""
+        routes = self._chosen()
+        if self._plant.bus is None:
+            return [self._side(link.broker, self._plant.engine, routes, threads)]
+        bus = self._plant.bus.connect(self.name, self._plant.clock)
+        subscriptions = [route for route in routes if route.source.pattern is not None]
+        await bus.declare([route.source for route in subscriptions])
+
+        async def to_bus(message: Message) -> Published:
+            (answer,) = await bus.publish([message])
+            return answer
+
+        inbox = [bridge.inbox(route.source, link.publish) for route in subscriptions]
+        sides = [self._side(link.broker, self._plant.engine, [*routes, bridge.outbox(to_bus)], threads)]
+        if inbox:
+            sides.append(self._side(bus, self._plant.bus, inbox, threads))
+        return sides
+
+    def _side(self, broker: Broker, engine: Engine, routes: Sequence[Route], threads: Threads) -> Side:
+        plant, options = self._plant, self._options
+        running = Running(plant.clock)
+        settler = Settler(broker, running, plant.clock)
+        gears = Gears(
+            broker=broker,
+            executor=Executor(plant.composer, running, plant.clock),
+            settler=settler,
+            running=running,
+            clock=plant.clock,
+            spawn=self._spawn,
+            roll=plant.roll,
+            on_verdict=self.on_verdict,
+        )
+        lanes = [Lane(route, self._lives(route, threads)) for route in routes]
+        runner = Runner(
+            gears, lanes, Limits(concurrency=options.concurrency, strict=options.strict, grace=options.grace)
+        )
+        return Side(
+            broker,
+            settler,
+            runner,
+            running,
+            Heart(engine, self.name, running, plant.clock, plant.timing.heartbeat),
+        )
+
+    def _lives(self, route: Route, threads: Threads) -> dict[str, Live]:
+        handlers = [*route.handlers.values(), *([route.handler] if route.handler else [])]
+        return {
+            handler.name: Live(handler, compose(self._plant.middleware, handler.call(threads)))
+            for handler in handlers
+        }
+
+    def _chosen(self) -> list[Route]:
+        """The routes of the queues this worker takes from, weighted and ordered as asked."""
+        routes = {route.source.queue: route for route in self._plant.routes}
+        wanted = self._options.queues
+        if wanted is None:
+            return list(routes.values())
+        missing = [queue for queue in wanted if queue not in routes]
+        if missing:
+            raise ConfigError(
+                f"Queue {missing[0]!r} has no handler in this App: it declares {', '.join(sorted(routes)) or 'none'}."
+            )
+        return [_weighted(routes[queue], weight) for queue, weight in wanted.items()]
+
+    async def _keep(self, link: Link, stop: asyncio.Event) -> None:
+        await keep(
+            cast("Store", link.broker), self._plant.clock, self._plant.timing.sweep, stop, self._plant.roll
+        )
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        """A handler's task. Not in the task group: that would wait for ever for a handler that will not stop."""
+        task = asyncio.get_running_loop().create_task(work)  # owned by the crew
+        self._crew.add(task)
+        task.add_done_callback(self._left_crew)
+
+    def _left_crew(self, task: asyncio.Task[None]) -> None:
+        self._crew.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        log.error("worker.fault", extra={"worker": self.name}, exc_info=error)
+        self._faults.append(error)
+        self._hasten.set()
+        self.stop()
+
+    async def _guarded(self, service: Coroutine[object, object, None]) -> None:
+        """A service that fails ends the worker in order; the others work until then."""
+        try:
+            await service
+        except Exception as error:  # noqa: BLE001  # raised again by run(), after the stop
+            self._fail(error)
+
+
+async def _all_empty(sides: Sequence[Side]) -> None:
+    for side in sides:
+        await side.running.empty.wait()
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def _weighted(route: Route, weight: int) -> Route:
+    return replace(route, weight=weight)

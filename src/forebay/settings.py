@@ -1,0 +1,102 @@
+"""Where a setting comes from: argument, then environment ``FOREBAY_*``, then ``[tool.forebay]`` in pyproject.toml, then its default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from forebay.errors import ConfigError, InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One thing that can be set. ``secret``: its value may hold a password and is shown without it."""
+
+    name: str
+    default: str
+    help: str
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return f"FOREBAY_{self.name.upper()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a setting is, and where that was said."""
+
+    setting: Setting
+    text: str
+    origin: str
+
+
+SETTINGS: Final = (
+    Setting("url", "sqlite:///forebay.db", "the engine: a store, or a bare bus", secret=True),
+    Setting("concurrency", "100", "deliveries a worker handles at the same time"),
+    Setting(
+        "queues",
+        "",
+        "queues a worker takes from, with weights: critical=6,default=3 (empty: all the App declares)",
+    ),
+    Setting("stop_within", "25s", "how long a stopping worker lets its handlers finish"),
+    Setting("lease", "30s", "how long a delivery stays with a worker that has gone silent"),
+    Setting("heartbeat", "10s", "how often leases are renewed; at most a third of the lease"),
+    Setting("sweep", "5s", "how often each worker looks for lost leases, expired and old messages"),
+    Setting("max_body", "1048576", "the largest message body, in bytes"),
+    Setting("log_level", "info", "debug, info, warning or error"),
+    Setting("log_format", "text", "text, or json for one object a line"),
+)
+
+
+def read_all(environment: Mapping[str, str] | None = None, folder: Path | None = None) -> dict[str, Value]:
+    """Every setting with its value and origin. Raises `ConfigError` for a pyproject.toml that cannot be read or has an unknown key."""
+    given = os.environ if environment is None else environment
+    project, where = _project(Path.cwd() if folder is None else folder)
+    unknown = project.keys() - {setting.name for setting in SETTINGS}
+    if unknown:
+        known = ", ".join(setting.name for setting in SETTINGS)
+        raise InvalidOption(f"[tool.forebay] in {where} has no setting {min(unknown)!r}: known are {known}.")
+    return {setting.name: _value(setting, given, project, where) for setting in SETTINGS}
+
+
+def read(name: str, argument: object = None) -> str:
+    """One setting, an argument that is not None having the first word."""
+    return str(argument) if argument is not None else read_all()[name].text
+
+
+def whole_number(name: str, text: str, lowest: int = 1) -> int:
+    """A setting as a whole number. Raises `InvalidOption`."""
+    if not text.isdecimal() or int(text) < lowest:
+        raise InvalidOption(f"{name} must be a whole number of at least {lowest}, not {text!r}.")
+    return int(text)
+
+
+def _value(
+    setting: Setting, environment: Mapping[str, str], project: Mapping[str, object], where: str
+) -> Value:
+    if environment.get(setting.variable):
+        return Value(setting, environment[setting.variable], f"environment {setting.variable}")
+    if setting.name in project:
+        return Value(setting, str(project[setting.name]), f"[tool.forebay] in {where}")
+    return Value(setting, setting.default, "default")
+
+
+def _project(folder: Path) -> tuple[dict[str, object], str]:
+    """The ``[tool.forebay]`` table of the nearest pyproject.toml at or above ``folder``."""
+    for place in (folder, *folder.parents):
+        path = place / "pyproject.toml"
+        if path.is_file():
+            try:
+                table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("forebay", {})
+            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+                raise ConfigError(f"{path} cannot be read: {error}.") from error
+            return dict(table), str(path)
+    return {}, ""
