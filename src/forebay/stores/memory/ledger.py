@@ -327,13 +327,12 @@ class Ledger:
 
     def selected(self, which: q.Selector) -> Iterator[Entry]:
         """The entries a selector means, oldest first."""
-        found: Iterable[Entry | None] = (
-            (self.entries.get(key) for key in which.ids) if which.ids else self.entries.values()
-        )
+        found: Iterable[Entry] = self.entries.values()
+        if which.ids:
+            found = sorted(filter(None, map(self.entries.get, set(which.ids))), key=lambda e: e.seq)
         for entry in found:
             if (
-                entry is not None
-                and which.queue in (None, entry.queue)
+                which.queue in (None, entry.queue)
                 and which.name in (None, entry.message.name)
                 and (not which.states or entry.state in which.states)
                 and (

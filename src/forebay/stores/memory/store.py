@@ -216,9 +216,9 @@ class MemoryStore:
         """Wake whoever waits on the queues that ``batch`` went to."""
         queues = {message.queue for message in batch if message.queue is not None}
         if any(message.queue is None for message in batch):
-            queues |= {
-                source.queue for source in self._ledger.bindings.values() if source.pattern is not None
-            }
+            with self._lock:
+                bound = list(self._ledger.bindings.values())
+            queues |= {source.queue for source in bound if source.pattern is not None}
         if queues:
             self._signals.notify(map(Ready, queues))
 

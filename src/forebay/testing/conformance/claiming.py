@@ -1,0 +1,281 @@
+"""Claims about receiving: to each its own, in order, no more than asked for, and soon."""
+
+# ruff: noqa: D103  # the name of a claim says it
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Ordering, Settled, Settlement, Source
+from forebay.ids import new_token
+from forebay.model import verdict as v
+from forebay.model.when import SECOND, After
+from forebay.testing.clock import eventually
+from forebay.testing.conformance.harness import FAILURE, WORK, Harness, any_engine, but, claims, ids
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forebay.engine import Delivery
+
+LONG: Final = 3_600 * SECOND
+
+
+async def a_delivery_says_where_it_stands(h: Harness) -> None:
+    token, start = new_token(), h.now()
+    await h.publish(h.message())
+
+    (delivery,) = await h.take(token=token)
+
+    assert (delivery.token, delivery.source) == (token, WORK)
+    assert (delivery.attempts, delivery.crashes, delivery.releases, delivery.unknown_since) == (0, 0, 0, None)
+    assert abs(delivery.created - start) < 60 * SECOND
+    assert delivery.created <= delivery.received
+
+
+async def nobody_else_gets_what_one_has(h: Harness) -> None:
+    await h.publish(h.message())
+    await h.take_one("one")
+
+    assert await h.take(worker="two") == []
+
+
+async def fifty_claimers_share_without_overlap(h: Harness) -> None:
+    messages = h.messages(400)
+    await h.publish(*messages)
+    brokers = [await h.broker(f"worker {i}") for i in range(5)]
+    got: list[str] = []
+
+    async def claimer(number: int) -> None:
+        while taken := await brokers[number % 5].receive(WORK, token=new_token(), limit=3, wait=0):
+            got.extend(ids(taken))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(50):
+            group.create_task(claimer(number))
+
+    assert sorted(got) == sorted(message.id for message in messages)
+
+
+async def no_more_is_taken_than_asked_for(h: Harness) -> None:
+    await h.publish(*h.messages(10))
+
+    assert [len(await h.take(3)) for _ in range(5)] == [3, 3, 3, 1, 0]
+
+
+async def equals_come_in_the_order_they_were_sent(h: Harness) -> None:
+    batch = h.messages(30)
+    await h.publish(*batch[:20])
+    await h.publish(*batch[20:])
+
+    assert ids([*await h.take(7), *await h.take(23)]) == [message.id for message in batch]
+
+
+async def what_is_handed_back_keeps_its_place(h: Harness) -> None:
+    batch = h.messages(3)
+    await h.publish(*batch)
+    await h.settle(await h.take_one(), v.Release())
+
+    assert ids(await h.take()) == [message.id for message in batch]
+
+
+async def the_higher_priority_comes_first(h: Harness) -> None:
+    batch = [but(h.message(), priority=p) for p in (0, 9, 5, 3, 7, 9)] + [h.message()]
+    await h.publish(*batch)
+
+    taken = [*await h.take(2), *await h.take(5)]
+
+    assert [d.message.priority for d in taken] == [9, 9, 7, 5, 4, 3, 0]
+    assert [d.message for d in taken[:2]] == [batch[1], batch[5]]
+
+
+async def a_priority_holds_on_the_next_try(h: Harness) -> None:
+    await h.publish(but(h.message(), priority=8))
+    await h.settle(await h.take_one(), v.Retry(After(0), FAILURE))
+    await h.publish(but(h.message(), priority=7), but(h.message(), priority=9))
+
+    assert [d.message.priority for d in await h.take()] == [9, 8, 7]
+
+
+# -- tokens
+
+
+async def the_same_token_gets_the_same_again(h: Harness) -> None:
+    await h.publish(*h.messages(5))
+    token = new_token()
+
+    first = await h.take(3, token=token)
+    again = await h.take(3, token=token)
+
+    assert len(first) == 3
+    assert ids(again) == ids(first)
+    assert len(await h.take()) == 2
+
+
+async def the_same_token_gets_only_what_is_still_under_it(h: Harness) -> None:
+    await h.publish(*h.messages(3))
+    token = new_token()
+    done, *left = await h.take(3, token=token)
+    await h.settle(done, v.Done())
+
+    assert ids(await h.take(3, token=token)) == ids(left)
+
+
+# -- waiting
+
+
+async def receive_gives_up_when_the_wait_is_over(h: Harness) -> None:
+    broker = await h.broker()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(broker.receive(WORK, token=new_token(), limit=5, wait=h.tick))
+        await h.asleep()
+        await h.advance(h.tick // 2)
+        assert not task.done()
+        await h.advance(h.tick // 2 + 1)
+        await eventually(task.done, what="receive has returned")
+
+    assert list(task.result()) == []
+
+
+async def _wakes(h: Harness, sender: str, limit: int) -> Sequence[Delivery]:
+    """What a receive that waits returns after ``sender`` has published, without any time passing."""
+    broker, other = await h.broker(), await h.broker(sender)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(broker.receive(WORK, token=new_token(), limit=limit, wait=LONG))
+        await h.asleep()
+        await other.publish([h.message()])
+        await eventually(task.done, what="receive has returned")
+    return task.result()
+
+
+async def a_message_wakes_who_waits(h: Harness) -> None:
+    assert len(await _wakes(h, "one", 5)) == 1
+
+
+async def a_message_from_another_broker_wakes_who_waits(h: Harness) -> None:
+    assert len(await _wakes(h, "two", 5)) == 1
+
+
+async def a_limit_of_zero_returns_when_there_is_something_and_takes_nothing(h: Harness) -> None:
+    assert list(await _wakes(h, "one", 0)) == []
+    broker = await h.broker()
+
+    assert list(await broker.receive(WORK, token=new_token(), limit=0, wait=LONG)) == []
+    assert len(await h.take()) == 1
+    assert list(await broker.receive(WORK, token=new_token(), limit=0, wait=0)) == []
+
+
+async def what_is_handed_back_wakes_who_waits(h: Harness) -> None:
+    await h.publish(h.message())
+    delivery, other = await h.take_one("one"), await h.broker("two")
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(other.receive(WORK, token=new_token(), limit=5, wait=LONG))
+        await h.asleep()
+        await h.settle(delivery, v.Release())
+        await eventually(task.done, what="receive has returned")
+
+    assert ids(task.result()) == [delivery.id]
+
+
+async def a_wait_on_one_queue_is_not_ended_by_another(h: Harness) -> None:
+    broker = await h.broker()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(
+            broker.receive(Source(queue="other"), token=new_token(), limit=5, wait=h.tick)
+        )
+        await h.asleep()
+        await h.publish(h.message())
+        await h.asleep()
+        assert not task.done()
+        await h.advance(h.tick + 1)
+        await eventually(task.done, what="receive has returned")
+
+    assert list(task.result()) == []
+    assert len(await h.take()) == 1
+
+
+# -- cancellation
+
+
+async def a_receive_cancelled_while_it_waits_takes_nothing(h: Harness) -> None:
+    broker = await h.broker()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(broker.receive(WORK, token=new_token(), limit=5, wait=LONG))
+        await h.asleep()
+        task.cancel()
+
+    await h.publish(h.message())
+
+    assert len(await h.take()) == 1
+
+
+async def a_receive_cancelled_anywhere_loses_nothing(h: Harness) -> None:
+    broker, messages = await h.broker(), h.messages(12)
+    await h.publish(*messages)
+    got = []
+
+    for turns in range(len(messages)):
+        token = new_token()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(broker.receive(WORK, token=token, limit=1, wait=0))
+            for _ in range(turns):
+                await asyncio.wait([task], timeout=0)
+            task.cancel()
+        (delivery,) = await h.take(1, token=token)
+        got.append(delivery.message.id)
+        assert await h.settle(delivery, v.Done()) is Settled.OK
+
+    assert sorted(got) == [message.id for message in messages]
+    await h.nothing()
+
+
+async def a_settle_cancelled_anywhere_can_be_repeated(h: Harness) -> None:
+    broker = await h.broker()
+    for turns in range(12):
+        await h.publish(h.message())
+        delivery = await h.take_one()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(broker.settle([Settlement(delivery, v.Done())]))
+            for _ in range(turns):
+                await asyncio.wait([task], timeout=0)
+            task.cancel()
+
+        assert await h.settle(delivery, v.Done()) is Settled.OK
+        await h.nothing()
+
+
+CLAIMS: Final = (
+    *claims(
+        "claim",
+        any_engine,
+        a_delivery_says_where_it_stands,
+        nobody_else_gets_what_one_has,
+        fifty_claimers_share_without_overlap,
+        the_same_token_gets_the_same_again,
+        the_same_token_gets_only_what_is_still_under_it,
+        receive_gives_up_when_the_wait_is_over,
+        a_message_wakes_who_waits,
+        a_message_from_another_broker_wakes_who_waits,
+        a_limit_of_zero_returns_when_there_is_something_and_takes_nothing,
+        what_is_handed_back_wakes_who_waits,
+        a_wait_on_one_queue_is_not_ended_by_another,
+        a_receive_cancelled_while_it_waits_takes_nothing,
+        a_receive_cancelled_anywhere_loses_nothing,
+        a_settle_cancelled_anywhere_can_be_repeated,
+    ),
+    *claims("claim", lambda t: t.exact, no_more_is_taken_than_asked_for),
+    *claims(
+        "claim",
+        lambda t: t.ordering is Ordering.FIFO,
+        equals_come_in_the_order_they_were_sent,
+        what_is_handed_back_keeps_its_place,
+    ),
+    *claims(
+        "priority", lambda t: t.priorities, the_higher_priority_comes_first, a_priority_holds_on_the_next_try
+    ),
+)

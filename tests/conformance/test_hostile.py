@@ -1,0 +1,168 @@
+"""The hostile bus keeps what a bus must, and breaks off in every way it says it does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from forebay.engine import EngineOptions, Settled, Settlement, Source
+from forebay.errors import EngineUnavailable, OutcomeUnknown
+from forebay.ids import Token
+from forebay.model import verdict as v
+from forebay.model.message import Message, MessageId
+from forebay.testing import conformance
+from forebay.testing.clock import VirtualClock
+from forebay.testing.hostile import Fault, Faults, HostileBroker, HostileBus
+
+WORK = Source(queue="work")
+FIRST, SECOND = (Message(id=MessageId(name), name=name, queue="work") for name in ("first", "second"))
+
+
+def _engine(place: str, options: EngineOptions) -> HostileBus:
+    return HostileBus(options=options)
+
+
+@pytest.mark.parametrize("claim", conformance.claims_for(HostileBus().traits), ids=str)
+def test_hostile(claim: conformance.Claim) -> None:
+    asyncio.run(conformance.run(claim, _engine))
+
+
+async def _open(bus: HostileBus) -> HostileBroker:
+    broker = bus.connect("one", VirtualClock())
+    await broker.declare([WORK])
+    return broker
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "there"),
+    [
+        (None, None, ["first", "second"]),
+        (Fault.REFUSE, EngineUnavailable, []),
+        (Fault.LOSE_CALL, OutcomeUnknown, []),
+        (Fault.LOSE_REPLY, OutcomeUnknown, ["first", "second"]),
+        (Fault.HALVE, OutcomeUnknown, ["first"]),
+        (Fault.DOUBLE, None, ["first", "second", "first", "second"]),
+    ],
+)
+def test_a_publish_breaks_off_as_planned(
+    fault: Fault | None, error: type[Exception] | None, there: list[str]
+) -> None:
+    async def story() -> None:
+        bus = HostileBus(Faults(publish=[fault]))
+        broker = await _open(bus)
+
+        if error is None:
+            await broker.publish([FIRST, SECOND])
+        else:
+            with pytest.raises(error):
+                await broker.publish([FIRST, SECOND])
+
+        assert [message.id for message in bus.queued("work")] == there
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "left"),
+    [
+        (None, None, ["second"]),
+        (Fault.REFUSE, EngineUnavailable, ["first"]),
+        (Fault.LOSE_CALL, OutcomeUnknown, ["first"]),
+        (Fault.LOSE_REPLY, OutcomeUnknown, ["second"]),
+        (Fault.HALVE, OutcomeUnknown, ["first", "second"]),
+    ],
+)
+def test_a_settle_breaks_off_as_planned(
+    fault: Fault | None, error: type[Exception] | None, left: list[str]
+) -> None:
+    async def story() -> None:
+        bus = HostileBus(Faults(settle=[fault]))
+        broker = await _open(bus)
+        await broker.publish([FIRST])
+        (delivery,) = await broker.receive(WORK, token=Token("t"), limit=1, wait=0)
+        settlement = Settlement(delivery, v.Done(), (SECOND,))
+
+        if error is None:
+            await broker.settle([settlement])
+        else:
+            with pytest.raises(error):
+                await broker.settle([settlement])
+        await broker.close()
+
+        assert [message.id for message in bus.queued("work")] == left
+
+    asyncio.run(story())
+
+
+def test_a_receive_whose_reply_was_lost_may_be_repeated() -> None:
+    async def story() -> None:
+        broker = await _open(HostileBus(Faults(receive=[Fault.LOSE_REPLY])))
+        await broker.publish([FIRST])
+
+        with pytest.raises(OutcomeUnknown):
+            await broker.receive(WORK, token=Token("t"), limit=1, wait=0)
+
+        assert list(await broker.receive(WORK, token=Token("other"), limit=1, wait=0)) == []
+        assert len(await broker.receive(WORK, token=Token("t"), limit=1, wait=0)) == 1
+
+    asyncio.run(story())
+
+
+def test_two_may_hold_one_message_and_either_may_end_it() -> None:
+    async def story() -> None:
+        bus = HostileBus(Faults(receive=[Fault.DOUBLE]))
+        broker = await _open(bus)
+        await broker.publish([FIRST])
+        (one,) = await broker.receive(WORK, token=Token("one"), limit=1, wait=0)
+        (two,) = await broker.receive(WORK, token=Token("two"), limit=1, wait=0)
+
+        assert one.id == two.id
+        assert list(await broker.settle([Settlement(one, v.Done())])) == [Settled.OK]
+        assert list(await broker.settle([Settlement(two, v.Release())])) == [Settled.OK]
+        assert bus.queued("work") == ()
+
+    asyncio.run(story())
+
+
+def test_a_late_acknowledgement_is_accepted() -> None:
+    async def story() -> None:
+        bus = HostileBus()
+        clock = VirtualClock()
+        broker = bus.connect("one", clock)
+        await broker.declare([WORK])
+        await broker.publish([FIRST])
+        (late,) = await broker.receive(WORK, token=Token("one"), limit=1, wait=0)
+        await clock.advance(bus.options.timing.lease)
+        assert len(await broker.receive(WORK, token=Token("two"), limit=1, wait=0)) == 1
+
+        assert list(await broker.settle([Settlement(late, v.Done())])) == [Settled.OK]
+
+        await clock.advance(bus.options.timing.lease)
+        assert list(await broker.receive(WORK, token=Token("three"), limit=1, wait=0)) == []
+
+    asyncio.run(story())
+
+
+def test_a_dead_letter_goes_to_a_queue_of_its_own() -> None:
+    async def story() -> None:
+        bus = HostileBus()
+        broker = await _open(bus)
+        await broker.publish([FIRST])
+        (delivery,) = await broker.receive(WORK, token=Token("t"), limit=1, wait=0)
+
+        await broker.settle([Settlement(delivery, v.Dead(v.Reason.ASKED))])
+
+        assert [message.id for message in bus.queued("work.dead")] == ["first"]
+
+    asyncio.run(story())
+
+
+def test_the_same_seed_fails_in_the_same_ways() -> None:
+    def drawn(seed: int) -> list[Fault | None]:
+        faults = Faults.seeded(seed, rate=0.5)
+        return [faults.draw(kind) for kind in ("publish", "receive", "settle") for _ in range(50)]
+
+    assert drawn(7) == drawn(7)
+    assert drawn(7) != drawn(8)
+    assert set(drawn(7)) == {None, *Fault}
