@@ -1,0 +1,105 @@
+"""``make bench``: every figure of README.md, in one run. ``python -m bench threads`` measures the thread layouts instead."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import idle, latency, raw, threads, work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COUNT = 20_000
+REPEATS = 3
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    print(
+        f"{os.cpu_count()} cores, CPython {platform.python_version()}, {platform.system()} {platform.release()}; median of {REPEATS}\n"
+    )
+    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
+        if sys.argv[1:] == ["threads"]:
+            _threads(Path(folder))
+        else:
+            _table(Path(folder))
+
+
+def _table(folder: Path) -> None:
+    print("| what | figure | beside the driver |\n|---|---|---|")
+    one = _median(lambda n: raw.one_row_commits(_fresh(folder, f"one{n}")))
+    rates = [raw.batches(_fresh(folder, f"raw{n}")) for n in range(REPEATS)]
+    ceiling = {key: statistics.median(rate[key] for rate in rates) for key in rates[0]}
+    _row("raw: one-row commits", f"{one:,.0f}/s", "1.00")
+    for key, rate in ceiling.items():
+        _row(f"raw: {key} in batches of 100", f"{rate:,.0f}/s", "1.00")
+    single = _median(lambda n: asyncio.run(work.single_sends(work.on_disk(folder, f"single{n}"))))
+    _row("send, awaited one by one", f"{single:,.0f}/s", f"{single / one:.2f} of one-row commits")
+    crowd = _median(lambda n: asyncio.run(work.concurrent_sends(work.on_disk(folder, f"crowd{n}"))))
+    _row("send, 100 callers at once", f"{crowd:,.0f}/s", f"{crowd / ceiling['insert']:.2f} of raw insert")
+    many = _median(lambda n: asyncio.run(work.send_many(work.on_disk(folder, f"many{n}"), COUNT)))
+    _row("send_many", f"{many:,.0f}/s", f"{many / ceiling['insert']:.2f} of raw insert")
+    both = 1 / (1 / ceiling["claim"] + 1 / ceiling["finish"])
+    drained = _median(lambda n: asyncio.run(work.drain(work.on_disk(folder, f"drain{n}"), COUNT)))
+    _row(
+        f"drain {COUNT:,} no-op tasks, concurrency 100",
+        f"{drained:,.0f}/s",
+        f"{drained / both:.2f} of raw claim + finish",
+    )
+    memory = _median(lambda _: asyncio.run(work.drain("memory://", COUNT)))
+    _row("the same in memory", f"{memory:,.0f}/s", "")
+    near = asyncio.run(latency.same_process(work.on_disk(folder, "near")))
+    _row("enqueue to start, same process", f"p50 {near.p50:.1f} ms, p99 {near.p99:.1f} ms", "")
+    far = asyncio.run(latency.across_processes(work.on_disk(folder, "far"), folder))
+    _row("enqueue to start, another process", f"p50 {far.p50:.1f} ms, p99 {far.p99:.1f} ms", "")
+    cost = idle.idle_worker(work.on_disk(folder, "idle"))
+    _row(
+        "idle worker",
+        f"{cost.core:.2f} % of a core, {cost.memory:.0f} MiB, ready after {cost.start:.2f} s",
+        "",
+    )
+
+
+def _threads(folder: Path) -> None:
+    print("| handlers | layout | tasks/s | longest gap between renewals |\n|---|---|---|---|")
+    for burn, count in ((0.0, 20_000), (0.000_2, 10_000), (0.005, 800)):
+        for shared in (False, True):
+            runs = [
+                asyncio.run(
+                    threads.measure(
+                        work.on_disk(folder, f"t{burn}{shared}{n}"), shared=shared, count=count, burn=burn
+                    )
+                )
+                for n in range(REPEATS)
+            ]
+            rate, gap = statistics.median(r.rate for r in runs), statistics.median(r.gap for r in runs)
+            kind = f"burn {1_000 * burn:g} ms" if burn else "no-op"
+            print(
+                f"| {kind} | {'one I/O thread' if shared else 'own connections'} | {rate:,.0f} | {gap:.2f} s |",
+                flush=True,
+            )
+
+
+def _median(measure: Callable[[int], float]) -> float:
+    return statistics.median(measure(n) for n in range(REPEATS))
+
+
+def _fresh(folder: Path, name: str) -> Path:
+    place = folder / name
+    place.mkdir()
+    return place
+
+
+def _row(what: str, figure: str, beside: str) -> None:
+    print(f"| {what} | {figure} | {beside} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
