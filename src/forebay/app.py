@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import os
-import secrets
-import socket
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from forebay.clock import Clock, SystemClock
-from forebay.codec.signature import Signature, encode_unseen
+from forebay.codec.signature import Signature, Unseen
 from forebay.compose import Composer, Draft, SendOptions, check_count, check_options
 from forebay.context import Context
-from forebay.engine import EngineOptions, Published, Retention, Source, Stored, Timing
+from forebay.door import Door
+from forebay.engine import EngineOptions, Published, Retention, Source, Timing
 from forebay.engines import engine_for
-from forebay.errors import ConfigError, InvalidOption, NameTaken, NotOpen, QueueFull, Unsupported
+from forebay.errors import ConfigError, InvalidOption, NameTaken, Unsupported
 from forebay.handle import Handle
 from forebay.ids import Ids
 from forebay.model.message import HIGHEST_PRIORITY, LOWEST_PRIORITY, EntryId
@@ -27,14 +24,12 @@ from forebay.model.policy import RetryPolicy
 from forebay.model.when import micros
 from forebay.runtime.bridge import OUTBOX
 from forebay.runtime.handler import DEFAULT_TIMEOUT, Handler, Route, event_decoder, task_decoder
-from forebay.runtime.link import Link
-from forebay.runtime.portal import Portal
 from forebay.runtime.worker import Plant, Worker, WorkerOptions
 from forebay.settings import read, whole_number
 from forebay.tasks import BoundTask, HandlerOptions, Task
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from forebay.engine import Engine
     from forebay.middleware import Middleware
@@ -43,9 +38,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound="Callable[..., Any]")
-
-RETRY_AFTER = 1.0
-"""Seconds after which a sender may try a full queue again, where the engine has no better idea."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,16 +129,16 @@ class App:
             Ids(), min(limit, self.engine.traits.max_body), None if self.bus is None else OUTBOX
         )
         self._declared = Declared()
-        self._pid, self._mark = 0, ""
-        self._links: dict[asyncio.AbstractEventLoop, Link] = {}
-        self._portal = Portal(self._close_portal_link)
+        self._door = Door(
+            self.engine, self._composer, self._clock, lambda: [route.source for route in self.routes()]
+        )
 
     # -- declare
 
     @overload
     def task(
         self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
-    ) -> Task[P, R, Concatenate[Context, P], Coroutine[Any, Any, R]]: ...  # noqa: E501
+    ) -> Task[P, R, Concatenate[Context, P], Coroutine[Any, Any, R]]: ...
     @overload
     def task(
         self, function: Callable[P, Coroutine[Any, Any, R]], /
@@ -213,7 +205,7 @@ class App:
         draft = Draft(queue=queue, fixed=fixed)
         self._declared.tasks.setdefault(queue, {})[name] = handler
         self._declared.drafts[name], self._declared.signatures[name] = draft, signature
-        return Task(function, signature, draft, name, self)
+        return Task(function, signature, draft, name, self._door)
 
     def _declare_subscription(
         self, topic: str, group: str, function: Callable[..., Any], options: HandlerOptions
@@ -243,27 +235,33 @@ class App:
 
     # -- send
 
+    def named(self, name: str, queue: str = "default") -> Task[..., Any, ..., Any]:
+        """A task by name, without its code: ``app.named("greet").options(delay="5m").send("Ada")``.
+
+        Where the task is declared in this App its signature is checked and its own queue used; else the arguments go as they are.
+        """
+        check_name(name, "task")
+        draft = self._declared.drafts.get(name)
+        if draft is None:
+            return Task(_no_code, Unseen(name), Draft(queue=check_name(queue, "queue")), name, self._door)
+        return Task(_no_code, self._declared.signatures[name], draft, name, self._door)
+
     async def send(
         self, name: str, /, *args: object, queue: str = "default", **kwargs: object
     ) -> Handle[Any]:
-        """Send a task by name, without its code. Keyword arguments are the task's own; for options use ``app.by_name``.
-
-        Where the task is declared in this App its signature is checked and its queue used.
-        """
-        return await self.send_bound(self._unseen(name, queue, args, kwargs))
+        """Send a task by name, without its code. Keyword arguments are the task's own; `named` takes options. As `Task.send`."""
+        return await self.named(name, queue).send(*args, **kwargs)
 
     def send_sync(self, name: str, /, *args: object, queue: str = "default", **kwargs: object) -> Handle[Any]:
         """`send`, for callers without an event loop."""
-        return self.sync(self.send(name, *args, queue=queue, **kwargs))
+        return self.named(name, queue).send_sync(*args, **kwargs)
 
     async def send_many(self, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
         """Send many bound tasks, in batches, each of which is stored whole or not at all; answers in order.
 
         >>> await app.send_many([send_receipt.bind(n, mail) for n, mail in orders])  # doctest: +SKIP
         """
-        bound = list(calls)
-        answers = await (await self.link()).publish_many([call.message(self._composer) for call in bound])
-        return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
+        return await self._door.send_many(calls)
 
     async def publish(self, topic: str, event: object, **options: Unpack[SendOptions]) -> Published:
         """Publish an event to a topic: every subscribed group gets a copy. ``bytes`` go as they are, anything else as JSON.
@@ -272,65 +270,46 @@ class App:
         Raises `NotSerialisable`, `MessageTooLarge`, `InvalidName`, `InvalidOption`, `EngineUnavailable` or `OutcomeUnknown`.
         """
         message = self._composer.event(topic, event, options)
-        return await (await self.link()).publish(message)
+        return await (await self._door.link()).publish(message)
 
     def publish_sync(self, topic: str, event: object, **options: Unpack[SendOptions]) -> Published:
         """`publish`, for callers without an event loop."""
         return self.sync(self.publish(topic, event, **options))
 
-    async def send_bound(self, call: BoundTask[R]) -> Handle[R]:
-        """Send one bound task."""
-        answer = await (await self.link()).publish(call.message(self._composer))
-        return self._handle(call, answer)
-
-    def _handle(self, call: BoundTask[R], answer: Published) -> Handle[R]:
-        if answer.status is Stored.FULL:
-            raise QueueFull(f"Queue {call.draft.queue!r} is full.", retry_after=RETRY_AFTER)
-        return Handle(
-            answer.id, call.task.signature.returns, self, duplicate=answer.status is Stored.DUPLICATE
-        )
-
-    def _unseen(
-        self, name: str, queue: str, args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> BoundTask[Any]:
-        check_name(name, "task")
-        signature, draft = self._declared.signatures.get(name), self._declared.drafts.get(name)
-        if signature is None or draft is None:
-            signature, draft = (
-                Signature(name, (), context=None, returns=Any),
-                Draft(queue=check_name(queue, "queue")),
-            )
-            return BoundTask(
-                Task(_no_code, signature, draft, name, self), draft, encode_unseen(name, args, kwargs)
-            )
-        return BoundTask(Task(_no_code, signature, draft, name, self), draft, signature.encode(args, kwargs))
-
     # -- look and steer
 
     def handle(self, key: str) -> Handle[Any]:
         """The handle of a task sent earlier, from its id."""
-        return Handle(EntryId(key), Any, self)
+        return Handle(EntryId(key), Any, self._door)
 
     async def find(self, query: Query) -> Page:
         """One page of what the store knows."""
-        return await (await self.link()).store.find(query)
+        return await (await self._door.link()).store.find(query)
 
     async def count(self) -> Counts:
         """All queues by state."""
-        return await (await self.link()).store.count()
+        return await (await self._door.link()).store.count()
 
     async def steer(self, which: Selector, command: Command) -> int:
         """Retry, cancel, delete, pause or resume; returns how many messages (or queues) that changed."""
-        return await (await self.link()).store.steer(which, command)
+        return await (await self._door.link()).store.steer(which, command)
 
     # -- open, work, close
 
     def worker(self, options: WorkerOptions | None = None) -> Worker:
         """A worker for what this App declares."""
         plant = Plant(
-            name=self._identity(), engine=self.engine, bus=self.bus, routes=self.routes(), composer=self._composer, middleware=self._middleware,
-            timing=self.timing, clock=self._clock, opened=self._opened, lifespan=self._lifespan,
-        )  # fmt: skip
+            name=self._door.identity,
+            engine=self.engine,
+            bus=self.bus,
+            routes=self.routes(),
+            composer=self._composer,
+            middleware=self._middleware,
+            timing=self.timing,
+            clock=self._clock,
+            opened=self._door.opened,
+            lifespan=self._lifespan,
+        )
         return Worker(plant, options or WorkerOptions())
 
     def routes(self) -> list[Route]:
@@ -350,12 +329,12 @@ class App:
 
     async def __aenter__(self) -> Self:
         """Open the engine for the running loop. May be nested."""
-        await self._open()
+        await self._door.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Send what was given and let go."""
-        await self._close(asyncio.get_running_loop())
+        await self._door.close()
 
     def __enter__(self) -> Self:
         """For callers without a loop: opens with the first ``..._sync`` call."""
@@ -363,63 +342,11 @@ class App:
 
     def __exit__(self, *_: object) -> None:
         """Close what the ``..._sync`` calls opened."""
-        self._portal.close()
+        self._door.close_portal()
 
     def sync(self, work: Coroutine[Any, Any, R]) -> R:
         """Run one of this App's coroutines for a caller without a loop: ``app.sync(app.count())``."""
-        return self._portal.call(work)
-
-    async def link(self) -> Link:
-        """The running loop's way into the engine. Raises `NotOpen` outside ``async with app:``; on the portal's loop it opens itself."""
-        loop = asyncio.get_running_loop()
-        link = self._links.get(loop)
-        if link is None:
-            if not self._portal.owns(loop):
-                raise NotOpen(
-                    "The App is not open: use 'async with app:' around what sends, or the ..._sync methods without a loop."
-                )
-            link = await self._open()
-        return link
-
-    def _identity(self) -> str:
-        """Whose leases this process's are: unlike any other process, however often its number is used again."""
-        if self._pid != os.getpid():
-            self._pid, self._mark = os.getpid(), secrets.token_hex(3)
-        return f"{socket.gethostname()}-{self._pid}-{self._mark}"
-
-    async def _open(self) -> Link:
-        loop = asyncio.get_running_loop()
-        if (link := self._links.get(loop)) is not None:
-            link.users += 1
-            return link
-        link = Link(self.engine, self._identity(), self._clock)
-        self._links[loop] = link
-        try:
-            await link.open([route.source for route in self.routes()])
-        except BaseException:
-            del self._links[loop]
-            raise
-        return link
-
-    async def _close(self, loop: asyncio.AbstractEventLoop) -> None:
-        link = self._links[loop]
-        link.users -= 1
-        if link.users == 0:
-            del self._links[loop]
-            await link.close()
-
-    async def _close_portal_link(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop in self._links:
-            await self._close(loop)
-
-    @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Link]:
-        link = await self._open()
-        try:
-            yield link
-        finally:
-            await self._close(asyncio.get_running_loop())
+        return self._door.sync(work)
 
 
 def nullcontext_async() -> AbstractAsyncContextManager[object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from forebay.codec import json
 from forebay.errors import ResultTimeout, TaskCancelled, TaskDead, TaskError, TaskExpired, TaskNotFound
@@ -12,29 +12,10 @@ from forebay.model.state import State
 from forebay.model.when import SECOND, Duration, as_datetime, micros
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
+    from forebay.door import Door
     from forebay.model.message import EntryId
-    from forebay.runtime.link import Link
-    from forebay.tasks import BoundTask
 
 R = TypeVar("R")
-
-
-class Door(Protocol):
-    """What tasks and handles need of their App."""
-
-    async def link(self) -> Link:
-        """The running loop's way into the engine."""
-        ...
-
-    async def send_bound(self, call: BoundTask[R]) -> Handle[R]:
-        """Send a bound task."""
-        ...
-
-    def sync(self, work: Coroutine[Any, Any, R]) -> R:
-        """Run one of the App's coroutines for a caller without a loop."""
-        ...
 
 
 class Handle(Generic[R]):

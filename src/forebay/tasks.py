@@ -10,8 +10,9 @@ from forebay.compose import Composer, Draft, SendOptions
 from forebay.model.when import Duration
 
 if TYPE_CHECKING:
-    from forebay.codec.signature import Signature
-    from forebay.handle import Door, Handle
+    from forebay.codec.signature import Signature, Unseen
+    from forebay.door import Door
+    from forebay.handle import Handle
     from forebay.model.message import Message
 
 P = ParamSpec("P")
@@ -61,7 +62,7 @@ class Task(Generic[P, R, C, T]):
     """
 
     def __init__(
-        self, function: Callable[C, T], signature: Signature, draft: Draft, name: str, door: Door
+        self, function: Callable[C, T], signature: Signature | Unseen, draft: Draft, name: str, door: Door
     ) -> None:
         self.function, self.name, self.signature = function, name, signature
         self._draft, self._door = draft, door
@@ -87,11 +88,11 @@ class Task(Generic[P, R, C, T]):
         Raises `SendError` (nothing was stored), `EngineUnavailable` (nothing was stored), or `OutcomeUnknown`. Cancelled, the message may
         still be sent.
         """
-        return await self._door.send_bound(self.bind(*args, **kwargs))
+        return await self._door.send(self.bind(*args, **kwargs))
 
     def send_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """`send`, for callers without an event loop."""
-        return self._door.sync(self._door.send_bound(self.bind(*args, **kwargs)))
+        return self._door.sync(self._door.send(self.bind(*args, **kwargs)))
 
     def options(self, **options: Unpack[SendOptions]) -> Task[P, R, C, T]:
         """The same task with other options for its messages. Raises `InvalidOption` or `InvalidName`.

@@ -139,16 +139,23 @@ def encode_named(name: str, named: Mapping[str, object]) -> bytes:
         raise NotSerialisable(f"{name}(): the arguments cannot be written as JSON: {error}") from error
 
 
-def encode_unseen(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
-    """The body of a call to a task whose code the sender does not have."""
-    if not args:
-        return encode_named(name, kwargs)
-    if kwargs:
-        return encode_named(name, {_STAR: list(args), **kwargs})
-    try:
-        return json.encode(args)
-    except (TypeError, ValueError, RecursionError, NotImplementedError):
-        return encode_named(name, {str(place): value for place, value in enumerate(args, 1)})
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Stands for the signature of a task whose code the sender does not have: takes anything, checks nothing."""
+
+    name: str
+    returns: Any = Any
+
+    def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
+        """The body for a call. Raises `NotSerialisable`."""
+        if not args:
+            return encode_named(self.name, kwargs)
+        if kwargs:
+            return encode_named(self.name, {_STAR: list(args), **kwargs})
+        try:
+            return json.encode(args)
+        except (TypeError, ValueError, RecursionError, NotImplementedError):
+            return encode_named(self.name, {str(place): value for place, value in enumerate(args, 1)})
 
 
 def _struct(name: str, parameters: Iterable[inspect.Parameter]) -> type[msgspec.Struct]:

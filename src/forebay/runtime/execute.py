@@ -56,6 +56,8 @@ class Executor:
         delivery = run.delivery
         if delivery.expires is not None and delivery.expires <= delivery.received:
             return o.TooLate(), ()
+        if delivery.deadline is not None and delivery.deadline <= delivery.received:
+            return o.Buried(Reason.DEADLINE, Failure("Deadline", "its deadline had passed before it could begin"), counts=False), ()
         if live is None:
             return o.Nameless(delivery.message.name), ()
         ctx = self._read(delivery, live.handler)

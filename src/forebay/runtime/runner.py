@@ -145,9 +145,11 @@ class Runner:
             return
         woken = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._peek(lane, woken)) for lane in self._open()]
-            self._freed.clear()
-            tasks.append(group.create_task(self._tell_freed(woken)))
+            lanes = self._open()
+            tasks = [group.create_task(self._peek(lane, woken)) for lane in lanes]
+            if len(lanes) < len(self._lanes):
+                self._freed.clear()
+                tasks.append(group.create_task(self._tell_freed(woken)))
             await woken.wait()
             for task in tasks:
                 task.cancel()

@@ -81,8 +81,8 @@ class Running:
         return run
 
     def remove(self, run: Run) -> None:
-        """The run is settled, or lost."""
-        del self._runs[id(run)]
+        """The run is settled, or lost. Doing it twice does no harm: what was handed back at a stop may still come to its own end."""
+        self._runs.pop(id(run), None)
         if not self._runs:
             self.empty.set()
 

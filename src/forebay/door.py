@@ -1,0 +1,126 @@
+"""An App's way out: one link for each event loop that uses it, a portal for callers without one, and the sending of bound tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from forebay.engine import Stored
+from forebay.errors import NotOpen, QueueFull
+from forebay.handle import Handle
+from forebay.runtime.link import Link
+from forebay.runtime.portal import Portal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+
+    from forebay.clock import Clock
+    from forebay.compose import Composer
+    from forebay.engine import Engine, Published, Source
+    from forebay.tasks import BoundTask
+
+R = TypeVar("R")
+
+RETRY_AFTER: Final = 1.0
+"""Seconds after which a sender may try a full queue again, where the engine has no better idea."""
+
+
+class Door:
+    """Opens, counts and closes links; everything an App sends goes through here."""
+
+    def __init__(
+        self, engine: Engine, composer: Composer, clock: Clock, sources: Callable[[], Sequence[Source]]
+    ) -> None:
+        self._engine, self._composer, self._clock, self._sources = engine, composer, clock, sources
+        self._links: dict[asyncio.AbstractEventLoop, Link] = {}
+        self._portal = Portal(self._close_portal_link)
+        self._pid, self._mark = 0, ""
+
+    @property
+    def identity(self) -> str:
+        """Whose leases this process's are: unlike any other process, however often its number comes round again."""
+        if self._pid != os.getpid():
+            self._pid, self._mark = os.getpid(), secrets.token_hex(3)
+        return f"{socket.gethostname()}-{self._pid}-{self._mark}"
+
+    async def link(self) -> Link:
+        """The running loop's way into the engine.
+
+        Raises `NotOpen` outside ``async with app:``; on the portal's loop it opens itself.
+        """
+        loop = asyncio.get_running_loop()
+        link = self._links.get(loop)
+        if link is None:
+            if not self._portal.owns(loop):
+                raise NotOpen(
+                    "The App is not open: use 'async with app:' around what sends, or the ..._sync methods without a loop."
+                )
+            link = await self.open()
+        return link
+
+    async def send(self, call: BoundTask[R]) -> Handle[R]:
+        """Send one bound task."""
+        answer = await (await self.link()).publish(call.message(self._composer))
+        return self._handle(call, answer)
+
+    async def send_many(self, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
+        """Send many bound tasks, in batches."""
+        bound = list(calls)
+        answers = await (await self.link()).publish_many([call.message(self._composer) for call in bound])
+        return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
+
+    def sync(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine of this App for a caller without a loop."""
+        return self._portal.call(work)
+
+    async def open(self) -> Link:
+        """The link of the running loop, one user more."""
+        loop = asyncio.get_running_loop()
+        if (link := self._links.get(loop)) is not None:
+            link.users += 1
+            return link
+        link = Link(self._engine, self.identity, self._clock)
+        self._links[loop] = link
+        try:
+            await link.open(self._sources())
+        except BaseException:
+            del self._links[loop]
+            raise
+        return link
+
+    async def close(self) -> None:
+        """One user of the running loop's link less; the last one closes it."""
+        loop = asyncio.get_running_loop()
+        link = self._links[loop]
+        link.users -= 1
+        if link.users == 0:
+            del self._links[loop]
+            await link.close()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Link]:
+        """`open` and `close` around a block."""
+        link = await self.open()
+        try:
+            yield link
+        finally:
+            await self.close()
+
+    def close_portal(self) -> None:
+        """Close what the ``..._sync`` calls opened."""
+        self._portal.close()
+
+    async def _close_portal_link(self) -> None:
+        if asyncio.get_running_loop() in self._links:
+            await self.close()
+
+    def _handle(self, call: BoundTask[R], answer: Published) -> Handle[R]:
+        if answer.status is Stored.FULL:
+            raise QueueFull(f"Queue {call.draft.queue!r} is full.", retry_after=RETRY_AFTER)
+        return Handle(
+            answer.id, call.task.signature.returns, self, duplicate=answer.status is Stored.DUPLICATE
+        )
