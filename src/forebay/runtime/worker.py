@@ -289,14 +289,18 @@ class Worker:
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         """A handler's task. Not in the task group: that would wait for ever for a handler that will not stop."""
-        task = asyncio.get_running_loop().create_task(work)  # owned by the crew
-        self._crew.add(task)
-        task.add_done_callback(self._left_crew)
+        self._crew.add(asyncio.get_running_loop().create_task(self._member(work)))
 
-    def _left_crew(self, task: asyncio.Task[None]) -> None:
-        self._crew.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+    async def _member(self, work: Coroutine[object, object, None]) -> None:
+        """One of the crew. Leaves by itself: a callback on each task would cost the loop another round."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001  # a mistake of ours: raised again by run(), after the stop
             self._fail(error)
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._crew.discard(task)
 
     def _fail(self, error: BaseException) -> None:
         log.error("worker.fault", extra={"worker": self.name}, exc_info=error)
