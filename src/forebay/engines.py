@@ -66,7 +66,7 @@ def _sqlite(url: str, options: EngineOptions) -> Engine:
     flags = dict(flag.partition("=")[::2] for flag in parts.query.split("&") if flag)
     if flags not in ({}, {"network": "allow"}):
         raise ConfigError(f"{_shown(url)} has an unknown option: the only one is ?network=allow.")
-    return SqliteEngine(path, options, allow_network=bool(flags))
+    return SqliteEngine(path, options, network=bool(flags))
 
 
 def _shown(url: str) -> str:
