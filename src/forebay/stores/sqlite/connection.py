@@ -1,0 +1,97 @@
+"""Opening the file: ours or not, which version, and the settings every connection has. The caller holds the lock."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import resources
+from typing import Final
+
+import apsw
+
+from forebay.errors import EngineRefused
+
+APPLICATION: Final = 0x46_42_41_59
+"""The application id in the header of our files: "FBAY"."""
+PATIENCE_MS: Final = 5_000
+"""How long SQLite waits for a program that does not know our lock, such as its shell."""
+_SETTINGS: Final = """
+PRAGMA synchronous = FULL;
+PRAGMA mmap_size = 0;
+PRAGMA temp_store = MEMORY;
+PRAGMA cache_size = -16000;
+PRAGMA journal_size_limit = 16777216;
+PRAGMA trusted_schema = OFF;
+"""
+
+
+def connect(path: str) -> apsw.Connection:
+    """Open the file, create it if there is none, and bring its schema up to date. Raises `EngineRefused` for a file not ours."""
+    _create(path)
+    conn = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=100)
+    try:
+        conn.set_busy_timeout(PATIENCE_MS)
+        version = _check(conn, path)
+        # Checkpoints are the thread's business, under the lock.
+        conn.wal_autocheckpoint(0)
+        conn.execute(_SETTINGS)
+        if sys.platform == "darwin":
+            conn.execute("PRAGMA fullfsync = 1; PRAGMA checkpoint_fullfsync = 1")
+        if conn.pragma("journal_mode", "wal") != "wal":
+            raise EngineRefused(
+                f"{path} cannot have a write-ahead log on this file system: choose a local disk."
+            )
+        _migrate(conn, version)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _create(path: str) -> None:
+    """Make an empty file that only its owner can read. It is new, so no connection has locks on it that closing it could drop."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+
+
+def _check(conn: apsw.Connection, path: str) -> int:
+    """The schema version of the file, 0 for an empty one."""
+    if conn.readonly("main"):
+        raise EngineRefused(
+            f"{path} cannot be written: give this user the right to write the file and its directory."
+        )
+    owner, version = conn.pragma("application_id"), conn.pragma("user_version")
+    tables = conn.execute("SELECT count(*) FROM sqlite_schema").get
+    if owner != APPLICATION and (owner or version or tables):
+        raise EngineRefused(
+            f"{path} is a database of another program: choose another path for Forebay's own file."
+        )
+    newest = len(migrations())
+    if version > newest:
+        raise EngineRefused(
+            f"{path} has schema version {version}, and this version of Forebay knows up to {newest}: upgrade Forebay,"
+            " or choose another path."
+        )
+    return int(version)
+
+
+def migrations() -> list[str]:
+    """The steps from an empty file to the newest schema, in order. Files are only ever added."""
+    folder = resources.files(__package__).joinpath("schema")
+    files = sorted(
+        (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
+    )
+    return [file.read_text("utf-8") for file in files]
+
+
+def _migrate(conn: apsw.Connection, version: int) -> None:
+    steps = migrations()
+    if version == len(steps):
+        return
+    with conn:
+        for step in steps[version:]:
+            conn.execute(step)
+        conn.pragma("application_id", APPLICATION)
+        conn.pragma("user_version", len(steps))

@@ -1,0 +1,72 @@
+"""The SQLite engine: what a URL names, and what the stores of one file in one process share."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Durability, EngineOptions, Ordering, Traits
+from forebay.stores.signals import Signals
+from forebay.stores.sqlite.desk import statements
+from forebay.stores.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    import os
+
+    from forebay.clock import Clock
+
+TRAITS: Final = Traits(
+    engine="sqlite",
+    durability=Durability.HOST,
+    ordering=Ordering.FIFO,
+    priorities=True,
+    delay=True,
+    expiry=True,
+    unique=True,
+    fan_out=True,
+    fences=True,
+    dedupes=True,
+    remembers=True,
+    exact=True,
+    virtual_clock=True,
+    shared=True,
+    max_body=64 << 20,
+)
+
+
+class SqliteEngine:
+    """Messages in one file on a local disk. ``network`` allows a network file system, if only one host ever opens the file.
+
+    >>> SqliteEngine("/tmp/forebay.db").url
+    'sqlite:////tmp/forebay.db'
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        options: EngineOptions = EngineOptions(),  # noqa: B008  # frozen value
+        *,
+        create: bool = True,
+        network: bool = False,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.options, self.create, self.network = options, create, network
+        self.sql = statements()
+        self.signals = Signals()
+        self.gate = threading.Lock()
+        self.sockets: set[str] = set()
+
+    @property
+    def traits(self) -> Traits:
+        """What a SQLite store can do."""
+        return TRAITS
+
+    @property
+    def url(self) -> str:
+        """The file as a URL, with its absolute path."""
+        return f"sqlite:///{self.path}"
+
+    def connect(self, worker: str, clock: Clock) -> SqliteStore:
+        """A store for the running loop, with a connection and a thread of its own once it is declared."""
+        return SqliteStore(self, worker, clock)

@@ -1,0 +1,75 @@
+"""One lock for one file, among all threads and processes of the host.
+
+It is held around every write transaction, checkpoint and close. So no two connections ever write or checkpoint at once, which is what
+the write-ahead log of older SQLite versions could not bear, and waiting is a queue within a process and a short poll between processes,
+rather than SQLite's own long sleeps. It lies on a file at the side: opening and closing the database file itself would drop SQLite's
+own locks on it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from forebay.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE: Final = 30.0
+"""Seconds to wait for another process before giving up."""
+_FIRST_NAP: Final = 0.000_1
+_LONGEST_NAP: Final = 0.002
+
+
+class FileLock:
+    """The lock of one store. ``gate`` is shared by all stores of an engine."""
+
+    def __init__(self, path: str, gate: threading.Lock, patience: float = PATIENCE) -> None:
+        self._path, self._gate, self._patience = path, gate, patience
+        self._never = threading.Event()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock. Raises `EngineUnavailable` if others keep it too long."""
+        deadline = time.monotonic() + self._patience
+        if not self._gate.acquire(timeout=self._patience):
+            raise self._late()
+        try:
+            self._take(deadline)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._gate.release()
+
+    def _take(self, deadline: float) -> None:
+        nap = _FIRST_NAP
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise self._late() from None
+                # flock() knows no timeout; naps this short cost less than the commits they wait for.
+                self._never.wait(nap)
+                nap = min(nap * 1.5, _LONGEST_NAP)
+            else:
+                return
+
+    def _late(self) -> EngineUnavailable:
+        return EngineUnavailable(
+            f"Another process has held {self._path} for {self._patience:g} s: look for one that is stopped or stuck, and try again."
+        )
+
+    def close(self) -> None:
+        """Let go of the side file. It stays: removing it would let two processes hold two locks of one name."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

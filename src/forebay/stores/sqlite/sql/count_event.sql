@@ -1,0 +1,2 @@
+-- Count an event. In a write transaction.
+UPDATE counter SET n = n + :n WHERE name = :name

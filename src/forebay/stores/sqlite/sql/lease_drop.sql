@@ -1,0 +1,2 @@
+-- End a lease. In a write transaction. Index: lease token.
+DELETE FROM lease WHERE token = :token

@@ -1,0 +1,2 @@
+-- Resume a queue. In a write transaction.
+DELETE FROM paused WHERE queue = :queue

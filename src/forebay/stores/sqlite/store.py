@@ -1,0 +1,265 @@
+"""One loop's face of a SQLite file: every call becomes a job of the store's database thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Finished, Ready
+from forebay.errors import InvalidOption, NotOpen, Unsupported
+from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume
+from forebay.model.when import SECOND
+from forebay.stores.sqlite import claim, look, publish, settle, steer, upkeep
+from forebay.stores.sqlite.claim import Ask, Claimed
+from forebay.stores.sqlite.connection import connect
+from forebay.stores.sqlite.desk import Desk, batch as encoded
+from forebay.stores.sqlite.lock import FileLock
+from forebay.stores.sqlite.place import check_place
+from forebay.stores.sqlite.thread import DatabaseThread
+from forebay.stores.sqlite.translate import translate
+from forebay.stores.sqlite.wake import Ear, WakeDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+
+    from forebay.clock import Clock
+    from forebay.engine import Delivery, Notice, Published, Settled, Settlement, Source, Swept, Traits
+    from forebay.ids import Token
+    from forebay.model.message import Message
+    from forebay.model.query import Command, Counts, Page, Query, Selector
+    from forebay.model.when import Instant, Micros
+    from forebay.stores.signals import Topic
+    from forebay.stores.sqlite.engine import SqliteEngine
+    from forebay.stores.sqlite.steer import Change
+
+POLL: Final = SECOND
+"""Whoever waits looks again at least this often, in case a signal was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What a store has while it is open."""
+
+    thread: DatabaseThread
+    lock: FileLock
+    folder: WakeDirectory
+    ear: Ear
+    process: int
+
+
+class SqliteStore:
+    """A `Store` in a SQLite file. Made by `SqliteEngine.connect`; opened by `declare`."""
+
+    def __init__(self, engine: SqliteEngine, worker: str, clock: Clock) -> None:
+        self._engine, self._worker, self._clock = engine, worker, clock
+        self._signals = engine.signals
+        self._open: _Open | None = None
+        self._opening = asyncio.Lock()
+
+    @property
+    def traits(self) -> Traits:
+        """What a SQLite store can do."""
+        return self._engine.traits
+
+    # -- life
+
+    async def declare(self, sources: Sequence[Source]) -> None:
+        """Open the file, and bind the queues of ``sources``."""
+        async with self._opening:
+            if self._open is None:
+                self._open = await self._start()
+        rows = encoded([(s.queue, s.pattern, s.group) for s in {s.queue: s for s in sources}.values()])
+        count = len({s.queue for s in sources})
+        await self._thread().submit(
+            look=lambda desk: desk.row("bound", {"batch": rows})[0] == count or None,
+            work=lambda desk: bool(desk.change("bind", {"batch": rows})),
+        )
+
+    async def _start(self) -> _Open:
+        engine, path = self._engine, os.fspath(self._engine.path)
+        check_place(engine.path, create=engine.create, network=engine.network)
+        with translate(path):
+            lock = FileLock(f"{path}.lock", engine.gate)
+        thread = DatabaseThread(
+            path, lock, lambda: Desk(connect(path), engine.sql, engine.options), self._tell
+        )
+        try:
+            await thread.start()
+            with translate(path):
+                folder = WakeDirectory(engine.path.with_name(f"{engine.path.name}.wake"))
+        except BaseException:
+            await thread.close()
+            lock.close()
+            raise
+        return _Open(thread, lock, folder, Ear(folder, self._signals, engine.sockets), os.getpid())
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the file, the thread and the sockets. Idempotent."""
+        async with self._opening:
+            if (opened := self._open) is None or opened.process != os.getpid():
+                return
+            opened.ear.close()
+            await opened.thread.close()
+            self._open = None
+            opened.folder.close()
+            opened.lock.close()
+
+    # -- work
+
+    async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
+        """Store a batch."""
+        if tx is not None:
+            raise Unsupported(
+                "A SQLite store has no transactions to join: send without tx=, or use a PostgreSQL store."
+            )
+        work = partial(publish.publish, messages=batch, now=self._clock.now())
+        return await self._thread().submit(work=work, rows=len(batch))
+
+    async def receive(self, source: Source, *, token: Token, limit: int, wait: Micros) -> Sequence[Delivery]:
+        """Take up to ``limit`` messages, waiting for the first. If it is cancelled, what it took has been put back when it ends."""
+        until = self._clock.monotonic() + wait
+        with self._listening(Ready(source.queue)) as event:
+            while True:
+                event.clear()
+                claimed = await self._claim(Ask(source, token, limit, self._worker, self._clock.now()))
+                left = until - self._clock.monotonic()
+                if claimed.deliveries or left <= 0 or (claimed.ready and limit == 0):
+                    return claimed.deliveries
+                due = left if claimed.due is None else max(claimed.due - self._clock.now(), 0)
+                await self._clock.wait(event, min(left, due, POLL))
+
+    async def _claim(self, ask: Ask) -> Claimed:
+        thread = self._thread()
+        future = thread.submit(
+            look=partial(claim.look, ask=ask), work=partial(claim.claim, ask=ask), rows=ask.limit
+        )
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._put_back_when_done(future, ask))
+            raise
+
+    def _put_back_when_done(self, future: asyncio.Future[Claimed], ask: Ask) -> asyncio.Future[None]:
+        """Nobody will have what the claim takes. The future ends when that is back, even if nobody waits for it."""
+        back: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(_: object) -> None:
+            if not back.done():
+                back.set_result(None)
+
+        def claimed(future: asyncio.Future[Claimed]) -> None:
+            if future.cancelled() or future.exception() is not None or not future.result().deliveries:
+                done(None)
+                return
+            try:
+                undone = self._thread().submit(work=partial(claim.put_back, ask=ask))
+            except NotOpen:
+                # The store was closed in between: the lease runs out.
+                done(None)
+            else:
+                undone.add_done_callback(lambda f: done(f.cancelled() or f.exception()))
+
+        future.add_done_callback(claimed)
+        return back
+
+    async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
+        """End deliveries."""
+        return await self._thread().submit(
+            work=partial(settle.settle, settlements=batch, now=self._clock.now()), rows=len(batch)
+        )
+
+    async def extend(self, batch: Sequence[Delivery]) -> Sequence[Notice]:
+        """Renew leases."""
+        return await self._thread().submit(
+            work=partial(settle.extend, deliveries=batch, now=self._clock.now()), rows=len(batch)
+        )
+
+    # -- memory
+
+    async def sweep(self, budget: int) -> Swept:
+        """Bounded upkeep."""
+        now = self._clock.now()
+        return await self._thread().submit(
+            look=partial(upkeep.look, now=now),
+            work=partial(upkeep.sweep, budget=budget, now=now),
+            rows=budget,
+        )
+
+    async def steer(self, which: Selector, command: Command) -> int:
+        """Carry out a command.
+
+        On many messages it takes several transactions: cancelled in between, it has been carried out in part, and repeating it
+        does the rest.
+        """
+        now = self._clock.now()
+        match command:
+            case Pause() | Resume():
+                if which.queue is None:
+                    raise InvalidOption("Pause and resume take a queue: Selector(queue=...).")
+                return await self._thread().submit(
+                    work=partial(steer.control, queue=which.queue, command=command)
+                )
+            case HandBack(worker):
+                return await self._thread().submit(work=partial(upkeep.hand_back, worker=worker, now=now))
+            case Redrive() | CancelNow() | Delete():
+                return await self._change(which, command, now)
+
+    async def _change(self, which: Selector, command: Change, now: Instant) -> int:
+        """Carry out a command that concerns messages."""
+        changed = after = 0
+        while (room := steer.CHUNK if which.limit is None else min(which.limit - changed, steer.CHUNK)) > 0:
+            find = partial(steer.concerned, which=which, command=command, after=after, limit=room)
+            if not (seqs := await self._thread().submit(look=find)):
+                break
+            carry_out = partial(steer.carry_out, seqs=seqs, command=command, now=now)
+            changed += await self._thread().submit(work=carry_out, rows=len(seqs))
+            after = seqs[-1]
+        return changed
+
+    async def find(self, query: Query) -> Page:
+        """One page of records."""
+        return await self._thread().submit(
+            look=partial(look.find, query=query, after=look.read_cursor(query.cursor))
+        )
+
+    async def count(self) -> Counts:
+        """All queues by state."""
+        return await self._thread().submit(look=partial(look.count, now=self._clock.now()))
+
+    async def watch(self, topic: Ready | Finished) -> AsyncIterator[None]:
+        """Yield at once, whenever something may have happened, and at least every second."""
+        with self._listening(topic) as event:
+            while True:
+                event.clear()
+                yield
+                await self._clock.wait(event, POLL)
+
+    # -- what the above stands on
+
+    def _thread(self) -> DatabaseThread:
+        opened = self._opened()
+        return opened.thread
+
+    def _opened(self) -> _Open:
+        if self._open is None:
+            raise NotOpen("The store is not open: call declare() first, or use 'async with app:'.")
+        if self._open.process != os.getpid():
+            raise NotOpen("The store was opened before a fork: open one of its own in the child process.")
+        return self._open
+
+    @contextmanager
+    def _listening(self, topic: Topic) -> Iterator[asyncio.Event]:
+        """Signals of ``topic`` from this process and others."""
+        with self._signals.listening(topic) as event, self._opened().ear.open(topic):
+            yield event
+
+    def _tell(self, news: Iterable[Topic]) -> None:
+        """Tell this process and others. In the database thread, after a commit."""
+        told = list(news)
+        self._signals.notify(told)
+        if self._open is not None:
+            self._open.folder.tell(told, self._engine.sockets)

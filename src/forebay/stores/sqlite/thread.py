@@ -1,0 +1,220 @@
+"""The one thread that has a store's connection. It gathers the jobs that wait, and commits the writes among them together.
+
+A job may look (without a lock) and may work (inside a transaction). Jobs are functions of their arguments and the database only, so that
+one may be run again: when a group fails, each of its jobs is run alone, and only the one that is to blame fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import apsw
+
+from forebay.errors import EngineError, NotOpen
+from forebay.stores.sqlite.checkpoint import Checkpoints
+from forebay.stores.sqlite.translate import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from forebay.engine import Finished, Ready
+    from forebay.stores.sqlite.desk import Desk
+    from forebay.stores.sqlite.lock import FileLock
+
+T = TypeVar("T")
+
+MOST_JOBS: Final = 64
+"""Jobs in one transaction at most."""
+MOST_ROWS: Final = 5_000
+"""Rows in one transaction after which no further job joins it."""
+
+
+@dataclass(slots=True, eq=False)
+class Job(Generic[T]):
+    """``look`` gives the answer, or None if it takes ``work`` to give it. ``rows`` is about how many rows it concerns."""
+
+    future: asyncio.Future[T]
+    look: Callable[[Desk], T | None] | None = None
+    work: Callable[[Desk], T] | None = None
+    rows: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """What becomes of a job's future."""
+
+    future: asyncio.Future[Any]
+    value: Any = None
+    error: BaseException | None = None
+
+
+class DatabaseThread:
+    """Started when the store opens, ended when it closes. ``open_desk`` runs in the thread, under the lock."""
+
+    def __init__(
+        self,
+        path: str,
+        lock: FileLock,
+        open_desk: Callable[[], Desk],
+        tell: Callable[[Iterable[Ready | Finished]], None],
+    ) -> None:
+        self._path, self._lock, self._open_desk, self._tell = path, lock, open_desk, tell
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, name=f"forebay {path}", daemon=True)
+        self._closing = False
+
+    async def start(self) -> None:
+        """Start, and wait until the file is open. Raises what opening it raised; then the thread has ended."""
+        self._thread.start()
+        await asyncio.shield(self._opened)
+
+    def submit(
+        self,
+        *,
+        look: Callable[[Desk], T | None] | None = None,
+        work: Callable[[Desk], T] | None = None,
+        rows: int = 1,
+    ) -> asyncio.Future[T]:
+        """Put a job in line. From the loop's thread only."""
+        if self._closing:
+            raise NotOpen("The store is closed: open it again with declare(), or use 'async with app:'.")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put(Job(future, look, work, rows))
+        return future
+
+    async def close(self) -> None:
+        """Carry out what is in line, close the connection, and end. Idempotent."""
+        if not self._closing:
+            self._closing = True
+            self._jobs.put(None)
+        await asyncio.shield(self._ended)
+        self._thread.join()
+
+    # -- all below runs in the thread
+
+    def _run(self) -> None:
+        try:
+            with translate(self._path), self._lock.held():
+                desk = self._open_desk()
+        except BaseException as error:  # noqa: BLE001  # whoever opens the store is told
+            self._deliver([_Answer(self._opened, error=error), _Answer(self._ended)])
+            return
+        self._deliver([_Answer(self._opened)])
+        checkpoints = Checkpoints(desk.conn, self._lock)
+        while jobs := self._gather():
+            self._serve(desk, jobs)
+            checkpoints.run_if_due()
+        checkpoints.close()
+        self._deliver([_Answer(self._ended)])
+
+    def _gather(self) -> list[Job[Any]]:
+        """The jobs that wait, at least one; none when it is time to end."""
+        job = self._jobs.get()
+        jobs: list[Job[Any]] = []
+        rows = 0
+        while job is not None:
+            jobs.append(job)
+            rows += job.rows
+            if len(jobs) == MOST_JOBS or rows >= MOST_ROWS or self._jobs.empty():
+                return jobs
+            job = self._jobs.get_nowait()
+        if jobs:
+            self._jobs.put(None)
+        return jobs
+
+    def _serve(self, desk: Desk, jobs: list[Job[Any]]) -> None:
+        answers: list[_Answer] = []
+        # A caller who is gone before the job began: it has not happened.
+        wanted = [job for job in jobs if not job.future.cancelled()]
+        writes = [job for job in wanted if not self._look(desk, job, answers)]
+        if answers and writes:
+            self._deliver(answers)
+            answers = []
+        desk.news.clear()
+        if writes:
+            answers = self._write(desk, writes)
+        if answers:
+            self._deliver(answers)
+        if desk.news:
+            self._tell(desk.news)
+
+    def _look(self, desk: Desk, job: Job[Any], answers: list[_Answer]) -> bool:
+        """Answer a job without a lock, if that can be done."""
+        if job.look is None:
+            return False
+        try:
+            with translate(self._path):
+                value = job.look(desk)
+        except Exception as error:  # noqa: BLE001  # whoever asked is told
+            answers.append(_Answer(job.future, error=error))
+            return True
+        if value is not None or job.work is None:
+            answers.append(_Answer(job.future, value))
+            return True
+        return False
+
+    def _write(self, desk: Desk, jobs: list[Job[Any]]) -> list[_Answer]:
+        try:
+            values = self._commit(desk, jobs)
+        except Exception as error:  # noqa: BLE001  # whoever asked is told
+            desk.news.clear()
+            if len(jobs) == 1:
+                return [_Answer(jobs[0].future, error=error)]
+            # An outcome that is unknown is not made better by doing it again behind the caller's back.
+            if isinstance(error, EngineError) and not isinstance(error.__cause__, apsw.FullError):
+                return [_Answer(job.future, error=error) for job in jobs]
+        else:
+            return [_Answer(job.future, value) for job, value in zip(jobs, values, strict=True)]
+        return self._write_alone(desk, jobs)
+
+    def _write_alone(self, desk: Desk, jobs: list[Job[Any]]) -> list[_Answer]:
+        answers: list[_Answer] = []
+        news: set[Ready | Finished] = set()
+        for job in jobs:
+            answers += self._write(desk, [job])
+            news |= desk.news
+            desk.news.clear()
+        desk.news |= news
+        return answers
+
+    def _commit(self, desk: Desk, jobs: list[Job[Any]]) -> list[Any]:
+        """One transaction; all of it or nothing."""
+        conn = desk.conn
+        with self._lock.held():
+            try:
+                with translate(self._path):
+                    conn.execute("BEGIN IMMEDIATE")
+                    values = [job.work(desk) for job in jobs if job.work is not None]
+                with translate(self._path, committing=True):
+                    conn.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself after some errors.
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+                raise
+        return values
+
+    def _deliver(self, answers: list[_Answer]) -> None:
+        """Wake the loop, once for all of ``answers``."""
+        try:
+            self._loop.call_soon_threadsafe(_resolve, answers)
+        except RuntimeError:
+            # The loop was closed without closing the store: nobody waits any more.
+            return
+
+
+def _resolve(answers: list[_Answer]) -> None:
+    for answer in answers:
+        if answer.future.done():
+            continue
+        if answer.error is not None:
+            answer.future.set_exception(answer.error)
+        else:
+            answer.future.set_result(answer.value)

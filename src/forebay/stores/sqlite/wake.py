@@ -1,0 +1,170 @@
+"""Hurry-up signals between processes: datagrams into a private directory beside the file. They carry no truth and may be lost.
+
+Each store that listens has a socket there. ``r-<pid>-<random>`` wants to know of ready work, ``f-...`` of finished messages; it exists
+only while somebody waits for them. Whoever committed something tells all the others; nobody waits for anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import Counter
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Finished, Ready
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from forebay.stores.signals import Signals, Topic
+
+LONGEST_PATH: Final = 100
+"""Bytes a socket's address has room for, with some to spare."""
+LONGEST_TEXT: Final = 4_096
+"""Bytes of queue names in one datagram; more is told as "any queue"."""
+_ANY: Final = b"*"
+_BURST: Final = 64
+"""Datagrams read in one go. The kernel keeps fewer for one socket."""
+
+
+class WakeDirectory:
+    """The directory of one database, as one store sees it. Opened when the store is; used by its loop and its database thread."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(mode=0o700, exist_ok=True)
+        self._path = path
+        # An address is at most 108 bytes long, so a long path is reached by way of the open directory, where the system has that.
+        self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        near = os.fspath(path)
+        if len(os.fsencode(near)) > LONGEST_PATH - 40:
+            near = f"/proc/self/fd/{self._folder}"
+        self._near = near if Path(near).exists() else None
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+
+    def tell(self, news: Iterable[Topic], ours: set[str]) -> None:
+        """Tell all sockets but ``ours``. Never waits; a full socket has been told already."""
+        if self._near is None:
+            return
+        queues = [topic.queue for topic in news if isinstance(topic, Ready)]
+        text = "\n".join(queues).encode()
+        finished = any(isinstance(topic, Finished) for topic in news)
+        for name in os.listdir(self._folder):  # noqa: PTH208  # by descriptor
+            if name in ours:
+                continue
+            if name.startswith("r-") and queues:
+                self._send(name, text if len(text) <= LONGEST_TEXT else _ANY)
+            elif name.startswith("f-") and finished:
+                self._send(name, _ANY)
+
+    def _send(self, name: str, text: bytes) -> None:
+        try:
+            self._sender.sendto(text, f"{self._near}/{name}")
+        except ConnectionRefusedError:
+            # Its process is gone. Names are random, so nobody can have taken this one since.
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self._folder)
+        except OSError:
+            return
+
+    def bind(self, name: str) -> socket.socket | None:
+        """A new socket of that name; None where the path is too long or the file system has no sockets."""
+        if self._near is None:
+            return None
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listener.setblocking(False)
+        try:
+            listener.bind(f"{self._near}/{name}")
+        except OSError:
+            listener.close()
+            return None
+        return listener
+
+    def unbind(self, name: str, listener: socket.socket) -> None:
+        """Close a socket and take its name away."""
+        with suppress(OSError):
+            os.unlink(name, dir_fd=self._folder)
+        listener.close()
+
+    def close(self) -> None:
+        """Let go of the directory. It stays, for the other processes."""
+        self._sender.close()
+        os.close(self._folder)
+
+
+class Ear:
+    """One socket of a store, and the loop that reads it while somebody waits. Turns datagrams into signals.
+
+    Between waits the socket is not read: a busy store costs its senders one refused call, and itself nothing.
+    """
+
+    def __init__(self, folder: WakeDirectory, signals: Signals, ours: set[str]) -> None:
+        self._folder, self._signals, self._ours = folder, signals, ours
+        self._loop = asyncio.get_running_loop()
+        self._sockets: dict[str, socket.socket] = {}
+        self._topics: Counter[Topic] = Counter()
+
+    @contextmanager
+    def open(self, topic: Topic) -> Iterator[None]:
+        """Listen for ``topic`` meanwhile."""
+        kind = "r" if isinstance(topic, Ready) else "f"
+        self._topics[topic] += 1
+        if self._count(kind) == 1:
+            self._start(kind)
+        try:
+            yield
+        finally:
+            self._topics[topic] -= 1
+            if not self._topics[topic]:
+                del self._topics[topic]
+            if not self._count(kind):
+                self._stop(kind)
+
+    def _count(self, kind: str) -> int:
+        if kind == "f":
+            return self._topics[Finished()]
+        return sum(n for topic, n in self._topics.items() if isinstance(topic, Ready))
+
+    def _start(self, kind: str) -> None:
+        name = next((name for name in self._sockets if name.startswith(kind)), None)
+        if name is None:
+            name = f"{kind}-{os.getpid()}-{os.urandom(6).hex()}"
+            listener = self._folder.bind(name)
+            if listener is None:
+                return
+            self._ours.add(name)
+            self._sockets[name] = listener
+        self._hear(self._sockets[name])
+        self._loop.add_reader(self._sockets[name], self._hear, self._sockets[name])
+
+    def _stop(self, kind: str) -> None:
+        for name, listener in list(self._sockets.items()):
+            if name.startswith(kind):
+                self._loop.remove_reader(listener)
+                # Telling of finished messages is work for every settle of every process: not unless somebody waits.
+                if kind == "f":
+                    self._unbind(name)
+
+    def _hear(self, listener: socket.socket) -> None:
+        texts: list[bytes] = []
+        with suppress(OSError):
+            while len(texts) < _BURST:
+                texts.append(listener.recv(LONGEST_TEXT + 1))
+        if len(texts) > 1 or _ANY in texts:
+            # More than one may have been as many as fit, and then others were dropped.
+            self._signals.notify(list(self._topics))
+        elif texts:
+            self._signals.notify([Ready(queue) for queue in texts[0].decode("ascii", "replace").split("\n")])
+
+    def _unbind(self, name: str) -> None:
+        self._folder.unbind(name, self._sockets.pop(name))
+        self._ours.discard(name)
+
+    def close(self) -> None:
+        """Take the sockets away. Whoever still waits goes on by polling."""
+        for name, listener in list(self._sockets.items()):
+            self._loop.remove_reader(listener)
+            self._unbind(name)
