@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, T
 
 from forebay.clock import Clock, SystemClock
 from forebay.codec.signature import Signature, Unseen
-from forebay.compose import Composer, Draft, SendOptions, check_count, check_options
+from forebay.compose import Composer, Draft, SendOptions, check_count, check_options, check_timeout
 from forebay.context import Context
 from forebay.door import Door
 from forebay.engine import EngineOptions, Published, Retention, Source, Timing
@@ -46,6 +46,11 @@ class QueueOptions:
 
     concurrency: int | None = None
     weight: int = 1
+
+    def __post_init__(self) -> None:
+        if self.concurrency is not None:
+            check_count(self.concurrency, "QueueOptions(concurrency=...)", 1, 100_000)
+        check_count(self.weight, "QueueOptions(weight=...)", 1, 1_000)
 
 
 class TaskDecorator(Protocol):
@@ -174,11 +179,11 @@ class App:
         ... async def bill(order: OrderPlaced, ctx: Context) -> None: ...
         """
         check_pattern(topic, "topic")
-        check_new_name(group or self.name, "group")
+        chosen = check_new_name(self.name if group is None else group, "group")
         check_options(options, HandlerOptions.__annotations__.keys() - {"priority"}, "@app.subscribe")
 
         def declare(function: F) -> F:
-            self._declare_subscription(topic, group or self.name, function, options)
+            self._declare_subscription(topic, chosen, function, options)
             return function
 
         return declare
@@ -186,11 +191,8 @@ class App:
     def _declare_task(
         self, function: Callable[..., Any], options: HandlerOptions
     ) -> Task[Any, Any, Any, Any]:
-        signature = Signature.of(function, context=Context)
-        if (
-            signature.context is not None
-            and next(iter(inspect.signature(function).parameters)) != signature.context
-        ):
+        signature = _signature(function, "@app.task")
+        if signature.context is not None and not _leads(function, signature.context):
             raise InvalidOption(f"{function.__name__}: a task takes its context as its first parameter.")
         name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "task")
         queue = check_new_name(options.get("queue", "default"), "queue")
@@ -210,27 +212,24 @@ class App:
     def _declare_subscription(
         self, topic: str, group: str, function: Callable[..., Any], options: HandlerOptions
     ) -> None:
-        signature = Signature.of(function, context=Context)
+        signature = _signature(function, "@app.subscribe(...)")
         if len(signature.parameters) > 1:
             raise InvalidOption(
                 f"{function.__name__}: a subscriber takes the event and its context, nothing else."
             )
-        source = Source.subscription(topic, group, options.get("queue"))
-        check_name(source.queue, "queue")
+        chosen = check_new_name(options["queue"], "queue") if "queue" in options else None
+        source = Source.subscription(topic, group, chosen)
         if source.queue in self._declared.subscriptions or source.queue in self._declared.tasks:
             raise NameTaken(
                 f"Queue {source.queue!r} is taken: group {group!r} has a handler for {topic!r} already; use another group= or queue=."
             )
         parameter = next(iter(signature.parameters.values()), None)
-        decoder = (
-            event_decoder(None, Any)
-            if parameter is None
-            else event_decoder(parameter.name, parameter.annotation)
-        )
+        if parameter is not None and parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise InvalidOption(f"{function.__name__}: the event is one parameter, not {str(parameter)!r}.")
         name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "handler")
         self._declared.subscriptions[source.queue] = (
             source,
-            _handler(name, function, options, decoder, signature.context),
+            _handler(name, function, options, event_decoder(parameter), signature.context),
         )
 
     # -- send
@@ -243,7 +242,7 @@ class App:
         check_name(name, "task")
         draft = self._declared.drafts.get(name)
         if draft is None:
-            return Task(_no_code, Unseen(name), Draft(queue=check_name(queue, "queue")), name, self._door)
+            return Task(_no_code, Unseen(name), Draft(queue=check_new_name(queue, "queue")), name, self._door)
         return Task(_no_code, self._declared.signatures[name], draft, name, self._door)
 
     async def send(
@@ -378,11 +377,32 @@ def _handler(
         function=function,
         decode=decode,
         context=context,
+        leads=context is not None and _leads(function, context),
         threaded=not inspect.iscoroutinefunction(function),
         policy=policy,
-        timeout=_positive(micros(options["timeout"], "timeout")) if "timeout" in options else DEFAULT_TIMEOUT,
+        timeout=check_timeout(micros(options["timeout"], "timeout"))
+        if "timeout" in options
+        else DEFAULT_TIMEOUT,
         no_retry_on=_exceptions(options.get("no_retry_on", ())),
     )
+
+
+def _signature(function: Callable[..., Any], where: str) -> Signature:
+    """The signature of what can be a handler."""
+    given: object = function
+    if isinstance(given, Task):
+        raise InvalidOption(f"Task {given.name!r} is a handler already: {where} takes a plain function.")
+    if not callable(given) or isinstance(given, type):
+        raise InvalidOption(f"{where} decorates a function, not {given!r}: options are given by name.")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidOption(f"{function.__name__}() yields, and a handler returns: {where} cannot take it.")
+    return Signature.of(function, context=Context)
+
+
+def _leads(function: Callable[..., Any], context: str) -> bool:
+    """Whether the context is the first parameter, and one that can be given by position."""
+    first = next(iter(inspect.signature(function).parameters.values()))
+    return first.name == context and first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 def _exceptions(given: object) -> tuple[type[BaseException], ...]:
@@ -395,12 +415,6 @@ def _exceptions(given: object) -> tuple[type[BaseException], ...]:
 
 def _priority(options: HandlerOptions) -> int:
     return check_count(options["priority"], "priority", LOWEST_PRIORITY, HIGHEST_PRIORITY)
-
-
-def _positive(value: int) -> int:
-    if value == 0:
-        raise InvalidOption("timeout must be longer than 0.")
-    return value
 
 
 def _timing() -> Timing:

@@ -19,8 +19,8 @@ from forebay.model.message import (
     Message,
     MessageId,
 )
-from forebay.model.names import check_name
-from forebay.model.when import Duration, micros, moment
+from forebay.model.names import check_name, check_new_name
+from forebay.model.when import Duration, Micros, micros, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -79,7 +79,7 @@ class Draft:
         for name, value in options.items():
             if name not in ("id", "queue"):
                 fixed.update(_checked(name, value))
-        queue = self.queue if options.get("queue") is None else check_name(options["queue"], "queue")
+        queue = self.queue if options.get("queue") is None else check_new_name(options["queue"], "queue")
         chosen = options.get("id")
         return Draft(queue, self.topic, fixed, self.id if chosen is None else _checked_id(chosen))
 
@@ -91,7 +91,7 @@ def _checked(name: str, value: object) -> dict[str, object]:
         case "expires" | "deadline":
             return {name: moment(value, name)}  # type: ignore[arg-type]  # as above
         case "timeout":
-            return {name: micros(value, name)}  # type: ignore[arg-type]  # as above
+            return {name: check_timeout(micros(value, name))}  # type: ignore[arg-type]  # as above
         case "priority":
             return {name: check_count(value, name, LOWEST_PRIORITY, HIGHEST_PRIORITY)}
         case "max_attempts":
@@ -102,6 +102,13 @@ def _checked(name: str, value: object) -> dict[str, object]:
             return {name: _checked_text(name, value)}
 
 
+def check_timeout(value: Micros) -> Micros:
+    """Return ``value`` if a try can be made in it; raise `InvalidOption` if not."""
+    if value == 0:
+        raise InvalidOption("timeout must be longer than 0.")
+    return value
+
+
 def check_count(value: object, what: str, lowest: int, highest: int) -> int:
     """Return ``value`` if it is a whole number in the range; raise `InvalidOption` if not."""
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
@@ -110,9 +117,14 @@ def check_count(value: object, what: str, lowest: int, highest: int) -> int:
 
 
 def _checked_text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value or len(value) > LONGEST_ID or "\0" in value:
-        raise InvalidOption(f"{name} must be text of 1 to {LONGEST_ID} characters, not {value!r}.")
+    if not isinstance(value, str) or not value or len(value) > LONGEST_ID or not _storable(value):
+        raise InvalidOption(f"{name} must be Unicode text of 1 to {LONGEST_ID} characters, not {value!r}.")
     return value
+
+
+def _storable(text: str) -> bool:
+    """Whether every engine can keep ``text``: no NUL, and no lone surrogates, which have no UTF-8."""
+    return "\0" not in text and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def _checked_id(value: object) -> str:
@@ -134,6 +146,8 @@ def _checked_headers(value: object) -> dict[str, str]:
     for key in headers:
         if not key or not key.isascii() or not key.isprintable() or ":" in key or " " in key:
             raise InvalidOption(f"header name {key!r} must be printable ASCII without ':' and spaces.")
+        if not _storable(headers[key]) or "\n" in headers[key] or "\r" in headers[key]:
+            raise InvalidOption(f"header {key!r} must be one line of Unicode text, not {headers[key]!r}.")
     return headers
 
 

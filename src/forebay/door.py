@@ -54,12 +54,12 @@ class Door:
         """
         loop = asyncio.get_running_loop()
         link = self._links.get(loop)
-        if link is None:
-            if not self._portal.owns(loop):
-                raise NotOpen(
-                    "The App is not open: use 'async with app:' around what sends, or the ..._sync methods without a loop."
-                )
-            link = await self.open()
+        if link is None or not link.is_open:
+            if self._portal.owns(loop):
+                return await self._opened_here()
+            raise NotOpen(
+                "The App is not open: use 'async with app:' around what sends, or the ..._sync methods without a loop."
+            )
         return link
 
     async def send(self, call: BoundTask[R]) -> Handle[R]:
@@ -79,17 +79,8 @@ class Door:
 
     async def open(self) -> Link:
         """The link of the running loop, one user more."""
-        loop = asyncio.get_running_loop()
-        if (link := self._links.get(loop)) is not None:
-            link.users += 1
-            return link
-        link = Link(self._engine, self.identity, self._clock)
-        self._links[loop] = link
-        try:
-            await link.open(self._sources())
-        except BaseException:
-            del self._links[loop]
-            raise
+        link = await self._opened_here()
+        link.users += 1
         return link
 
     async def close(self) -> None:
@@ -98,8 +89,7 @@ class Door:
         link = self._links[loop]
         link.users -= 1
         if link.users == 0:
-            del self._links[loop]
-            await link.close()
+            await self._shut(loop)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Link]:
@@ -115,8 +105,19 @@ class Door:
         self._portal.close()
 
     async def _close_portal_link(self) -> None:
+        """The portal's link has no users who would count: whoever calls may use it until the end."""
         if asyncio.get_running_loop() in self._links:
-            await self.close()
+            await self._shut(asyncio.get_running_loop())
+
+    async def _opened_here(self) -> Link:
+        """The link of the running loop, open; those who come while it is being opened wait for it."""
+        loop = asyncio.get_running_loop()
+        link = self._links.setdefault(loop, Link(self._engine, self.identity, self._clock))
+        await link.open(self._sources())
+        return link
+
+    async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
+        await self._links.pop(loop).close()
 
     def _handle(self, call: BoundTask[R], answer: Published) -> Handle[R]:
         if answer.status is Stored.FULL:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from forebay.codec import json
 from forebay.errors import ResultTimeout, TaskCancelled, TaskDead, TaskError, TaskExpired, TaskNotFound
 from forebay.model.query import CancelNow, Query, Selector, TaskRecord
-from forebay.model.state import State
+from forebay.model.state import FINISHED, State
 from forebay.model.when import SECOND, Duration, as_datetime, micros
 
 if TYPE_CHECKING:
@@ -48,19 +48,21 @@ class Handle(Generic[R]):
         Raises `TaskDead`, `TaskCancelled` or `TaskExpired` with the story of its tries, `ResultTimeout`, `TaskNotFound`.
         Cancelling the wait does not touch the task.
         """
-        await self.status()
+        limit = None if timeout is None else micros(timeout, "timeout") / SECOND
         link = await self._door.link()
+        record = await self.status()
         if link.results is None:
             raise AssertionError(link)
-        limit = None if timeout is None else micros(timeout, "timeout") / SECOND
         try:
             async with asyncio.timeout(limit):
-                record = await link.results.wait(self.id)
+                if record.state not in FINISHED:
+                    record = await link.results.wait(self.id)
         except TimeoutError as error:
-            state = (await self.status()).state
-            raise ResultTimeout(
-                f"Task {self.id} has not ended within {timeout}: it is {state}.", task_id=self.id
-            ) from error
+            record = await self.status()
+            if record.state not in FINISHED:
+                raise ResultTimeout(
+                    f"Task {self.id} has not ended within {timeout}: it is {record.state}.", task_id=self.id
+                ) from error
         return self._outcome(record)
 
     def result_sync(self, timeout: Duration | None = None) -> R:
@@ -74,8 +76,7 @@ class Handle(Generic[R]):
     def _outcome(self, record: TaskRecord) -> R:
         match record.state:
             case State.SUCCEEDED:
-                result: R = json.decode(record.result or b"null", self._returns)
-                return result
+                return self._read(record.result or b"null")
             case State.DEAD:
                 raise _ended(TaskDead, record)
             case State.CANCELLED:
@@ -84,6 +85,17 @@ class Handle(Generic[R]):
                 raise _ended(TaskExpired, record)
             case _:
                 raise AssertionError(record.state)
+
+    def _read(self, result: bytes) -> R:
+        try:
+            read: R = json.decode(result, self._returns)
+        except Exception as error:
+            raise TaskError(
+                f"Task {self.id} succeeded, and its result cannot be read as {self._returns}: {error}. "
+                f"app.handle({self.id!r}) reads it as plain JSON.",
+                task_id=self.id,
+            ) from error
+        return read
 
     def __repr__(self) -> str:
         """The id."""

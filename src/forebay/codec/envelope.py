@@ -37,6 +37,11 @@ class _Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
     data_base64: str = ""
 
 
+class _Version(msgspec.Struct):
+    v: int
+
+
+_VERSION: Final = msgspec.json.Decoder(_Version)
 _SAME: Final = [field for field in Message.__struct_fields__ if field not in ("id", "body")]
 _DECODER: Final = msgspec.json.Decoder(_Envelope)
 
@@ -53,10 +58,11 @@ def pack(message: Message) -> bytes:
 
 def unpack(envelope: bytes) -> Message:
     """The message of an envelope. Raises `msgspec.MsgspecError` if it is not one, ValueError for a version that is not ours."""
-    read = _DECODER.decode(envelope)
-    if read.v != VERSION:
+    version = _VERSION.decode(envelope).v  # first: nothing else is known of another version
+    if version != VERSION:
         raise ValueError(
-            f"envelope version {read.v} is not {VERSION}: a newer Forebay wrote it; upgrade this process"
+            f"envelope version {version} is not {VERSION}: a newer Forebay wrote it; upgrade this process"
         )
+    read = _DECODER.decode(envelope)
     body = base64.b64decode(read.data_base64, validate=True) if read.data_base64 else bytes(read.data)
     return Message(id=MessageId(read.id), body=body, **{name: getattr(read, name) for name in _SAME})

@@ -23,11 +23,6 @@ def decode(body: bytes, kind: type[T] | Any) -> T:  # a type form such as list[i
     return msgspec.json.decode(body, type=kind, dec_hook=_from_plain)
 
 
-def convert(value: object, kind: Any) -> Any:  # type forms
-    """A value of ``kind`` from plain lists, dicts and scalars. Raises `msgspec.ValidationError`."""
-    return msgspec.convert(value, kind, dec_hook=_from_plain)
-
-
 def _to_plain(value: object) -> object:
     if _is_pydantic(type(value)):
         return value.model_dump(mode="json")  # type: ignore[attr-defined]  # pydantic is optional

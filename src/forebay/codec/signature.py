@@ -1,12 +1,14 @@
 """What a handler takes: its parameters, compiled once at declaration into one decoder, so that no signature is inspected at run time.
 
 The body of a task is a JSON object of its parameters by name. A sender that does not have the code may send an array (positional
-arguments), or an object whose first key is ``*`` (the positional ones) followed by the named ones.
+arguments), or an object that has the positional ones under ``*`` and the named ones beside it; so goes also every call to a function that
+takes any keywords (``**rest``), where a name of ours could be mistaken for one of the caller's.
 """
 
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,12 +17,15 @@ import msgspec
 
 from forebay.codec import json
 from forebay.errors import ConfigError, InvalidArguments, InvalidOption, NotSerialisable
+from forebay.model.outcome import Steer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _STAR: Final = "*"
+_BLANKS: Final = b" \t\r\n"
+_SENT: Final = list[msgspec.Raw] | dict[str, msgspec.Raw]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,10 @@ class Signature:
         found, wanted = None, []
         for parameter in inspect.signature(function).parameters.values():
             annotation = hints.get(parameter.name, Any)
+            if context in typing.get_args(annotation):
+                raise InvalidOption(
+                    f"{name}: annotate {parameter.name!r} as {context.__name__} alone; every try has one."
+                )
             if annotation is context:
                 if found is not None or parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
                     raise InvalidOption(
@@ -71,7 +80,7 @@ class Signature:
                 found = parameter.name
             else:
                 wanted.append(parameter.replace(annotation=annotation))
-        return Signature(name, wanted, context=found, returns=hints.get("return", Any))
+        return Signature(name, wanted, context=found, returns=_result(hints.get("return", Any)))
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The body for a call. Checks number, names and types of the arguments as the worker will.
@@ -83,16 +92,20 @@ class Signature:
         else:
             named = self._bind(args, kwargs)
         body = encode_named(self.name, named)
+        sent = Unseen(self.name).encode(args, kwargs) if self._rest else body
         try:
             json.decode(body, self._struct)
-        except (msgspec.ValidationError, NotImplementedError, ValueError) as error:
+        except (msgspec.ValidationError, NotImplementedError, TypeError, ValueError) as error:
             raise InvalidArguments(f"{self.name}() does not take these arguments: {error}") from error
-        return body
+        return sent
 
     def decode(self, body: bytes) -> Arguments:
-        """The arguments of a body. Raises `msgspec.DecodeError`, `msgspec.ValidationError`, RecursionError or TypeError."""
-        if body.startswith((b'{"*":', b"[")):
-            return self._arguments(json.convert(self._bind_sent(json.decode(body, Any)), self._struct))
+        """The arguments of a body. Raises `msgspec.DecodeError`, `msgspec.ValidationError`, RecursionError or TypeError.
+
+        A body is an object of arguments by name, an array of them by position, or both: an object with the array under ``*``.
+        """
+        if self._rest or b'"*"' in body or body.lstrip(_BLANKS).startswith(b"["):
+            body = json.encode(self._bind_sent(body))
         return self._arguments(json.decode(body, self._struct))
 
     def _bind(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, object]:
@@ -102,12 +115,12 @@ class Signature:
             shown = str(self._inspected)
             raise InvalidArguments(f"{self.name}{shown} does not take these arguments: {error}.") from error
 
-    def _bind_sent(self, sent: Any) -> dict[str, object]:  # any JSON
+    def _bind_sent(self, body: bytes) -> dict[str, object]:
+        """Every argument of the call by its parameter's name, unread: they are read once, by the types of the signature."""
+        sent: list[msgspec.Raw] | dict[str, msgspec.Raw] = json.decode(body, _SENT)
         if isinstance(sent, list):
             return self._bind(sent, {})
-        positional = sent.pop(_STAR)
-        if not isinstance(positional, list):
-            raise InvalidArguments(f"{self.name}: '*' must hold a JSON array of positional arguments.")
+        positional: list[msgspec.Raw] = json.decode(bytes(sent.pop(_STAR, b"[]")), list[msgspec.Raw])
         return self._bind(positional, sent)
 
     def _arguments(self, read: msgspec.Struct) -> Arguments:
@@ -176,11 +189,23 @@ def _struct(name: str, parameters: Iterable[inspect.Parameter]) -> type[msgspec.
     try:
         struct = msgspec.defstruct(f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True)
         msgspec.json.Decoder(struct)
-    except TypeError as error:
+    except (TypeError, NameError, AttributeError) as error:
         raise ConfigError(
             f"{name}() cannot be a handler: {error}. Annotate its parameters with types JSON can carry."
         ) from error
     return struct
+
+
+def _result(annotation: Any) -> Any:  # type forms
+    """What a result is read as: the words a handler may return to steer (``str | Retry``) are no results."""
+    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
+        return annotation
+    kinds = tuple(
+        kind
+        for kind in typing.get_args(annotation)
+        if not (isinstance(kind, type) and issubclass(kind, Steer))
+    )
+    return typing.Union[kinds] if kinds else Any  # noqa: UP007  # built when running
 
 
 def _constant(value: object) -> Callable[[], object]:
@@ -191,7 +216,7 @@ def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
     try:
         closure = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
         return typing.get_type_hints(function, localns=dict(closure), include_extras=True)
-    except (NameError, TypeError) as error:
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ConfigError(
             f"The annotations of {name}() cannot be read at run time: {error}. Import what they name outside 'if TYPE_CHECKING'."
         ) from error

@@ -59,7 +59,7 @@ class Batcher(Generic[T, R]):
         finally:
             self._closing = True
             for _, future in self._waiting:
-                future.cancel()
+                _fail(future, NotOpen("The App was closed before this was sent: nothing was stored."))
 
     async def _flush(self) -> None:
         waiting = self._waiting
@@ -70,15 +70,20 @@ class Batcher(Generic[T, R]):
             answers = [error] * len(batch)
         except BaseException:
             for _, future in batch:
-                future.cancel()
+                _fail(future, OutcomeUnknown("The App was closed while this was being sent."))
             raise
         for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
             if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
+                _fail(future, answer)
+            elif not future.done():
                 future.set_result(answer)
+
+
+def _fail(future: asyncio.Future[R], error: Exception) -> None:
+    """Tell whoever waits. Nobody may be left, so that it is not asked for is no cause for alarm."""
+    if not future.done():
+        future.set_exception(error)
+        future.exception()
 
 
 async def halved(

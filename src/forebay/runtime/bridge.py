@@ -14,6 +14,7 @@ import msgspec
 from forebay.codec.envelope import unpack
 from forebay.codec.signature import Arguments
 from forebay.engine import Source
+from forebay.errors import ConfigError
 from forebay.model.policy import RetryPolicy
 from forebay.model.when import SECOND
 from forebay.runtime.handler import Handler, Route
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 OUTBOX: Final = "_outbox"
 PATIENCE: Final = RetryPolicy(max_attempts=1_000_000, cap=30 * SECOND)
-"""A bus may be away for long, and nothing else is to be done with these: they are tried again until it is back."""
+"""A bus may be away for long, and nothing else is to be done with these: they are tried again until it is back.
+
+What it cannot do at all (`ConfigError`) it will not learn by waiting: those messages become dead letters, where they are seen.
+"""
 
 
 def outbox(publish: Callable[[Message], Awaitable[Published]]) -> Route:
@@ -38,7 +42,9 @@ def outbox(publish: Callable[[Message], Awaitable[Published]]) -> Route:
     def decode(message: Message) -> Arguments:
         return Arguments((unpack(message.body),), {})
 
-    handler = Handler(name=OUTBOX, function=send, decode=decode, policy=PATIENCE)
+    handler = Handler(
+        name=OUTBOX, function=send, decode=decode, relays=True, policy=PATIENCE, no_retry_on=(ConfigError,)
+    )
     return Route(source=Source(queue=OUTBOX), handler=handler)
 
 
@@ -51,5 +57,12 @@ def inbox(source: Source, store: Callable[[Message], Awaitable[Published]]) -> R
     def decode(message: Message) -> Arguments:
         return Arguments((message,), {})
 
-    handler = Handler(name=source.queue, function=keep, decode=decode, policy=PATIENCE)
+    handler = Handler(
+        name=source.queue,
+        function=keep,
+        decode=decode,
+        relays=True,
+        policy=PATIENCE,
+        no_retry_on=(ConfigError,),
+    )
     return Route(source=source, handler=handler)

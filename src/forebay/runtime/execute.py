@@ -14,7 +14,6 @@ import msgspec
 
 from forebay.codec import json
 from forebay.context import Context
-from forebay.errors import InvalidArguments
 from forebay.model import outcome as o
 from forebay.model.verdict import Failure, Reason
 from forebay.runtime.running import Why
@@ -34,7 +33,6 @@ LARGEST_RESULT: Final = 1 << 20
 """A result is a return value, not a file: 1 MiB of JSON."""
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_MISFIT: Final = (msgspec.ValidationError, InvalidArguments, TypeError, ValueError, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,11 @@ class Executor:
         if delivery.expires is not None and delivery.expires <= delivery.received:
             return o.TooLate(), ()
         if delivery.deadline is not None and delivery.deadline <= delivery.received:
-            return o.Buried(Reason.DEADLINE, Failure("Deadline", "its deadline had passed before it could begin"), counts=False), ()
+            return o.Buried(
+                Reason.DEADLINE,
+                Failure("Deadline", "its deadline had passed before it could begin"),
+                counts=False,
+            ), ()
         if live is None:
             return o.Nameless(delivery.message.name), ()
         ctx = self._read(delivery, live.handler)
@@ -69,7 +71,7 @@ class Executor:
     def _read(self, delivery: Delivery, handler: Handler) -> Context | o.Buried:
         """The context of the call, or why the message cannot be read. `ValidationError` is a `DecodeError`, so it is asked for first."""
         body = delivery.message.body
-        if len(body) > self._composer.max_body:
+        if len(body) > self._composer.max_body and not handler.relays:
             failure = Failure(
                 "MessageTooLarge", f"the body has {len(body)} bytes, the limit is {self._composer.max_body}"
             )
@@ -80,7 +82,7 @@ class Executor:
             return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
         except _UNREADABLE as error:
             return o.Buried(Reason.UNDECODABLE, _failure(error), counts=False)
-        except _MISFIT as error:
+        except BaseException as error:  # noqa: BLE001  # the __post_init__ or validator of a user's type may raise anything
             return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
 
     async def _call(self, run: Run, live: Live, ctx: Context) -> o.Outcome:
@@ -112,7 +114,8 @@ class Executor:
 
     def _limit(self, delivery: Delivery, handler: Handler) -> int:
         """How long this try may take: its timeout, or what is left until the deadline."""
-        timeout = delivery.message.timeout or handler.timeout
+        asked = None if handler.relays else delivery.message.timeout
+        timeout = asked or handler.timeout
         if delivery.deadline is None:
             return timeout
         return max(0, min(timeout, delivery.deadline - delivery.received))
@@ -123,7 +126,7 @@ def _returned(value: object) -> o.Outcome:
         return o.Returned(None)
     try:
         result = json.encode(value)
-    except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+    except Exception as error:  # noqa: BLE001  # a user's type may raise anything while it is written
         return o.Buried(
             Reason.RESULT,
             Failure("NotSerialisable", f"the result cannot be written as JSON: {error}"),
@@ -160,7 +163,7 @@ def _cut_off(why: Why, handler: Handler) -> o.Outcome:
     match why:
         case Why.TIMEOUT | Why.DEADLINE:
             failure = Failure("Timeout", f"{handler.name} ran out of time")
-            return o.Failed(failure, retryable=TimeoutError not in handler.no_retry_on)
+            return o.Failed(failure, retryable=not issubclass(TimeoutError, handler.no_retry_on))
         case Why.STOP | Why.LOST:
             return o.Interrupted()
         case Why.CANCEL:
@@ -175,10 +178,17 @@ def _failure(error: BaseException) -> Failure:
     """An error as data, bounded. Its traceback begins in user code: our own frames above it tell nothing."""
     try:
         text = str(error)
-    except Exception as broken:  # noqa: BLE001  # a user's __str__ may do anything
+    except BaseException as broken:  # noqa: BLE001  # a user's __str__ may do anything
         text = f"(its message cannot be shown: {type(broken).__name__})"
     own = error.__traceback__
     while own is not None and "forebay" in own.tb_frame.f_globals.get("__name__", "").split(".")[:1]:
         own = own.tb_next
     shown = "".join(traceback.format_exception(type(error), error, own)) if own is not None else ""
-    return Failure(type(error).__name__, text[:LONGEST_ERROR], shown[-LONGEST_TRACEBACK:])
+    return Failure(
+        type(error).__name__, _storable(text[:LONGEST_ERROR]), _storable(shown[-LONGEST_TRACEBACK:])
+    )
+
+
+def _storable(text: str) -> str:
+    """Lone surrogates (of undecodable file names, say) have no UTF-8, and NUL ends a text in some engines."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

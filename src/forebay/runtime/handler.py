@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -29,12 +30,18 @@ Decoder: TypeAlias = "Callable[[Message], Arguments]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
-    """A function, how its message is read, and what happens when it fails. ``timeout`` is of one try, in microseconds."""
+    """A function, how its message is read, and what happens when it fails. ``timeout`` is of one try, in microseconds.
+
+    ``context`` names the parameter that takes the context; ``leads``: it is the first, so it is given by position. ``relays``: it only
+    carries messages on, so what they ask for (tries, time, size) is for the handler they go to and not for this one.
+    """
 
     name: str
     function: Callable[..., Any]
     decode: Decoder
     context: str | None = None
+    leads: bool = False
+    relays: bool = False
     threaded: bool = False
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeout: Micros = DEFAULT_TIMEOUT
@@ -42,20 +49,27 @@ class Handler:
 
     def call(self, threads: Threads) -> Call:
         """The innermost call: user code with its arguments, on this loop or in a thread."""
-        function, context = self.function, self.context
+        function = self.function
 
         async def plain(ctx: Context) -> object:
-            given = ctx.arguments
-            if context is None:
-                return await function(*given.args, **given.kwargs)
-            return await function(*given.args, **given.kwargs, **{context: ctx})
+            args, kwargs = self._given(ctx)
+            return await function(*args, **kwargs)
 
         async def threaded(ctx: Context) -> object:
-            given = ctx.arguments
-            extra = {} if context is None else {context: ctx}
-            return await threads.run(function, *given.args, **given.kwargs, **extra)
+            args, kwargs = self._given(ctx)
+            value = await threads.run(function, *args, **kwargs)
+            # A plain function around a coroutine function, as careless decorators make them.
+            return await value if inspect.isawaitable(value) else value
 
         return threaded if self.threaded else plain
+
+    def _given(self, ctx: Context) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        given = ctx.arguments
+        if self.context is None:
+            return given.args, given.kwargs
+        if self.leads:
+            return (ctx, *given.args), given.kwargs
+        return given.args, {**given.kwargs, self.context: ctx}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,20 +99,16 @@ def task_decoder(signature: Signature) -> Decoder:
     return decode
 
 
-def event_decoder(parameter: str | None, kind: Any) -> Decoder:  # a type form
+def event_decoder(parameter: inspect.Parameter | None) -> Decoder:
     """Reads an event's body into the one parameter of its handler: raw for ``bytes``, else from JSON."""
-
-    def raw(message: Message) -> Arguments:
-        return Arguments((), {str(parameter): message.body})
-
-    def typed(message: Message) -> Arguments:
-        if kind is Any and message.content_type != JSON:
-            return raw(message)
-        return Arguments((), {str(parameter): json.decode(message.body, kind)})
-
-    def nothing(_: Message) -> Arguments:
-        return Arguments((), {})
-
     if parameter is None:
-        return nothing
-    return raw if kind is bytes else typed
+        return lambda _: Arguments((), {})
+    name, kind = parameter.name, parameter.annotation
+    by_position = parameter.kind is inspect.Parameter.POSITIONAL_ONLY
+
+    def decode(message: Message) -> Arguments:
+        raw = kind is bytes or (kind is Any and message.content_type != JSON)
+        event = message.body if raw else json.decode(message.body, kind)
+        return Arguments((event,), {}) if by_position else Arguments((), {name: event})
+
+    return decode

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Notice
@@ -12,7 +13,7 @@ from forebay.errors import EngineError
 from forebay.runtime.running import Why, stopper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from forebay.clock import Clock
     from forebay.engine import Broker, Engine
@@ -29,7 +30,16 @@ _WHY: Final = {Notice.LOST: Why.LOST, Notice.CANCEL: Why.CANCEL}
 class Heart:
     """Beats from `start` to `stop`. Belongs to the loop that started it: that is where runs are cut off."""
 
-    def __init__(self, engine: Engine, worker: str, running: Running, clock: Clock, every: Micros) -> None:
+    def __init__(  # the composition root's one call
+        self,
+        engine: Engine,
+        worker: str,
+        running: Running,
+        clock: Clock,
+        every: Micros,
+        on_fault: Callable[[Exception], None],
+    ) -> None:
+        self._on_fault = on_fault
         self._engine, self._worker, self._running, self._clock, self._every = (
             engine,
             worker,
@@ -45,7 +55,7 @@ class Heart:
         self.beats = 0
 
     def start(self) -> None:
-        """Begin to beat; cut-offs are delivered to the running loop."""
+        """Begin to beat; cut-offs, and the fault that ends it if there is one, are delivered to the running loop."""
         self._home = asyncio.get_running_loop()
         self._thread.start()
 
@@ -57,12 +67,19 @@ class Heart:
 
     def _end(self) -> None:
         self._up.wait(_JOIN)
-        if self._own is not None and self._stop is not None and not self._own.is_closed():
-            self._own.call_soon_threadsafe(self._stop.set)
+        with suppress(RuntimeError):  # its loop is closed: it has ended by itself
+            if self._own is not None and self._stop is not None:
+                self._own.call_soon_threadsafe(self._stop.set)
         self._thread.join(_JOIN)
 
     def _live(self) -> None:
-        asyncio.run(self._beat())
+        try:
+            asyncio.run(self._beat())
+        except Exception as error:  # noqa: BLE001  # without a heart the worker loses its leases: it has to end, in order
+            self._up.set()
+            with suppress(RuntimeError):  # the worker's loop is closed
+                if self._home is not None:
+                    self._home.call_soon_threadsafe(self._on_fault, error)
 
     async def _beat(self) -> None:
         self._own, self._stop = asyncio.get_running_loop(), asyncio.Event()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from forebay.engine import Published, Store
+import msgspec
+
+from forebay.engine import Published, Store, Stored
 from forebay.errors import NotOpen, OutcomeUnknown, Unsupported
 from forebay.runtime.batcher import Batcher, halved
 from forebay.runtime.results import Results
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from forebay.clock import Clock
     from forebay.engine import Broker, Engine, Source
@@ -29,13 +32,21 @@ class Link:
     """Opened and closed on one loop, used on that loop only."""
 
     def __init__(self, engine: Engine, name: str, clock: Clock) -> None:
-        self.broker: Broker = engine.connect(name, clock)
+        self._connect = partial(engine.connect, name, clock)
+        self.broker: Broker = self._connect()
         self._remembers = engine.traits.remembers
         self._engine = engine.traits.engine
+        self._opening = asyncio.Lock()
+        self._clock = clock
         self._sends: Batcher[Message, Published] = Batcher(self._publish, limit=BATCH)
-        self.results = Results(cast("Store", self.broker), clock) if self._remembers else None
+        self.results: Results | None = None
         self._host: asyncio.Task[None] | None = None
-        self.users = 1
+        self.users = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return self._host is not None
 
     @property
     def store(self) -> Store:
@@ -48,23 +59,31 @@ class Link:
         return cast("Store", self.broker)
 
     async def open(self, sources: Sequence[Source]) -> None:
-        """Open the broker and start the services of this link. If it cannot be opened nothing stays behind."""
-        try:
-            await self.broker.declare(sources)
-        except BaseException:
-            await self.broker.close()
-            raise
-        self._host = asyncio.get_running_loop().create_task(
-            self._serve(), name="forebay-link"
-        )  # lives past any one caller
+        """Open the broker and start the services of this link, if that was not done; whoever comes meanwhile waits for it.
 
-    async def _serve(self) -> None:
+        If it cannot be opened nothing stays behind, and the next one may try.
+        """
+        async with self._opening:
+            if self._host is not None:
+                return
+            try:
+                await self.broker.declare(sources)
+            except BaseException:
+                broker, self.broker = self.broker, self._connect()
+                await broker.close()
+                raise
+            self.results = Results(self.store, self._clock) if self._remembers else None
+            self._host = asyncio.get_running_loop().create_task(
+                self._serve(self.results), name="forebay-link"
+            )  # lives past any one caller
+
+    async def _serve(self, results: Results | None) -> None:
         async with asyncio.TaskGroup() as group:
             sends = group.create_task(self._sends.run())
-            results = None if self.results is None else group.create_task(self.results.run())
+            waits = None if results is None else group.create_task(results.run())
             await sends
-            if results is not None:
-                results.cancel()
+            if waits is not None:
+                waits.cancel()
 
     async def publish(self, message: Message) -> Published:
         """Publish one message with the next batch. Cancelled, the message may still be sent."""
@@ -76,10 +95,7 @@ class Link:
         self._check()
         answers: list[Published] = []
         for start in range(0, len(messages), 2 * BATCH):
-            for answer in await self._publish(messages[start : start + 2 * BATCH]):
-                if isinstance(answer, Exception):
-                    raise answer
-                answers.append(answer)
+            answers += await _repeated(self.broker.publish, messages[start : start + 2 * BATCH])
         return answers
 
     async def close(self) -> None:
@@ -97,9 +113,26 @@ class Link:
             raise NotOpen("The App is not open: use 'async with app:' around what sends.")
 
     async def _publish(self, batch: Sequence[Message]) -> list[Published | Exception]:
-        for _ in range(REPEATS):
-            try:
-                return await halved(self.broker.publish, batch)
-            except OutcomeUnknown as error:
-                log.warning("publish.unknown", extra={"count": len(batch), "error": str(error)})
-        return await halved(self.broker.publish, batch)
+        """A batch of callers who do not know each other: each is answered for itself."""
+        return await halved(partial(_repeated, self.broker.publish), batch)
+
+
+async def _repeated(
+    publish: Callable[[Sequence[Message]], Awaitable[Sequence[Published]]], batch: Sequence[Message]
+) -> Sequence[Published]:
+    """Publish a batch, again if nobody can say whether that happened. What is there then under its own id, this very call has stored."""
+    for repeat in range(REPEATS + 1):
+        try:
+            answers = await publish(batch)
+        except OutcomeUnknown as error:
+            log.warning("publish.unknown", extra={"count": len(batch), "error": str(error)})
+            if repeat == REPEATS:
+                raise
+        else:
+            return [_own(*both) for both in zip(batch, answers, strict=True)] if repeat else answers
+    raise AssertionError(REPEATS)
+
+
+def _own(message: Message, answer: Published) -> Published:
+    ours = answer.status is Stored.DUPLICATE and answer.id.partition("@")[0] == message.id
+    return msgspec.structs.replace(answer, status=Stored.STORED) if ours else answer

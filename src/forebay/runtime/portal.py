@@ -46,10 +46,12 @@ class Portal:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is not None and thread is not None:
-            asyncio.run_coroutine_threadsafe(_await(self._on_close()), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+            try:
+                asyncio.run_coroutine_threadsafe(_finish(self._on_close()), loop).result()
+            finally:
+                loop.call_soon_threadsafe(loop.stop)
+                thread.join()
+                loop.close()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -62,5 +64,12 @@ class Portal:
             return self._loop
 
 
-async def _await(work: Awaitable[None]) -> None:
-    await work
+async def _finish(last: Awaitable[None]) -> None:
+    """Do the last thing, then cut off whatever still runs here: those who wait for it in other threads must not wait for ever."""
+    try:
+        await last
+    finally:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished
-from forebay.errors import EngineUnavailable
+from forebay.errors import EngineError, NotOpen
 from forebay.model.query import LONGEST_PAGE, Query, Selector
 from forebay.model.state import FINISHED
 from forebay.model.when import SECOND
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from forebay.engine import Store
     from forebay.model.message import EntryId
     from forebay.model.query import TaskRecord
+
+log = logging.getLogger("forebay.results")
 
 POLL: Final = SECOND
 """The safety net under the store's signals."""
@@ -29,9 +32,12 @@ class Results:
         self._waiting: dict[EntryId, set[asyncio.Future[TaskRecord]]] = {}
         self._some = asyncio.Event()
         self._changed = asyncio.Event()
+        self._closed = False
 
     async def wait(self, key: EntryId) -> TaskRecord:
-        """The record of ``key`` once it has ended. Cancelling it changes nothing."""
+        """The record of ``key`` once it has ended. Cancelling it changes nothing. Raises `NotOpen` if the App is closed meanwhile."""
+        if self._closed:
+            raise _closed()
         future: asyncio.Future[TaskRecord] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, set()).add(future)
         self._some.set()
@@ -46,10 +52,16 @@ class Results:
 
     async def run(self) -> None:
         """Look when the store signals, and now and then without; only while somebody waits. Runs until cancelled."""
-        while True:
-            await self._some.wait()
-            self._some.clear()
-            await self._watch()
+        try:
+            while True:
+                await self._some.wait()
+                self._some.clear()
+                await self._watch()
+        finally:
+            self._closed = True
+            for future in [future for waiters in self._waiting.values() for future in waiters]:
+                if not future.done():
+                    future.set_exception(_closed())
 
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -58,15 +70,19 @@ class Results:
                 self._changed.clear()
                 try:
                     await self._look()
-                except EngineUnavailable:
+                except EngineError as error:
+                    log.warning("results.wait", extra={"error": str(error)})
                     await self._clock.sleep(POLL // 4)
                 if self._waiting:
                     await self._clock.wait(self._changed, POLL)
             listener.cancel()
 
     async def _listen(self) -> None:
-        async for _ in self._store.watch(Finished()):
-            self._changed.set()
+        try:
+            async for _ in self._store.watch(Finished()):
+                self._changed.set()
+        except EngineError as error:
+            log.warning("results.unwatched", extra={"error": str(error)})  # looked at without signals, then
 
     async def _look(self) -> None:
         wanted = list(self._waiting)
@@ -78,3 +94,7 @@ class Results:
                     if not future.done():
                         future.set_result(record)
             await asyncio.sleep(0)  # noqa: TID251  # let those who were answered leave before the next look
+
+
+def _closed() -> NotOpen:
+    return NotOpen("The App was closed while its result was waited for. The task goes its way.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from forebay.engine import Settlement
 from forebay.errors import EngineUnavailable, OutcomeUnknown
-from forebay.ids import new_token
+from forebay.ids import Token, new_token
 from forebay.model import verdict as v
 from forebay.model.outcome import Interrupted
 from forebay.model.policy import Facts, RetryPolicy, decide
@@ -56,11 +56,12 @@ class Limits:
 
 @dataclass(slots=True)
 class Lane:
-    """A route, and how many of its deliveries are at work here."""
+    """A route, and how many of its deliveries are at work here. ``token``: of a `receive` that is under way, or was broken off."""
 
     route: Route
     lives: dict[str, Live]
     busy: int = 0
+    token: Token | None = None
 
     def room(self, free: int) -> int:
         """How many more this lane may take when ``free`` slots are free."""
@@ -106,6 +107,20 @@ class Runner:
                 await self._gears.clock.sleep(pause)
                 pause = min(2 * pause, 2 * SECOND)
 
+    async def hand_back(self) -> None:
+        """After `run` was cancelled: hand back what the `receive` that was under way may have taken."""
+        gears = self._gears
+        for lane in self._lanes:
+            if lane.token is None:
+                continue
+            try:
+                got = await gears.broker.receive(lane.route.source, token=lane.token, limit=1, wait=0)
+            except (EngineUnavailable, OutcomeUnknown) as error:
+                log.warning("receive.left", extra={"queue": lane.route.source.queue, "error": str(error)})
+                continue
+            for delivery in got:
+                gears.settler.submit(gears.running.add(delivery), Settlement(delivery, v.Release()))
+
     async def _slot(self) -> None:
         """Wait for a free slot in some lane."""
         while not self._open():
@@ -123,21 +138,28 @@ class Runner:
         for lane in self._order(self._open()):
             limit = min(lane.room(self._limits.concurrency - self._busy), BATCH)
             if limit > 0:
-                got = await self._gears.broker.receive(
-                    lane.route.source, token=new_token(), limit=limit, wait=wait
-                )
-                for delivery in got:
-                    self._start(lane, delivery)
-                taken += len(got)
+                taken += await self._receive(lane, limit, wait)
         return taken
+
+    async def _receive(self, lane: Lane, limit: int, wait: Micros) -> int:
+        """Take up to ``limit``. A call that broke off is repeated under its token: what it may have taken is not left to its lease."""
+        lane.token = lane.token or new_token()
+        got = await self._gears.broker.receive(lane.route.source, token=lane.token, limit=limit, wait=wait)
+        lane.token = None
+        for delivery in got:
+            self._start(lane, delivery)
+        return len(got)
 
     def _order(self, lanes: list[Lane]) -> list[Lane]:
         """Strict: as listed. Weighted: a random order in which a lane comes first in proportion to its weight (Efraimidis and Spirakis,
-        "Weighted random sampling with a reservoir", 2006), so that no lane starves.
+        "Weighted random sampling with a reservoir", 2006), so that no lane starves. Lanes whose last `receive` broke off come before
+        all: what they may hold already has its slots.
         """
-        if self._limits.strict or len(lanes) == 1:
+        if len(lanes) == 1:
             return lanes
-        return sorted(lanes, key=lambda lane: -(self._gears.roll() ** (1 / lane.route.weight)))
+        if not self._limits.strict:
+            lanes = sorted(lanes, key=lambda lane: -(self._gears.roll() ** (1 / lane.route.weight)))
+        return sorted(lanes, key=lambda lane: lane.token is None)
 
     async def _idle(self) -> None:
         """Nothing anywhere: wait until any lane may have something, or a slot is freed for a lane that is full."""
@@ -196,7 +218,7 @@ class Runner:
         facts = Facts(
             attempts=delivery.attempts,
             now=delivery.received + took,
-            max_attempts=delivery.message.max_attempts,
+            max_attempts=None if handler is not None and handler.relays else delivery.message.max_attempts,
             deadline=delivery.deadline,
             unknown_since=delivery.unknown_since,
             grace=self._limits.grace,

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Settled, Settlement
-from forebay.errors import EngineError, EngineUnavailable, OutcomeUnknown
+from forebay.errors import EngineUnavailable, OutcomeUnknown
 from forebay.model import verdict as v
 from forebay.model.when import SECOND
 from forebay.runtime.batcher import halved
@@ -79,31 +79,31 @@ class Settler:
             self.room.set()
 
     async def _persist(self, batch: Sequence[Settlement]) -> list[Settled]:
-        """Settle, however long the engine is away. What the engine refuses for itself is buried instead, so that it cannot loop."""
-        answers: list[Settled | Exception] | None = None
+        """Settle; what the engine refuses for itself is buried instead, so that it cannot loop."""
+        return [
+            answer if isinstance(answer, Settled) else await self._bury(settlement, answer)
+            for settlement, answer in zip(batch, await self._settled(batch), strict=True)
+        ]
+
+    async def _settled(self, batch: Sequence[Settlement]) -> list[Settled | Exception]:
+        """The engine's answers, however long it is away."""
         pause = FIRST_PAUSE
-        while answers is None:
+        while True:
             try:
-                answers = await halved(self._broker.settle, batch)
+                return await halved(self._broker.settle, batch)
             except (EngineUnavailable, OutcomeUnknown) as error:
                 log.warning("settle.waits", extra={"count": len(batch), "error": str(error)})
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-        return [
-            answer if isinstance(answer, Settled) else await self._bury(settlement, answer)
-            for settlement, answer in zip(batch, answers, strict=True)
-        ]
 
     async def _bury(self, settlement: Settlement, refusal: Exception) -> Settled:
         log.error(
             "settle.refused", extra={"id": settlement.delivery.id, "error": str(refusal)}, exc_info=refusal
         )
         failure = v.Failure(type(refusal).__name__, f"the engine refused this settlement: {refusal}")
-        try:
-            (answer,) = await self._broker.settle(
-                [Settlement(settlement.delivery, v.Dead(v.Reason.RESULT, failure))]
-            )
-        except EngineError as error:
-            log.error("settle.lost", extra={"id": settlement.delivery.id, "error": str(error)})  # noqa: TRY400  # logged above
+        (answer,) = await self._settled([Settlement(settlement.delivery, v.Dead(v.Reason.RESULT, failure))])
+        if isinstance(answer, Exception):
+            # Not even that: its lease runs out, and the crashes that are counted then bury it.
+            log.error("settle.lost", extra={"id": settlement.delivery.id, "error": str(answer)})
             return Settled.STALE
         return answer

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import queue
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -84,7 +85,7 @@ def _work(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: Ca
         answer = partial(_fail, future, error)
     else:
         answer = partial(_resolve, future, result)
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(answer)
 
 

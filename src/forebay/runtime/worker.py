@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
 from forebay.engine import Settlement, Store
-from forebay.errors import ConfigError
+from forebay.errors import ConfigError, InvalidOption
 from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
 from forebay.model.when import SECOND, Micros
@@ -51,6 +51,14 @@ class WorkerOptions:
     strict: bool = False
     stop_within: Micros = 25 * SECOND
     grace: Micros = 300 * SECOND
+
+    def __post_init__(self) -> None:
+        weights = {f"the weight of queue {queue!r}": weight for queue, weight in (self.queues or {}).items()}
+        for what, number in {"concurrency": self.concurrency, **weights}.items():
+            if number < 1:
+                raise InvalidOption(f"{what} must be a whole number of at least 1, not {number!r}.")
+        if self.queues is not None and not self.queues:
+            raise InvalidOption("queues names no queue: name some, or leave it out for all the App declares.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +142,9 @@ class Worker:
 
     async def _serve(self, link: Link) -> None:
         threads = Threads(self._options.concurrency)
-        swept = asyncio.Event()
+        swept, cancelled = asyncio.Event(), False
+        sides = await self._sides(link, threads)
         async with asyncio.TaskGroup() as tasks:
-            sides = await self._sides(link, threads)
             settling = [tasks.create_task(self._guarded(side.settler.run())) for side in sides]
             fetching = [tasks.create_task(self._guarded(side.runner.run())) for side in sides]
             if self._plant.engine.traits.remembers:
@@ -148,11 +156,14 @@ class Worker:
             try:
                 await self._stop.wait()
             except asyncio.CancelledError:
+                cancelled = True
                 self._hasten.set()
             await asyncio.shield(
                 tasks.create_task(self._wind_down(sides, fetching, settling, swept, threads))
             )
         log.info("worker.stopped", extra={"worker": self.name})
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def _wind_down(
         self,
@@ -172,6 +183,8 @@ class Worker:
         for task in fetching:
             task.cancel()
         await asyncio.wait(fetching)
+        for side in sides:
+            await side.runner.hand_back()
         await self._drain(sides)
         for side in sides:
             self._hand_back(side)
@@ -224,14 +237,19 @@ class Worker:
             return [self._side(link.broker, self._plant.engine, routes, threads)]
         bus = self._plant.bus.connect(self.name, self._plant.clock)
         subscriptions = [route for route in routes if route.source.pattern is not None]
-        await bus.declare([route.source for route in subscriptions])
+        try:
+            await bus.declare([route.source for route in subscriptions])
+        except BaseException:
+            await bus.close()
+            raise
 
         async def to_bus(message: Message) -> Published:
             (answer,) = await bus.publish([message])
             return answer
 
         inbox = [bridge.inbox(route.source, link.publish) for route in subscriptions]
-        sides = [self._side(link.broker, self._plant.engine, [*routes, bridge.outbox(to_bus)], threads)]
+        # The outbox comes first: under strict order it would starve behind busy queues, and its work is short.
+        sides = [self._side(link.broker, self._plant.engine, [bridge.outbox(to_bus), *routes], threads)]
         if inbox:
             sides.append(self._side(bus, self._plant.bus, inbox, threads))
         return sides
@@ -259,13 +277,17 @@ class Worker:
             settler,
             runner,
             running,
-            Heart(engine, self.name, running, plant.clock, plant.timing.heartbeat),
+            Heart(engine, self.name, running, plant.clock, plant.timing.heartbeat, self._fail),
         )
 
     def _lives(self, route: Route, threads: Threads) -> dict[str, Live]:
+        """The route's handlers, ready to be called. Middleware is for the App's own, not for the bridge."""
         handlers = [*route.handlers.values(), *([route.handler] if route.handler else [])]
         return {
-            handler.name: Live(handler, compose(self._plant.middleware, handler.call(threads)))
+            handler.name: Live(
+                handler,
+                compose(() if handler.relays else self._plant.middleware, handler.call(threads)),
+            )
             for handler in handlers
         }
 
