@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from forebay.engine import Delivery, Source
     from forebay.ids import Token
     from forebay.model.when import Instant
-    from forebay.stores.sqlite.desk import Desk, Row, Value
+    from forebay.stores.sqlite.desk import Desk, Value
 
 PROMOTED: Final = 1_000
 """Entries made ready, or expired, by one claim at most: the next one goes on where it stopped."""
@@ -50,49 +50,63 @@ class _Sight:
     due: Instant | None
 
 
-def look(desk: Desk, ask: Ask) -> Claimed | None:
-    """The answer, if it can be given without changing anything."""
-    sight = _look(desk, ask)
-    if sight.late or (sight.due is not None and sight.due <= ask.now):
-        return None
-    if ask.limit and (sight.leased or (sight.ready and not sight.paused)):
-        return None
-    return Claimed(ready=bool(sight.ready and not sight.paused), due=sight.due)
+@dataclass(slots=True)
+class Claim:
+    """The job of one look at a queue. What `work` does follows from what `look` saw, just before and in the same thread."""
+
+    ask: Ask
+    _sight: _Sight | None = None
+
+    def look(self, desk: Desk) -> Claimed | None:
+        """The answer, if it can be given without changing anything."""
+        ask = self.ask
+        seen: dict[str, Value] = {"token": ask.token, "queue": ask.source.queue, "now": ask.now}
+        self._sight = sight = _Sight(*desk.row("claim_look", seen))
+        ready = bool(sight.ready and not sight.paused)
+        if sight.late or _is_due(sight, ask) or (ask.limit and (ready or sight.leased)):
+            return None
+        return Claimed(ready=ready, due=sight.due)
+
+    def work(self, desk: Desk) -> Claimed:
+        """Take up to the limit; what the token holds already, if it was used before."""
+        ask, sight = self.ask, self._sight
+        place: dict[str, Value] = {"queue": ask.source.queue, "now": ask.now, "limit": PROMOTED}
+        if sight is None or (sight.leased and ask.limit):
+            return Claimed(_held(desk, ask))
+        if _is_due(sight, ask):
+            desk.change("claim_promote", place)
+        if sight.late and desk.change("claim_expire", place):
+            desk.news.add(Finished())
+        # Nothing taken though there was something to do: worth another look at once.
+        return Claimed(_take(desk, ask) if ask.limit else [], due=ask.now)
 
 
-def claim(desk: Desk, ask: Ask) -> Claimed:
-    """Take up to the limit; what the token holds already, if it was used before."""
-    sight = _look(desk, ask)
-    if sight.leased and ask.limit:
-        return Claimed(
-            [delivery(row, ask.source, ask.token) for row in desk.rows("claim_held", {"token": ask.token})]
-        )
-    place: dict[str, Value] = {"queue": ask.source.queue, "now": ask.now, "limit": PROMOTED}
-    if sight.due is not None and sight.due <= ask.now:
-        desk.change("claim_promote", place)
-        sight = _look(desk, ask)
-    if sight.late:
-        desk.change("claim_expire", place)
-        desk.news.add(Finished())
-    if not ask.limit or sight.paused:
-        return Claimed(ready=bool(sight.ready and not sight.paused), due=sight.due)
-    return Claimed(_take(desk, ask), due=sight.due)
+def _is_due(sight: _Sight, ask: Ask) -> bool:
+    return sight.due is not None and sight.due <= ask.now
 
 
 def _take(desk: Desk, ask: Ask) -> list[Delivery]:
-    rows: list[Row] = desk.rows(
-        "claim_front", {"queue": ask.source.queue, "now": ask.now, "limit": ask.limit}
-    )
+    rows = desk.rows("claim_front", {"queue": ask.source.queue, "now": ask.now, "limit": ask.limit})
     if not rows:
         return []
     entries = numbers(row[0] for row in rows)
     until = ask.now + desk.options.timing.lease
+    lease: dict[str, Value] = {
+        "token": ask.token,
+        "worker": ask.worker,
+        "until": until,
+        "held": len(rows),
+        "entries": entries,
+    }
+    if not desk.change("claim_lease", lease):
+        # The same receive, repeated, is in this very transaction.
+        return _held(desk, ask)
     desk.change("claim_take", {"token": ask.token, "now": ask.now, "entries": entries})
-    desk.change(
-        "claim_lease",
-        {"token": ask.token, "worker": ask.worker, "until": until, "held": len(rows), "entries": entries},
-    )
     return [delivery(row, ask.source, ask.token) for row in rows]
+
+
+def _held(desk: Desk, ask: Ask) -> list[Delivery]:
+    return [delivery(row, ask.source, ask.token) for row in desk.rows("claim_held", {"token": ask.token})]
 
 
 def put_back(desk: Desk, ask: Ask) -> None:
@@ -100,7 +114,3 @@ def put_back(desk: Desk, ask: Ask) -> None:
     if desk.change("claim_undo", {"token": ask.token, "now": ask.now}):
         desk.news.update((Ready(ask.source.queue), Finished()))
     desk.change("lease_drop", {"token": ask.token})
-
-
-def _look(desk: Desk, ask: Ask) -> _Sight:
-    return _Sight(*desk.row("claim_look", {"token": ask.token, "queue": ask.source.queue, "now": ask.now}))

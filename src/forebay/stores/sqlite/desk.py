@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import apsw
 
@@ -43,6 +43,10 @@ class Desk:
         """Carry out a change; returns how many rows it concerned."""
         self.conn.execute(self.sql[name], bindings)
         return self.conn.changes()
+
+    def each(self, name: str, rows: Sequence[tuple[Value, ...]]) -> None:
+        """Carry out a change once for each row of parameters, in their order in the statement."""
+        self.conn.executemany(self.sql[name], rows)
 
 
 def statements() -> Mapping[str, str]:

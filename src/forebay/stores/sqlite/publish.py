@@ -1,9 +1,9 @@
-"""Storing messages: one statement for what they are, one for where they stand. Runs inside a write transaction."""
+"""Storing messages: what they are, then where they stand. Runs inside a write transaction."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Published, Ready, Stored
@@ -12,7 +12,7 @@ from forebay.model.names import matches
 from forebay.model.state import BORN, Event
 from forebay.model.when import resolve
 from forebay.stores.sqlite.desk import batch as encoded, numbers
-from forebay.stores.sqlite.rows import LARGE, message_row
+from forebay.stores.sqlite.rows import message_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,78 +26,96 @@ _READY: Final = BORN[Event.PUBLISH].value
 _SCHEDULED: Final = BORN[Event.SCHEDULE].value
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a batch comes to, before the store has refused duplicates. ``seqs`` has the entries of each message."""
+    """Where each message of a batch goes: its queues, and the sequence numbers of its places in them."""
 
-    messages: list[tuple[object, ...]] = field(default_factory=list)
-    entries: list[tuple[object, ...]] = field(default_factory=list)
-    large: list[tuple[int, bytes]] = field(default_factory=list)
-    seqs: list[range] = field(default_factory=list)
+    messages: Sequence[Message]
+    queues: list[list[str]]
+    seqs: list[range]
+
+    def entries(self, now: Instant) -> list[tuple[object, ...]]:
+        """The rows of `publish_entries`."""
+        return [
+            row
+            for m, queues, seqs in zip(self.messages, self.queues, self.seqs, strict=True)
+            for row in _places(m, queues, seqs, now)
+        ]
 
 
 def publish(desk: Desk, messages: Sequence[Message], now: Instant) -> list[Published]:
     """Store a batch; answers per item and in order."""
-    plan = _plan(desk, messages, now)
-    stored = 0
-    for chunk in _chunks(plan.messages):
-        desk.change("publish_messages", {"batch": encoded(chunk)})
-    for seq, body in plan.large:
-        desk.change("message_body", {"seq": seq, "body": body})
-    for chunk in _chunks(plan.entries):
-        stored += desk.change("publish_entries", {"batch": encoded(chunk), "now": now})
-    refused = _refused(desk, plan) if stored < len(plan.entries) else {}
+    if not messages:
+        return []
+    plan = _plan(desk, messages)
+    rows = [
+        message_row(seqs.start, m, len(seqs)) for m, seqs in zip(messages, plan.seqs, strict=True) if seqs
+    ]
+    desk.each("publish_messages", rows)
+    refused: dict[int, str] = {}
+    if len(rows) == len(messages) and all(map(_is_plain, messages)):
+        first, last = plan.seqs[0].start, plan.seqs[-1].start
+        if desk.change("publish_plain", {"first": first, "last": last, "now": now}) < len(rows):
+            refused = _refused(desk, plan, now)
+    else:
+        stored = sum(
+            desk.change("publish_entries", {"batch": encoded(chunk), "now": now})
+            for chunk in _chunks(plan.entries(now))
+        )
+        if stored < sum(map(len, plan.seqs)):
+            refused = _refused(desk, plan, now)
+    desk.news.update(Ready(queue) for queue in {queue for queues in plan.queues for queue in queues})
     answers = [_answer(m, seqs, refused) for m, seqs in zip(messages, plan.seqs, strict=True)]
     if unrouted := sum(a.groups == 0 for a in answers):
         desk.change("count_event", {"name": "unrouted", "n": unrouted})
     return answers
 
 
-def _plan(desk: Desk, messages: Sequence[Message], now: Instant) -> _Plan:
-    plan = _Plan()
-    seq: int = desk.row("publish_next")[0]
+def _plan(desk: Desk, messages: Sequence[Message]) -> _Plan:
     routes = desk.rows("bindings") if any(m.queue is None for m in messages) else []
-    for message in messages:
-        queues = (
-            [message.queue]
-            if message.queue is not None
-            else [q for q, p in routes if matches(p, message.topic or "")]
+    queues = [
+        [m.queue] if m.queue is not None else [q for q, p in routes if matches(p, m.topic or "")]
+        for m in messages
+    ]
+    ends = list(accumulate(map(len, queues), initial=desk.row("publish_next")[0]))
+    return _Plan(messages, queues, list(map(range, ends, ends[1:])))
+
+
+def _is_plain(message: Message) -> bool:
+    """A task that is ready at once and for ever, as most are: its place follows from its message."""
+    return (
+        message.queue is not None
+        and message.due is None
+        and message.expires is None
+        and message.deadline is None
+    )
+
+
+def _places(message: Message, queues: list[str], seqs: range, now: Instant) -> Iterator[tuple[object, ...]]:
+    due = resolve(message.due, now)
+    state, since = (_SCHEDULED, None) if due is not None and due > now else (_READY, now)
+    expires, deadline = resolve(message.expires, now), resolve(message.deadline, now)
+    for seq, queue in zip(seqs, queues, strict=True):
+        key = entry_id(message.id, queue, copied=message.queue is None)
+        yield (
+            seq,
+            seqs.start,
+            key,
+            queue,
+            state,
+            message.priority,
+            due,
+            expires,
+            deadline,
+            since,
+            message.unique,
         )
-        plan.seqs.append(range(seq, seq + len(queues)))
-        if not queues:
-            continue
-        plan.messages.append(message_row(seq, message, len(queues)))
-        if len(message.body) >= LARGE:
-            plan.large.append((seq, message.body))
-        due = resolve(message.due, now)
-        state, since = (_SCHEDULED, None) if due is not None and due > now else (_READY, now)
-        expires, deadline = resolve(message.expires, now), resolve(message.deadline, now)
-        for place, queue in enumerate(queues, seq):
-            key = entry_id(message.id, queue, copied=message.queue is None)
-            plan.entries.append(
-                (
-                    place,
-                    seq,
-                    key,
-                    queue,
-                    state,
-                    message.priority,
-                    due,
-                    expires,
-                    deadline,
-                    since,
-                    message.unique,
-                )
-            )
-            desk.news.add(Ready(queue))
-        seq += len(queues)
-    return plan
 
 
-def _refused(desk: Desk, plan: _Plan) -> dict[int, str]:
+def _refused(desk: Desk, plan: _Plan, now: Instant) -> dict[int, str]:
     """The entries that were duplicates, and whose; what was stored of their messages is taken back."""
     refused: dict[int, str] = {}
-    for chunk in _chunks(plan.entries):
+    for chunk in _chunks(plan.entries(now)):
         refused.update(
             (seq, holder) for seq, holder in desk.rows("publish_refused", {"batch": encoded(chunk)})
         )

@@ -13,15 +13,13 @@ from forebay.model.query import TaskRecord, Try
 from forebay.model.state import State
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import When
+from forebay.stores.sqlite.desk import batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from forebay.engine import Source
-    from forebay.stores.sqlite.desk import Row
-
-LARGE: Final = 64 << 10
-"""Bytes from which a body is bound as it is rather than written into a batch."""
+    from forebay.stores.sqlite.desk import Row, Value
 
 
 class Moments(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,43 +36,35 @@ _FAILURE: Final = msgspec.json.Decoder(Failure)
 _NO_MOMENTS: Final = Moments()
 
 
-def text_of(body: bytes) -> tuple[str, int]:
-    """A body as a JSON string can carry it, and whether it is hexadecimal: bytes that are not text (or hold a NUL) are."""
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        return body.hex(), 1
-    return (body.hex(), 1) if "\0" in text else (text, 0)
-
-
-def message_row(seq: int, message: Message, copies: int) -> tuple[object, ...]:
-    """The row of a message, as `publish_messages` takes it; a large body is stored apart."""
-    body, raw = text_of(message.body) if len(message.body) < LARGE else ("", 0)
+def message_row(seq: int, message: Message, copies: int) -> tuple[Value, ...]:
+    """The row of a message, in the order of `publish_messages`."""
     moments = None
     if message.due is not None or message.expires is not None or message.deadline is not None:
-        moments = Moments(message.due, message.expires, message.deadline)
+        moments = batch(Moments(message.due, message.expires, message.deadline))
     return (
-        seq, message.id, message.name, message.topic, body, raw,
-        None if message.content_type == JSON else message.content_type,
-        message.headers or None, message.key, message.priority, message.max_attempts, message.timeout, message.unique, moments, copies,
+        seq, message.id, message.name, message.queue, message.topic, message.body,
+        None if message.content_type == JSON else message.content_type, batch(message.headers) if message.headers else None,
+        message.key, message.priority, message.max_attempts, message.timeout, message.unique, moments, copies,
     )  # fmt: skip
 
 
 def delivery(row: Row, source: Source, token: Token) -> Delivery:
     """A row of `claim_front` or `claim_held` as what a worker is handed."""
-    seq, key, created, expires, deadline, attempts, crashes, releases, unknown, started, queue, *fields = row
+    seq, key, created, expires, deadline, attempts, crashes, releases, unknown, started, *fields = row
     return Delivery(
-        id=key, message=message(queue, fields), source=source, token=token, received=started, created=created, expires=expires,
+        id=key, message=message(fields), source=source, token=token, received=started, created=created, expires=expires,
         deadline=deadline, attempts=attempts, crashes=crashes, releases=releases, unknown_since=unknown, native=seq,
     )  # fmt: skip
 
 
-def message(queue: str, fields: list[Any]) -> Message:
-    """The last twelve columns of a delivery or record as a message. ``queue`` is the entry's."""
-    key, name, topic, body, content, headers, group, priority, attempts, timeout, unique, moments = fields
+def message(fields: list[Any]) -> Message:
+    """The last thirteen columns of a delivery or record as a message."""
+    key, name, queue, topic, body, content, headers, group, priority, attempts, timeout, unique, moments = (
+        fields
+    )
     when = _NO_MOMENTS if moments is None else _MOMENTS.decode(moments)
     return Message(
-        id=key, name=name, queue=queue if topic is None else None, topic=topic, body=body, content_type=content or JSON,
+        id=key, name=name, queue=queue, topic=topic, body=body, content_type=content or JSON,
         headers={} if headers is None else _HEADERS.decode(headers), key=group, priority=priority, due=when.due, expires=when.expires,
         deadline=when.deadline, unique=unique, max_attempts=attempts, timeout=timeout,
     )  # fmt: skip
@@ -87,7 +77,7 @@ def record(row: Row, tries: tuple[Try, ...]) -> TaskRecord:
         *fields,
     ) = row  # fmt: skip
     return TaskRecord(
-        id=EntryId(key), message=message(queue, fields), queue=queue, state=State(state), created=created, due=due, expires=expires,
+        id=EntryId(key), message=message(fields), queue=queue, state=State(state), created=created, due=due, expires=expires,
         deadline=deadline, started=started, finished=finished, attempts=attempts, crashes=crashes, releases=releases,
         cancel_requested=bool(asked), reason=None if reason is None else Reason(reason), result=result, tries=tries,
     )  # fmt: skip

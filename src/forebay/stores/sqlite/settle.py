@@ -7,8 +7,8 @@ that follow need not check again.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Final, assert_never, cast
 
 from forebay.engine import Finished, Notice, Ready, Settled
 from forebay.model import verdict as v
@@ -16,12 +16,12 @@ from forebay.model.state import State, after
 from forebay.model.when import resolve
 from forebay.stores.sqlite.desk import batch as encoded, numbers
 from forebay.stores.sqlite.publish import publish
-from forebay.stores.sqlite.rows import LARGE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from forebay.engine import Delivery, Settlement
+    from forebay.ids import Token
     from forebay.model.message import Message
     from forebay.model.when import Instant
     from forebay.stores.sqlite.desk import Desk
@@ -31,110 +31,125 @@ KEPT: Final = 100
 _KEEP, _BEGIN, _CLEAR = 0, 1, 2
 
 
-@dataclass(slots=True)
-class _Moves:
-    """What a batch comes to: rows for the statements, by kind."""
+class _Batch:
+    """Settlements by what becomes of their entries: the succeeded by token, as most are, and the rest."""
 
-    done: list[int] = field(default_factory=list)
-    waits: list[tuple[object, ...]] = field(default_factory=list)
-    ends: list[tuple[object, ...]] = field(default_factory=list)
-    results: list[tuple[int, bytes]] = field(default_factory=list)
-    then: list[Message] = field(default_factory=list)
+    __slots__ = ("done", "followed", "rest")
+
+    def __init__(self, settlements: Mapping[tuple[int, Token], Settlement]) -> None:
+        self.done: dict[Token, list[int]] = {}
+        self.rest: list[tuple[int, Settlement]] = []
+        self.followed: list[tuple[int, v.Done, tuple[Message, ...]]] = []
+        for (seq, token), settlement in settlements.items():
+            verdict = settlement.verdict
+            if type(verdict) is v.Done:
+                self.done.setdefault(token, []).append(seq)
+                if verdict.result is not None or settlement.then:
+                    self.followed.append((seq, verdict, settlement.then))
+            else:
+                self.rest.append((seq, settlement))
 
 
 def settle(desk: Desk, settlements: Sequence[Settlement], now: Instant) -> list[Settled]:
     """End deliveries, with what follows from them; answers per item and in order."""
-    first: dict[tuple[int, str], int] = {}
     seqs = _seqs(desk, [s.delivery for s in settlements])
-    places = [
-        first.setdefault((seq, s.delivery.token), n)
-        for n, (seq, s) in enumerate(zip(seqs, settlements, strict=True))
-    ]
-    chosen = list(first.values())
-    rows = [_try_row(seqs[n], settlements[n]) for n in chosen]
-    matched = desk.change("settle_try", {"batch": encoded(rows), "now": now})
-    answers: dict[int, Settled] = dict.fromkeys(chosen, Settled.OK)
-    effective = chosen
-    if matched < len(rows):
-        known: dict[int, int] = dict(desk.rows("settle_match", {"batch": encoded(rows)}))
-        answers = {n: Settled.OK if k in known else Settled.STALE for k, n in enumerate(chosen)}
-        effective = [n for k, n in enumerate(chosen) if known.get(k)]
-    if effective:
-        _apply(desk, [(seqs[n], settlements[n]) for n in effective], now)
-    said = [answers[n] for n in places]
-    if stale := said.count(Settled.STALE):
+    places = [(seq, s.delivery.token) for seq, s in zip(seqs, settlements, strict=True)]
+    # Of a delivery that is in the batch twice, the first settlement counts, and the second repeats it.
+    first: dict[tuple[int, Token], Settlement] = {}
+    for place, settlement in zip(places, settlements, strict=True):
+        first.setdefault(place, settlement)
+    batch = _Batch(first)
+    if _tell_tries(desk, batch, now) == len(first):
+        _apply(desk, batch, now)
+        return [Settled.OK] * len(settlements)
+    known: dict[int, int] = dict(desk.rows("settle_match", {"batch": encoded(list(first))}))
+    told = {place: known.get(n) for n, place in enumerate(first)}
+    _apply(desk, _Batch({place: s for place, s in first.items() if told[place]}), now)
+    answers = [Settled.STALE if told[place] is None else Settled.OK for place in places]
+    if stale := answers.count(Settled.STALE):
         desk.change("count_event", {"name": "stale", "n": stale})
-    return said
+    return answers
 
 
 def _seqs(desk: Desk, deliveries: Sequence[Delivery]) -> list[int]:
     """Where the entries are: our deliveries know; for one that was made up from its id the index does."""
-    lost = [d.id for d in deliveries if not isinstance(d.native, int)]
-    found: dict[str, int] = dict(desk.rows("settle_find", {"batch": encoded(lost)})) if lost else {}
-    return [d.native if isinstance(d.native, int) else found.get(d.id, 0) for d in deliveries]
+    seqs = [d.native for d in deliveries]
+    if lost := [d.id for d, seq in zip(deliveries, seqs, strict=True) if type(seq) is not int]:
+        found: dict[str, int] = dict(desk.rows("settle_find", {"batch": encoded(lost)}))
+        seqs = [
+            seq if type(seq) is int else found.get(d.id, 0) for d, seq in zip(deliveries, seqs, strict=True)
+        ]
+    return cast("list[int]", seqs)
 
 
-def _try_row(seq: int, settlement: Settlement) -> tuple[object, ...]:
-    delivery, verdict = settlement.delivery, settlement.verdict
-    return seq, delivery.id, delivery.token, v.event_of(verdict).value, v.failure_of(verdict)
+def _tell_tries(desk: Desk, batch: _Batch, now: Instant) -> int:
+    """Write the tries of all that are under their lease; returns how many."""
+    matched = 0
+    for token, seqs in batch.done.items():
+        matched += desk.change("settle_try_done", {"token": token, "entries": numbers(seqs), "now": now})
+    if batch.rest:
+        rows = [
+            (seq, s.delivery.token, v.event_of(s.verdict), _printable(v.failure_of(s.verdict)))
+            for seq, s in batch.rest
+        ]
+        matched += desk.change("settle_try", {"batch": encoded(rows), "now": now})
+    return matched
 
 
-def _apply(desk: Desk, settlements: list[tuple[int, Settlement]], now: Instant) -> None:
-    moves = _Moves()
-    for seq, settlement in settlements:
-        _move(moves, seq, settlement, now)
-        if type(settlement.verdict) in (v.Retry, v.Snooze, v.Release):
-            desk.news.add(Ready(settlement.delivery.source.queue))
+def _printable(failure: v.Failure | None) -> v.Failure | None:
+    """A failure that can be written as UTF-8: what a handler raised may hold half a surrogate pair."""
+    if failure is None:
+        return None
+    texts = (failure.type, failure.message, failure.traceback)
+    return v.Failure(*(text.encode("utf-8", "backslashreplace").decode() for text in texts))
+
+
+def _apply(desk: Desk, batch: _Batch, now: Instant) -> None:
+    """Change the entries of a batch that is under its leases."""
+    if not batch.done and not batch.rest:
+        return
     desk.news.add(Finished())
-    if moves.done:
-        desk.change("settle_done", {"entries": numbers(moves.done), "now": now})
-    if moves.waits:
-        desk.change("settle_wait", {"batch": encoded(moves.waits), "now": now})
+    if batch.done:
+        desk.change("settle_done", {"entries": numbers(chain.from_iterable(batch.done.values())), "now": now})
+    if batch.rest:
+        _apply_rest(desk, batch.rest, now)
+    if results := [(seq, done.result) for seq, done, _ in batch.followed if done.result is not None]:
+        desk.each("settle_results", results)
+    counts = Counter({token: len(seqs) for token, seqs in batch.done.items()})
+    counts.update(s.delivery.token for _, s in batch.rest)
+    loosen(desk, counts)
+    if then := [message for _, _, messages in batch.followed for message in messages]:
+        publish(desk, then, now)
+
+
+def _apply_rest(desk: Desk, settlements: list[tuple[int, Settlement]], now: Instant) -> None:
+    waits: list[tuple[object, ...]] = []
+    ends: list[tuple[object, ...]] = []
+    for seq, settlement in settlements:
+        verdict = settlement.verdict
+        then, spent = after(State.RUNNING, v.event_of(verdict)), int(v.spends_attempt(verdict))
+        match verdict:
+            case v.Retry(at):
+                waits.append((seq, then, spent, 0, resolve(at, now), _CLEAR))
+            case v.Snooze(at, unknown):
+                waits.append((seq, then, spent, 0, resolve(at, now), _BEGIN if unknown else _CLEAR))
+            case v.Release():
+                waits.append((seq, then, spent, 1, None, _KEEP))
+            case v.Dead(reason):
+                ends.append((seq, then, spent, reason))
+            case v.Cancelled() | v.Expired() | v.Done():
+                ends.append((seq, then, spent, None))
+            case _:
+                assert_never(verdict)
+    if waits:
+        desk.news.update(Ready(s.delivery.source.queue) for _, s in settlements)
+        desk.change("settle_wait", {"batch": encoded(waits), "now": now})
         desk.change("try_trim", {"entries": numbers(seq for seq, _ in settlements), "keep": KEPT})
-    if moves.ends:
-        desk.change("settle_end", {"batch": encoded(moves.ends), "now": now})
-    if moves.results:
-        _keep_results(desk, moves.results)
-    loosen(desk, Counter(s.delivery.token for _, s in settlements))
-    if moves.then:
-        publish(desk, moves.then, now)
+    if ends:
+        desk.change("settle_end", {"batch": encoded(ends), "now": now})
 
 
-def _move(moves: _Moves, seq: int, settlement: Settlement, now: Instant) -> None:
-    """One settlement as a row of the statement for its kind."""
-    verdict = settlement.verdict
-    then = after(State.RUNNING, v.event_of(verdict))
-    spent = int(v.spends_attempt(verdict))
-    match verdict:
-        case v.Done(result):
-            moves.done.append(seq)
-            moves.then.extend(settlement.then)
-            if result is not None:
-                moves.results.append((seq, result))
-        case v.Retry(at):
-            moves.waits.append((seq, then, spent, 0, resolve(at, now), _CLEAR))
-        case v.Snooze(at, unknown):
-            moves.waits.append((seq, then, spent, 0, resolve(at, now), _BEGIN if unknown else _CLEAR))
-        case v.Release():
-            moves.waits.append((seq, then, spent, 1, None, _KEEP))
-        case v.Dead(reason):
-            moves.ends.append((seq, then, spent, reason))
-        case v.Cancelled() | v.Expired():
-            moves.ends.append((seq, then, spent, None))
-
-
-def _keep_results(desk: Desk, results: list[tuple[int, bytes]]) -> None:
-    rows: list[tuple[int, str]] = []
-    for seq, result in results:
-        if len(result) < LARGE and result.isascii() and b"\0" not in result:
-            rows.append((seq, result.decode()))
-        else:
-            desk.change("result_large", {"entry": seq, "body": result})
-    if rows:
-        desk.change("settle_results", {"batch": encoded(rows)})
-
-
-def loosen(desk: Desk, counts: Counter[str]) -> None:
+def loosen(desk: Desk, counts: Counter[Token]) -> None:
     """Take entries off their leases."""
     held = {"batch": encoded(list(counts.items()))}
     desk.change("lease_less", held)
@@ -144,7 +159,7 @@ def loosen(desk: Desk, counts: Counter[str]) -> None:
 def extend(desk: Desk, deliveries: Sequence[Delivery], now: Instant) -> list[Notice]:
     """Renew leases; answers per item and in order."""
     seqs = _seqs(desk, deliveries)
-    rows = [(seq, d.id, d.token) for seq, d in zip(seqs, deliveries, strict=True)]
+    rows = [(seq, d.token) for seq, d in zip(seqs, deliveries, strict=True)]
     asked: dict[int, int] = dict(desk.rows("extend_match", {"batch": encoded(rows)}))
     tokens = encoded(sorted({deliveries[n].token for n in asked}))
     desk.change("extend", {"tokens": tokens, "until": now + desk.options.timing.lease})

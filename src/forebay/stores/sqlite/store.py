@@ -14,7 +14,7 @@ from forebay.errors import InvalidOption, NotOpen, Unsupported
 from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume
 from forebay.model.when import SECOND
 from forebay.stores.sqlite import claim, look, publish, settle, steer, upkeep
-from forebay.stores.sqlite.claim import Ask, Claimed
+from forebay.stores.sqlite.claim import Ask, Claim, Claimed
 from forebay.stores.sqlite.connection import connect
 from forebay.stores.sqlite.desk import Desk, batch as encoded
 from forebay.stores.sqlite.lock import FileLock
@@ -134,9 +134,8 @@ class SqliteStore:
 
     async def _claim(self, ask: Ask) -> Claimed:
         thread = self._thread()
-        future = thread.submit(
-            look=partial(claim.look, ask=ask), work=partial(claim.claim, ask=ask), rows=ask.limit
-        )
+        job = Claim(ask)
+        future = thread.submit(look=job.look, work=job.work, rows=ask.limit)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished, Ready, Swept
+from forebay.ids import Token
 from forebay.model.state import State
 from forebay.stores.sqlite.desk import numbers
 from forebay.stores.sqlite.settle import KEPT, loosen
@@ -63,7 +64,7 @@ def lose(desk: Desk, rows: list[Row], now: Instant) -> int:
     desk.change("lose", {"entries": entries, "now": now, "crashes": crashes})
     desk.change("try_trim", {"entries": entries, "keep": KEPT})
     desk.change("count_event", {"name": "crashed", "n": len(rows)})
-    loosen(desk, Counter(token for _, _, token in rows))
+    loosen(desk, Counter(Token(token) for _, _, token in rows))
     desk.news.update(Ready(queue) for _, queue, _ in rows)
     desk.news.add(Finished())
     dead: int = desk.row("lose_dead", {"entries": entries})[0]

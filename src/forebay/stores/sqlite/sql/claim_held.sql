@@ -1,7 +1,7 @@
 -- What is still under a token, in the order in which it was handed out. Index: lease token, then primary keys. Sorts at most one lease.
 SELECT
     e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, e.started,
-    e.queue, m.id, m.name, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
+    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
     m.unique_key, m.moments
 FROM lease AS l
 CROSS JOIN json_each(l.entries) AS j

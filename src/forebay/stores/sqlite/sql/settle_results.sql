@@ -1,2 +1,2 @@
--- Keep results. In the transaction of the settle. :batch is a JSON array of arrays: seq, JSON text.
-INSERT OR REPLACE INTO result (entry, body) SELECT value ->> 0, CAST(value ->> 1 AS BLOB) FROM jsonb_each(:batch)
+-- Keep a result. In the transaction of the settle. Run once for each of a batch. Index: primary key.
+INSERT OR REPLACE INTO result (entry, body) VALUES (:entry, :body)
