@@ -97,8 +97,8 @@ def _resolve(future: asyncio.Future[Any], result: object) -> None:
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if future.done():
         return
-    if isinstance(error, StopIteration | KeyboardInterrupt | SystemExit):
-        # A future refuses the first, and the loop would stop on the others.
+    if isinstance(error, StopIteration | GeneratorExit | KeyboardInterrupt | SystemExit):
+        # A future refuses the first, the second would unwind whoever waits, and the loop would stop on the others.
         wrapped = RuntimeError(f"the handler raised {type(error).__name__}: {error}")
         wrapped.__cause__ = error
         error = wrapped

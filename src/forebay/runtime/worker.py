@@ -184,7 +184,7 @@ class Worker:
             task.cancel()
         await asyncio.wait(fetching)
         for side in sides:
-            await side.runner.hand_back()
+            await self._guarded(side.runner.hand_back())
         await self._drain(sides)
         for side in sides:
             self._hand_back(side)
@@ -202,7 +202,7 @@ class Worker:
             side.running.close()
             await side.heart.stop()
             if side is not sides[0]:
-                await side.broker.close()
+                await self._guarded(side.broker.close())
 
     async def _drain(self, sides: Sequence[Side]) -> None:
         """Let handlers finish; when time is up cut them off, and give them a moment to clean up."""

@@ -1,0 +1,216 @@
+"""What the tests of the runtime and the App share: a capped story, a worker at work, an engine whose calls can be watched and broken."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import Counter
+from contextlib import asynccontextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from forebay.clock import SystemClock
+from forebay.codec.signature import Signature
+from forebay.compose import Composer
+from forebay.context import Context
+from forebay.engine import Delivery, Source
+from forebay.ids import Ids, new_token
+from forebay.model.message import EntryId, Message, MessageId
+from forebay.runtime.execute import Executor, Live
+from forebay.runtime.handler import Handler, task_decoder
+from forebay.runtime.running import Run, Running
+from forebay.testing.clock import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+
+    from forebay import App, Handle, State, Worker, WorkerOptions
+    from forebay.clock import Clock
+    from forebay.engine import Engine, Finished, Notice, Published, Ready, Settled, Settlement, Swept, Traits
+    from forebay.ids import Token
+    from forebay.middleware import Call
+    from forebay.model.outcome import Outcome
+    from forebay.model.query import Command, Counts, Page, Query, Selector, TaskRecord
+    from forebay.model.when import Micros
+
+P = ParamSpec("P")
+
+CAP = 10.0
+"""Seconds after which a story has failed. None takes more than one."""
+
+
+def story(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """An async test, run to its end or to its cap."""
+
+    @wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def capped() -> None:
+            async with asyncio.timeout(CAP):
+                await test(*args, **kwargs)
+
+        asyncio.run(capped())
+
+    return run
+
+
+@asynccontextmanager
+async def working(app: App, options: WorkerOptions | None = None) -> AsyncIterator[Worker]:
+    """The App open, and a worker of it at work; at the end it stops and is waited for."""
+    async with app:
+        worker = app.worker(options)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run())
+            await worker.ready.wait()
+            try:
+                yield worker
+            finally:
+                worker.stop()
+
+
+async def reaches(handle: Handle[Any], state: State) -> TaskRecord:
+    """Wait until a task is in ``state``; its record then."""
+
+    async def there() -> bool:
+        return (await handle.status()).state is state
+
+    check: Callable[[], bool | Awaitable[bool]] = there
+    await eventually(check, what=f"{handle} is {state}")
+    return await handle.status()
+
+
+def a_delivery(body: bytes = b"{}", name: str = "job", queue: str = "default", **fields: Any) -> Delivery:
+    """A delivery as a store hands it out. ``fields`` that only a message has are the message's, the others the delivery's."""
+    of_message = {key: value for key, value in fields.items() if key not in Delivery.__struct_fields__}
+    rest = {"received": 0, "created": 0} | {k: v for k, v in fields.items() if k not in of_message}
+    message = Message(id=MessageId(f"id-{name}"), name=name, queue=queue, body=body, **of_message)
+    return Delivery(
+        id=EntryId(message.id), message=message, source=Source(queue=queue), token=new_token(), **rest
+    )
+
+
+def a_handler(function: Callable[..., Any], **options: Any) -> Handler:
+    """A handler as ``@app.task`` makes it."""
+    signature = Signature.of(function, context=Context)
+    return Handler(
+        name="job",
+        function=function,
+        decode=task_decoder(signature),
+        context=signature.context,
+        leads=signature.context is not None,
+        threaded=not inspect.iscoroutinefunction(function),
+        **options,
+    )
+
+
+def an_executor(clock: Clock | None = None, max_body: int = 1 << 20) -> tuple[Executor, Running]:
+    """An executor, and the running deliveries it works on."""
+    clock = clock or SystemClock()
+    running = Running(clock)
+    return Executor(Composer(Ids(), max_body), running, clock), running
+
+
+async def one_try(call: Call, handler: Handler, delivery: Delivery, max_body: int = 1 << 20) -> Outcome:
+    """What becomes of one try."""
+    executor, running = an_executor(max_body=max_body)
+    run = running.add(delivery)
+    try:
+        outcome, _ = await executor.execute(run, Live(handler, call))
+    finally:
+        running.close()
+    return outcome
+
+
+class Spied:
+    """An engine around another: counts its calls, and lets a test break into them before and after they happen."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.inner = inner
+        self.calls: Counter[str] = Counter()
+        self.before: Callable[[str, Any], Awaitable[None] | None] = lambda _kind, _given: None
+        self.after: Callable[[str, Any], Awaitable[None] | None] = lambda _kind, _answer: None
+
+    @property
+    def traits(self) -> Traits:
+        return self.inner.traits
+
+    @property
+    def url(self) -> str:
+        return self.inner.url
+
+    def connect(self, worker: str, clock: Clock) -> SpiedStore:
+        return SpiedStore(self, self.inner.connect(worker, clock))
+
+    async def call(self, kind: str, given: Any, work: Coroutine[Any, Any, Any]) -> Any:
+        """One port call."""
+        self.calls[kind] += 1
+        try:
+            if (pause := self.before(kind, given)) is not None:
+                await pause
+        except BaseException:
+            work.close()
+            raise
+        answer = await work
+        if (pause := self.after(kind, answer)) is not None:
+            await pause
+        return answer
+
+
+class SpiedStore:
+    """One loop's face of a `Spied` engine."""
+
+    def __init__(self, engine: Spied, inner: Any) -> None:
+        self._engine, self.inner = engine, inner
+
+    @property
+    def traits(self) -> Traits:
+        return self._engine.traits
+
+    async def declare(self, sources: Sequence[Source]) -> None:
+        await self._engine.call("declare", sources, self.inner.declare(sources))
+
+    async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
+        answer: Sequence[Published] = await self._engine.call(
+            "publish", batch, self.inner.publish(batch, tx=tx)
+        )
+        return answer
+
+    async def receive(self, source: Source, *, token: Token, limit: int, wait: Micros) -> Sequence[Delivery]:
+        work = self.inner.receive(source, token=token, limit=limit, wait=wait)
+        answer: Sequence[Delivery] = await self._engine.call("receive" if limit else "peek", source, work)
+        return answer
+
+    async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
+        answer: Sequence[Settled] = await self._engine.call("settle", batch, self.inner.settle(batch))
+        return answer
+
+    async def extend(self, batch: Sequence[Delivery]) -> Sequence[Notice]:
+        answer: Sequence[Notice] = await self._engine.call("extend", batch, self.inner.extend(batch))
+        return answer
+
+    async def close(self) -> None:
+        await self._engine.call("close", None, self.inner.close())
+
+    async def sweep(self, budget: int) -> Swept:
+        answer: Swept = await self._engine.call("sweep", budget, self.inner.sweep(budget))
+        return answer
+
+    async def steer(self, which: Selector, command: Command) -> int:
+        answer: int = await self._engine.call("steer", command, self.inner.steer(which, command))
+        return answer
+
+    async def find(self, query: Query) -> Page:
+        answer: Page = await self._engine.call("find", query, self.inner.find(query))
+        return answer
+
+    async def count(self) -> Counts:
+        answer: Counts = await self._engine.call("count", None, self.inner.count())
+        return answer
+
+    def watch(self, topic: Ready | Finished) -> AsyncIterator[None]:
+        signals: AsyncIterator[None] = self.inner.watch(topic)
+        return signals
+
+
+def a_run(delivery: Delivery | None = None) -> Run:
+    """A run that nobody has started."""
+    return Run(delivery or a_delivery())
