@@ -171,7 +171,7 @@ async def test_each_run_gets_the_notice_that_is_its_own() -> None:
 
 @story
 async def test_a_heart_that_fails_says_so_and_can_still_be_stopped() -> None:
-    engine, faults = Spied(MemoryEngine()), Probe[Exception]("fault")
+    engine, faults = Spied(MemoryEngine()), Probe[BaseException]("fault")
 
     def fail(kind: str, _: Any) -> None:
         if kind == "extend":

@@ -37,7 +37,7 @@ class Heart:
         running: Running,
         clock: Clock,
         every: Micros,
-        on_fault: Callable[[Exception], None],
+        on_fault: Callable[[BaseException], None],
     ) -> None:
         self._on_fault = on_fault
         self._engine, self._worker, self._running, self._clock, self._every = (
@@ -75,7 +75,7 @@ class Heart:
     def _live(self) -> None:
         try:
             asyncio.run(self._beat())
-        except Exception as error:  # noqa: BLE001  # without a heart the worker loses its leases: it has to end, in order
+        except BaseException as error:  # noqa: BLE001  # without a heart the worker loses its leases: it has to end, in order
             self._up.set()
             with suppress(RuntimeError):  # the worker's loop is closed
                 if self._home is not None:

@@ -180,12 +180,24 @@ class Worker:
             "worker.stopping",
             extra={"worker": self.name, "running": sum(len(side.running) for side in sides)},
         )
-        for task in fetching:
-            task.cancel()
-        await asyncio.wait(fetching)
-        for side in sides:
-            await self._guarded(side.runner.hand_back())
-        await self._drain(sides)
+        try:
+            for task in fetching:
+                task.cancel()
+            await asyncio.wait(fetching)
+            for side in sides:
+                await self._guarded(side.runner.hand_back())
+            await self._drain(sides)
+            await self._last_settle(sides, settling)
+        finally:
+            swept.set()
+            threads.close()
+            for side in sides:
+                side.running.close()
+                await side.heart.stop()
+                if side is not sides[0]:
+                    await self._guarded(side.broker.close())
+
+    async def _last_settle(self, sides: Sequence[Side], settling: Sequence[asyncio.Task[None]]) -> None:
         for side in sides:
             self._hand_back(side)
             side.settler.close()
@@ -196,13 +208,6 @@ class Worker:
                 extra={"worker": self.name, "count": sum(len(side.running) for side in sides)},
             )
             task.cancel()
-        swept.set()
-        threads.close()
-        for side in sides:
-            side.running.close()
-            await side.heart.stop()
-            if side is not sides[0]:
-                await self._guarded(side.broker.close())
 
     async def _drain(self, sides: Sequence[Side]) -> None:
         """Let handlers finish; when time is up cut them off, and give them a moment to clean up."""
@@ -334,7 +339,9 @@ class Worker:
         """A service that fails ends the worker in order; the others work until then."""
         try:
             await service
-        except Exception as error:  # noqa: BLE001  # raised again by run(), after the stop
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # raised again by run(), after the stop
             self._fail(error)
 
 
