@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,11 @@ class Value:
     setting: Setting
     text: str
     origin: str
+
+    @property
+    def shown(self) -> str:
+        """The text without passwords."""
+        return without_secrets(self.text) if self.setting.secret else self.text
 
 
 SETTINGS: Final = (
@@ -72,11 +78,27 @@ def read(name: str, argument: object = None) -> str:
     return str(argument) if argument is not None else read_all()[name].text
 
 
+def without_secrets(url: str) -> str:
+    """A URL as it may be shown: without its password, and without parameters that are named like one.
+
+    >>> without_secrets("postgresql://ada:lovelace@db/jobs?sslpassword=x&target=1")
+    'postgresql://ada:***@db/jobs?sslpassword=***&target=1'
+    """
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    user, at, place = rest.rpartition("@")
+    if at and ":" in user:
+        rest = f"{user.partition(':')[0]}:***@{place}"
+    return scheme + separator + _SECRET.sub(r"\1***", rest)
+
+
 def whole_number(name: str, text: str, lowest: int = 1) -> int:
     """A setting as a whole number. Raises `InvalidOption`."""
     if not text.isdecimal() or int(text) < lowest:
         raise InvalidOption(f"{name} must be a whole number of at least {lowest}, not {text!r}.")
     return int(text)
+
+
+_SECRET: Final = re.compile(r"([?&;][^=&;]*(?:pass|secret|token)[^=&;]*=)[^&;]*", re.IGNORECASE)
 
 
 def _value(

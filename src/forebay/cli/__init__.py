@@ -1,0 +1,12 @@
+"""The command line: says what it finds on stdout, everything else on stderr. Commands live in modules by noun, imported when called."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run ``forebay`` with this process's arguments and exit."""
+    from forebay.cli.program import run  # the entry point of a script must not cost an import
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,175 @@
+"""From what stands on the command line to an App: a user's own for a worker, a bare one on a URL for looking and steering."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import traceback
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+from forebay.errors import ConfigError, EngineRefused, ForebayError, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType, TracebackType
+
+    from forebay.app import App
+
+LONGEST_TRACE: Final = 12
+"""Frames of a user's own traceback that are shown when an import raises: the last ones, where the fault is."""
+
+
+class BadApp(ConfigError):
+    """APP on the command line does not lead to an App that can work."""
+
+
+def load(spec: str) -> App:
+    """The App that ``module:attribute`` names, imported with the current directory on the path. Raises `BadApp`."""
+    module_name, separator, path = spec.partition(":")
+    if "/" in module_name or module_name.endswith(".py"):
+        near = ".".join(Path(module_name).with_suffix("").parts).strip("./")
+        raise BadApp(f"APP names a module, not a file: write {near}:{path or 'app'} instead of {spec}.")
+    if not separator or not module_name or not path:
+        raise BadApp(f"APP {spec!r} is not module:attribute: for `app` in shop.py write shop:app.")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return _checked(spec, _attribute(spec, _imported(module_name, here), path))
+
+
+def _imported(name: str, here: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise BadApp(_missing(name, error.name, here)) from error
+        raise BadApp(_raised(name, error)) from error
+    except ForebayError as error:
+        raise BadApp(
+            f"Importing {name} failed{_place(error.__traceback__)}: {type(error).__name__}: {error}"
+        ) from error
+    except (Exception, SystemExit) as error:  # whatever a user's module raises is theirs to see
+        raise BadApp(_raised(name, error)) from error
+
+
+def _missing(name: str, absent: str, here: str) -> str:
+    if name == absent:
+        return f"There is no module {name!r}: looked in {here} and on the Python path. Run from the folder that holds it."
+    if find_spec(absent.rpartition(".")[0] or name.partition(".")[0]) is not None:
+        return f"There is no module {absent!r} on the way to {name!r}: check the spelling."
+    return f"There is no package {absent!r} for {name!r}: looked in {here} and on the Python path."
+
+
+def _raised(name: str, error: BaseException) -> str:
+    """What a module raised, beginning at its own frames: the machinery of imports above them tells nothing."""
+    own = error.__traceback__
+    while own is not None and (
+        _is_ours(own) or own.tb_frame.f_code.co_filename.startswith("<frozen importlib")
+    ):
+        own = own.tb_next
+    kept = traceback.TracebackException(type(error), error, own, compact=True)
+    kept.__cause__ = kept.__context__ = None
+    kept.stack = traceback.StackSummary.from_list(list(kept.stack)[-LONGEST_TRACE:])
+    shown = "".join(kept.format()).rstrip()
+    return f"Importing {name} raised {type(error).__name__}:\n{shown}"
+
+
+def _place(trace: TracebackType | None) -> str:
+    """Where in the user's own file an error of ours was raised."""
+    frames = [
+        frame
+        for frame in traceback.walk_tb(trace)
+        if frame[0].f_globals.get("__name__", "").partition(".")[0] != "forebay"
+    ]
+    frames = [frame for frame in frames if not frame[0].f_code.co_filename.startswith("<frozen importlib")]
+    if not frames:
+        return ""
+    frame, line = frames[-1]
+    return f" at {Path(frame.f_code.co_filename).name} line {line}"
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    name: str = trace.tb_frame.f_globals.get("__name__", "")
+    return name in (__name__, "importlib")
+
+
+def _attribute(spec: str, module: ModuleType, path: str) -> object:
+    found: object = module
+    for part in path.split("."):
+        known = dir(found)
+        if part not in known:
+            raise BadApp(f"{spec}: {_owner(found)} has no {part!r}. {_hint(part, known, module)}")
+        found = getattr(found, part)
+    return found
+
+
+def _owner(value: object) -> str:
+    return f"module {value.__name__}" if isinstance(value, type(sys)) else type(value).__name__
+
+
+def _hint(part: str, known: list[str], module: ModuleType) -> str:
+    from forebay.app import App  # a worker's start, not help
+
+    apps = [name for name, value in vars(module).items() if isinstance(value, App)]
+    if apps:
+        return f"Its Apps are: {', '.join(f'{module.__name__}:{name}' for name in apps)}."
+    near = difflib.get_close_matches(part, known, n=1)
+    return f"Did you mean {near[0]!r}?" if near else "It holds no App at all: make one with app = App()."
+
+
+def _checked(spec: str, found: object) -> App:
+    from forebay.app import App  # a worker's start, not help
+
+    if not isinstance(found, App):
+        raise BadApp(f"{spec} is {_kind(found)}, not an App: name the variable that holds App(...).")
+    if not found.routes():
+        raise BadApp(
+            f"{spec} declares no handlers, so a worker would have nothing to do: use @app.task or @app.subscribe before it starts."
+        )
+    return found
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, type(sys)):
+        return "a module"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return (
+        "a function" if callable(value) and hasattr(value, "__code__") else f"of type {type(value).__name__}"
+    )
+
+
+@contextmanager
+def opened(url: str | None, *, create: bool = False) -> Iterator[App]:
+    """An App without handlers on an engine that is there already, for ``app.sync(...)``. Opens with the first call.
+
+    Raises `ConfigError` for a URL that cannot be, `EngineRefused` for a database file that does not exist (unless ``create``).
+    """
+    from forebay.app import App  # not for help
+    from forebay.settings import read
+
+    said = read("url", url)
+    app = App(said)
+    if app.engine.traits.engine == "memory":
+        raise Unsupported(
+            "memory:// lives inside one process, and this one has just begun: give --url or FOREBAY_URL of an engine that others can open."
+        )
+    path = database_path(said)
+    if path is not None and not path.exists() and not create:
+        raise EngineRefused(
+            f"There is no database file {path}: nothing was sent from here yet. "
+            "Go to the folder of your app, or say which file with --url sqlite:///path.db."
+        )
+    with app:
+        yield app
+
+
+def database_path(url: str) -> Path | None:
+    """The file an SQLite URL means, absolute; None for other engines."""
+    parts = urlsplit(url)
+    return (Path.cwd() / unquote(parts.path)[1:]) if parts.scheme.lower() == "sqlite" else None

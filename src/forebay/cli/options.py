@@ -1,0 +1,57 @@
+"""Options that several commands share, so that they are spelled and explained in one way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from forebay.model.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+STATES: Final = [state.value for state in State]
+
+url = click.option("--url", metavar="URL", help="The engine. Default: setting url (see forebay config show).")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+no_body = click.option("--no-body", is_flag=True, help="Leave out bodies and results.")
+queue = click.option("--queue", metavar="QUEUE", help="Only of this queue.")
+name = click.option("--name", metavar="NAME", help="Only with this task or handler name.")
+states = click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES),
+    metavar="STATE",
+    help=f"Only in this state; may be repeated: {', '.join(STATES)}.",
+)
+cursor = click.option("--cursor", metavar="CURSOR", help="Go on where a page before this one ended.")
+
+
+def limit(default: int | None, text: str) -> Callable[[F], F]:
+    """``--limit N``."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=default is not None,
+        metavar="N",
+        help=text,
+    )
+
+
+def examples(*lines: str) -> str:
+    """What stands below a command's options in its help. The backspace keeps click from folding the lines."""
+    return "\n".join(("\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)))
+
+
+def bare_seconds(text: str) -> str | float:
+    """A duration as it is written on a command line: a bare number is seconds, anything else for `forebay.model.when` to read."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

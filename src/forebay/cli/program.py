@@ -1,0 +1,101 @@
+"""The ``forebay`` command: its subcommands, each imported when it is called, and the wall that turns errors into sentences and codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from forebay import __version__
+from forebay.cli.exits import Exit, code_of, table
+from forebay.cli.output import ReaderGone
+from forebay.errors import ForebayError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HOMES: Final = {
+    "worker": ("forebay.cli.worker", "Work for an App."),
+    "send": ("forebay.cli.send", "Send a task by name."),
+    "publish": ("forebay.cli.send", "Publish an event to a topic."),
+    "task": ("forebay.cli.task", "list, show, retry, cancel, delete: messages and their stories."),
+    "queue": ("forebay.cli.queue", "list, show, pause, resume, purge."),
+    "dead": ("forebay.cli.dead", "list, retry, discard: dead letters."),
+    "config": ("forebay.cli.config", "show: every setting, and where it comes from."),
+    "demo": ("forebay.cli.demo", "See it at work: two workers, one of them killed."),
+    "version": ("forebay.cli.config", "Show the version."),
+}
+"""Where each command lives (in a variable of its name), and what help says of it: help itself imports none of them."""
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of `HOMES`."""
+        return list(HOMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command, imported now."""
+        if cmd_name not in HOMES:
+            return None
+        command = vars(import_module(HOMES[cmd_name][0]))[cmd_name]
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, from `HOMES`."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_home, text) in HOMES.items()])
+
+
+EPILOG: Final = f"""\b
+Start here:
+  forebay demo               see it at work, in ten seconds
+  forebay worker shop:app    work for the App `app` in shop.py
+  forebay task list          what was sent, newest first
+
+\b
+Every command takes --help. Those that print data take --json: one document on
+stdout; everything else goes to stderr. The engine is --url, else FOREBAY_URL,
+else url in [tool.forebay] of pyproject.toml, else sqlite:///forebay.db.
+
+\b
+Exit codes:
+{table()}
+"""
+
+
+@click.group(
+    cls=Lazy,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="forebay %(version)s")
+def program() -> None:
+    """Tasks and events for services: run workers, send, look and steer."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. Errors become a sentence on stderr; ``FOREBAY_DEBUG=1`` lets them through."""
+    try:
+        code = program.main(args=list(arguments), prog_name="forebay", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("forebay: interrupted.", err=True)
+        return Exit.INTERRUPTED
+    except (BrokenPipeError, ReaderGone):
+        # What is still buffered must not raise again when the interpreter flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return Exit.PIPE
+    except ForebayError as error:
+        if os.environ.get("FOREBAY_DEBUG"):
+            raise
+        click.echo(f"forebay: {error}", err=True)
+        return code_of(error)
+    return code if isinstance(code, int) else Exit.OK

@@ -1,0 +1,177 @@
+"""``forebay queue``: how full the queues are, and their taps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from forebay.cli import options
+from forebay.errors import ForebayError
+
+if TYPE_CHECKING:
+    from forebay.app import App
+    from forebay.cli.exits import Exit
+    from forebay.model.query import Counts, Pause, QueueCounts, Resume
+
+
+class NoQueue(ForebayError):
+    """The engine knows no queue of that name."""
+
+
+@click.group()
+def queue() -> None:
+    """Look at queues, pause and resume them, empty them."""
+
+
+@queue.command("list", epilog=options.examples("forebay queue list"))
+@options.as_json
+@options.url
+def list_(*, as_json: bool, url: str | None) -> None:
+    """Show all queues.
+
+    How much of each waits, runs and is dead, and for how long the oldest has been ready.
+    """
+    from forebay.cli.loading import opened
+    from forebay.cli.output import Column, document, table
+
+    with opened(url) as app:
+        counts = app.sync(app.count())
+    if as_json:
+        document([_document(one, counts) for one in counts.queues])
+        return
+    titles = ("ready", "running", "scheduled", "retrying", "dead", "succeeded")
+    columns = [
+        Column("queue"),
+        *(Column(title, right=True) for title in (*titles, "oldest")),
+        Column("from"),
+        Column("tap"),
+    ]
+    table(columns, [_row(one, counts, titles) for one in counts.queues])
+
+
+@queue.command(epilog=options.examples("forebay queue show mail"))
+@click.argument("name", metavar="QUEUE")
+@options.as_json
+@options.url
+def show(*, name: str, as_json: bool, url: str | None) -> None:
+    """Show one queue in full."""
+    from forebay.cli.loading import opened
+    from forebay.cli.output import document, say
+
+    with opened(url) as app:
+        one, counts = _known(app, name)
+    if as_json:
+        document(_document(one, counts))
+        return
+    say(f"{one.queue}{' (paused)' if one.paused else ''}")
+    if one.pattern is not None:
+        say(f"  group {one.group} of topic {one.pattern}")
+    for state, number in _document(one, counts)["states"].items():
+        say(f"  {state:<9} {number:>9,}")
+    say(f"  oldest ready: {_age(one, counts) or 'none'}")
+
+
+@queue.command(epilog=options.examples("forebay queue pause mail"))
+@click.argument("name", metavar="QUEUE")
+@options.as_json
+@options.url
+def pause(*, name: str, as_json: bool, url: str | None) -> None:
+    """Stop a queue.
+
+    Nothing of it is handed out until it is resumed. What runs goes on; sending goes on.
+    """
+    from forebay.model.query import Pause
+
+    _turn(name, Pause(), "paused", as_json=as_json, url=url)
+
+
+@queue.command(epilog=options.examples("forebay queue resume mail"))
+@click.argument("name", metavar="QUEUE")
+@options.as_json
+@options.url
+def resume(*, name: str, as_json: bool, url: str | None) -> None:
+    """Take back a pause."""
+    from forebay.model.query import Resume
+
+    _turn(name, Resume(), "resumed", as_json=as_json, url=url)
+
+
+@queue.command(epilog=options.examples("forebay queue purge mail"))
+@click.argument("name", metavar="QUEUE")
+@options.yes
+@options.as_json
+@options.url
+def purge(*, name: str, yes: bool, as_json: bool, url: str | None) -> Exit:
+    """Delete all that waits in a queue.
+
+    What runs, and what is finished or dead, stays.
+    """
+    from forebay.cli.loading import opened
+    from forebay.cli.touch import PURGE, Manner, touch
+    from forebay.model.query import Selector
+
+    with opened(url) as app:
+        one, _counts = _known(app, name)
+        return touch(app, PURGE, (), Selector(queue=one.queue), Manner(yes=yes, as_json=as_json))
+
+
+def _turn(name: str, command: Pause | Resume, past: str, *, as_json: bool, url: str | None) -> None:
+    from forebay.cli.loading import opened
+    from forebay.cli.output import document, say
+    from forebay.model.query import Selector
+
+    with opened(url) as app:
+        one, _counts = _known(app, name)
+        changed = bool(app.sync(app.steer(Selector(queue=one.queue), command)))
+    if as_json:
+        document({"queue": one.queue, "paused": past == "paused", "changed": changed})
+    else:
+        say(
+            f"{past} {one.queue}"
+            if changed
+            else f"{one.queue} {'was paused already' if past == 'paused' else 'was not paused'}"
+        )
+
+
+def _known(app: App, name: str) -> tuple[QueueCounts, Counts]:
+    """The queue of that name. Raises `NoQueue`: a typing error must not pause a queue that does not exist."""
+    from forebay.model.names import check_name
+
+    check_name(name, "queue")
+    counts = app.sync(app.count())
+    for one in counts.queues:
+        if one.queue == name:
+            return one, counts
+    known = ", ".join(one.queue for one in counts.queues)
+    raise NoQueue(f"No queue {name!r} is known here{f': known are {known}' if known else ', nor any other'}.")
+
+
+def _document(one: QueueCounts, counts: Counts) -> dict[str, Any]:  # any JSON
+    from forebay.cli.output import timestamp
+    from forebay.model.state import State
+
+    age = None if one.oldest_ready is None else max(0, counts.now - one.oldest_ready) / 1e6
+    return {
+        "queue": one.queue, "paused": one.paused, "topic": one.pattern, "group": one.group,
+        "states": {state.value: one.states.get(state, 0) for state in State},
+        "oldest_ready": timestamp(one.oldest_ready), "oldest_ready_seconds": age,
+    }  # fmt: skip
+
+
+def _row(one: QueueCounts, counts: Counts, titles: tuple[str, ...]) -> list[str]:
+    states = _document(one, counts)["states"]
+    source = "" if one.pattern is None else f"{one.pattern} for {one.group}"
+    return [
+        one.queue,
+        *(f"{states[title]:,}" for title in titles),
+        _age(one, counts),
+        source,
+        "paused" if one.paused else "",
+    ]
+
+
+def _age(one: QueueCounts, counts: Counts) -> str:
+    from forebay.cli.output import span
+
+    return "" if one.oldest_ready is None else span(max(0, counts.now - one.oldest_ready))

@@ -1,0 +1,194 @@
+"""What a store knows of a message, as rows for people and as documents for programs."""
+
+from __future__ import annotations
+
+import base64
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, assert_never
+
+import msgspec
+
+from forebay.cli.output import Column, clean, clean_lines, moment, say, span, table, timestamp
+from forebay.model.message import DEFAULT_PRIORITY, JSON
+from forebay.model.state import FINISHED, Event, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from forebay.model.query import TaskRecord, Try
+    from forebay.model.when import Instant
+
+COLUMNS: Final = (
+    Column("id"), Column("name"), Column("queue"), Column("state"), Column("tries", right=True), Column("age", right=True),
+    Column("note", elastic=True),
+)  # fmt: skip
+TRY_COLUMNS: Final = (
+    Column("try", right=True), Column("started"), Column("took", right=True), Column("ended"), Column("worker"),
+    Column("error", elastic=True),
+)  # fmt: skip
+LONGEST_SHOWN: Final = 4_096
+"""Characters of a body or result that people are shown; ``--json`` has them all."""
+WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        Event.DONE: "done",
+        Event.RETRY: "failed",
+        Event.SNOOZE: "put off",
+        Event.RELEASE: "handed back",
+        Event.LOSE: "lease lost",
+        Event.BURY: "dead",
+        Event.CANCEL: "cancelled",
+        Event.EXPIRE: "expired",
+    }
+)
+"""How a try ended, in a person's words."""
+
+
+def row(record: TaskRecord, now: Instant) -> list[str]:
+    """One line of a list."""
+    return [
+        record.id, record.message.name, record.queue, record.state.value, str(len(record.tries)),
+        span(max(0, now - record.created)), brief(record, now),
+    ]  # fmt: skip
+
+
+def brief(record: TaskRecord, now: Instant) -> str:
+    """The one thing most worth knowing of a message in its state."""
+    error = last_error(record)
+    match record.state:
+        case State.SCHEDULED | State.RETRYING | State.BLOCKED:
+            wait = "" if record.due is None else f"in {span(record.due - now)}" if record.due > now else "due"
+            return ": ".join(part for part in (wait, error) if part)
+        case State.DEAD:
+            return ": ".join(part for part in (record.reason and record.reason.value, error) if part)
+        case State.RUNNING:
+            stop = ", asked to stop" if record.cancel_requested else ""
+            return f"for {span(max(0, now - (record.started or now)))}{stop}"
+        case State.SUCCEEDED:
+            return (
+                ""
+                if record.started is None or record.finished is None
+                else f"took {span(record.finished - record.started)}"
+            )
+        case State.READY | State.CANCELLED | State.EXPIRED:
+            return error
+        case _:
+            assert_never(record.state)
+
+
+def last_error(record: TaskRecord) -> str:
+    """The error of the latest try that had one."""
+    failure = next((one.error for one in reversed(record.tries) if one.error is not None), None)
+    return "" if failure is None else f"{failure.type}: {failure.message}"
+
+
+def listing(records: Iterable[TaskRecord], now: Instant) -> None:
+    """A table of records."""
+    table(COLUMNS, [row(record, now) for record in records])
+
+
+def story(record: TaskRecord, *, body: bool) -> None:
+    """Everything that is known of one message, for a person to read from top to bottom."""
+    say(f"{clean(record.id)}  {record.message.name}")
+    facts = [(title, text) for title, text in _facts(record) if text]
+    for title, text in facts:
+        say(f"  {title:<9} {clean(text)}")
+    if record.tries:
+        say()
+        table(TRY_COLUMNS, [_try_row(one) for one in record.tries])
+    trace = next((one.error.traceback for one in reversed(record.tries) if one.error is not None), "")
+    if trace:
+        _block("last traceback", trace)
+    if body:
+        _block(
+            f"body ({record.message.content_type}, {len(record.message.body):,} bytes)",
+            _readable(record.message.body),
+        )
+        if record.result is not None:
+            _block("result", _readable(record.result))
+
+
+def full(record: TaskRecord, *, body: bool) -> dict[str, Any]:  # any JSON
+    """A record as a JSON document. A body that is not JSON comes as ``body_base64``."""
+    message = record.message
+    document: dict[str, Any] = {
+        "id": record.id, "name": message.name, "queue": record.queue, "topic": message.topic, "state": record.state.value,
+        "reason": record.reason, "priority": message.priority, "key": message.key, "unique": message.unique,
+        "headers": message.headers, "created": timestamp(record.created), "due": timestamp(record.due),
+        "expires": timestamp(record.expires), "deadline": timestamp(record.deadline), "started": timestamp(record.started),
+        "finished": timestamp(record.finished), "attempts": record.attempts, "max_attempts": message.max_attempts,
+        "crashes": record.crashes, "releases": record.releases, "cancel_requested": record.cancel_requested,
+        "tries": [_try_document(one) for one in record.tries],
+    }  # fmt: skip
+    if body:
+        document["content_type"] = message.content_type
+        document |= _content(message.body, is_json=message.content_type == JSON)
+        document["result"] = None if record.result is None else msgspec.Raw(record.result)
+    return document
+
+
+def _facts(record: TaskRecord) -> list[tuple[str, str]]:
+    message = record.message
+    reason = f": {record.reason.value}" if record.reason else ""
+    asked = ", asked to stop" if record.cancel_requested and record.state is State.RUNNING else ""
+    of = f" of {message.max_attempts}" if message.max_attempts else ""
+    counts = [f"{record.attempts}{of}"]
+    counts += [f"{record.crashes} lost with their worker"] if record.crashes else []
+    counts += [f"{record.releases} handed back"] if record.releases else []
+    return [
+        ("state", f"{record.state.value}{reason}{asked}"),
+        ("queue", record.queue),
+        ("topic", message.topic or ""),
+        ("priority", "" if message.priority == DEFAULT_PRIORITY else str(message.priority)),
+        ("key", message.key or ""),
+        ("unique", message.unique or ""),
+        *((f"header {name}", value) for name, value in message.headers.items()),
+        ("created", moment(record.created)),
+        ("due", "" if record.state in FINISHED else moment(record.due)),
+        ("expires", moment(record.expires)),
+        ("deadline", moment(record.deadline)),
+        ("started", moment(record.started)),
+        ("finished", moment(record.finished)),
+        ("attempts", ", ".join(counts)),
+    ]
+
+
+def _try_row(one: Try) -> list[str]:
+    error = "" if one.error is None else f"{one.error.type}: {one.error.message}"
+    word = WORDS.get(one.verdict, one.verdict)
+    return [str(one.number), moment(one.started), span(one.ended - one.started), word, one.worker, error]
+
+
+def _try_document(one: Try) -> dict[str, Any]:  # any JSON
+    return {
+        "number": one.number, "worker": one.worker, "started": timestamp(one.started), "ended": timestamp(one.ended),
+        "verdict": one.verdict, "error": one.error,
+    }  # fmt: skip
+
+
+def _content(body: bytes, *, is_json: bool) -> dict[str, Any]:  # any JSON
+    if is_json and _parsed(body) is not None:
+        return {"body": msgspec.Raw(body)}
+    return {"body": None, "body_base64": base64.b64encode(body).decode()}
+
+
+def _parsed(body: bytes) -> bytes | None:
+    """The body on several lines if it is JSON."""
+    try:
+        msgspec.json.decode(body)
+        return msgspec.json.format(body, indent=2)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _readable(body: bytes) -> str:
+    text = (_parsed(body) or body).decode("utf-8", "backslashreplace")
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    return f"{text[:LONGEST_SHOWN]}\n... ({len(body):,} bytes in all: --json shows them)"
+
+
+def _block(title: str, text: str) -> None:
+    say()
+    say(title)
+    for line in clean_lines(text).splitlines():
+        say(f"  {line}")

@@ -1,0 +1,144 @@
+"""What a worker process does around its `Worker`: settings, log, banner, the loop, and the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from forebay import __version__
+from forebay.cli.exits import Exit, code_of
+from forebay.cli.loading import load
+from forebay.cli.logs import set_up
+from forebay.cli.options import bare_seconds
+from forebay.cli.output import note, span
+from forebay.errors import ConfigError, ForebayError, InvalidOption
+from forebay.model.names import check_name
+from forebay.model.when import micros, seconds
+from forebay.runtime.worker import WorkerOptions
+from forebay.settings import read, whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from forebay.app import App
+    from forebay.runtime.worker import Worker
+
+log = logging.getLogger("forebay.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """How the worker is to work, and how its log is to look."""
+
+    options: WorkerOptions
+    log_level: str
+    log_format: str
+
+    @classmethod
+    def read(  # one parameter for each option
+        cls,
+        *,
+        concurrency: str | None,
+        queues: str | None,
+        strict: bool,
+        stop_within: str | None,
+        log_level: str | None,
+        log_format: str | None,
+    ) -> Self:
+        """From arguments, and for what they do not say from the settings. Raises `InvalidOption` or `InvalidName`."""
+        chosen = WorkerOptions(
+            concurrency=whole_number("concurrency", read("concurrency", concurrency)),
+            queues=weights(read("queues", queues)),
+            strict=strict,
+            stop_within=micros(bare_seconds(read("stop_within", stop_within)), "stop_within"),
+        )
+        return cls(chosen, read("log_level", log_level), read("log_format", log_format))
+
+
+def weights(text: str) -> Mapping[str, int] | None:
+    """Queues and their weights, in order; a queue without one has 1. Empty: None.
+
+    >>> weights("critical=6,default")
+    {'critical': 6, 'default': 1}
+    """
+    found: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, weight = part.partition("=")
+        queue = check_name(name.strip(), "queue")
+        if queue in found:
+            raise InvalidOption(f"queues names {queue!r} twice.")
+        found[queue] = whole_number(f"the weight of queue {queue!r}", weight.strip() or "1")
+    return found or None
+
+
+def serve(spec: str, orders: Orders) -> Exit:
+    """Run a worker for the App that ``spec`` names until it is told to stop."""
+    set_up(orders.log_level, orders.log_format)
+    app = load(spec)
+    shares = _shares(spec, app, orders.options)
+    _announce(app, spec, orders, shares)
+    return asyncio.run(_work(app.worker(orders.options)))
+
+
+async def _work(worker: Worker) -> Exit:
+    code = Exit.OK
+    try:
+        await worker.run(signals=True)
+    except ExceptionGroup as faults:
+        # Those of its own services the worker has logged, each with its traceback.
+        fault = _first(faults)
+        note(f"forebay: the worker stopped because a part of it failed: {type(fault).__name__}: {fault}")
+        code = code_of(fault) if isinstance(fault, ForebayError) else Exit.FAILED
+    if worker.stuck:
+        _leave(worker.stuck)
+    return code
+
+
+def _leave(stuck: int) -> NoReturn:
+    """End the process although handlers are still at work: closing the loop would wait for them for ever."""
+    log.error("worker.stuck", extra={"handlers": stuck, "exit": Exit.STUCK.value})
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(Exit.STUCK)
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _shares(spec: str, app: App, options: WorkerOptions) -> Mapping[str, int]:
+    """The queues this worker takes from, with weights. Raises `ConfigError` for one that has no handler."""
+    declared = {route.source.queue: route.weight for route in app.routes()}
+    if options.queues is None:
+        return declared
+    for queue in options.queues.keys() - declared.keys():
+        known = ", ".join(sorted(declared))
+        raise ConfigError(f"Queue {queue!r} has no handler in {spec}, which declares {known}.")
+    return options.queues
+
+
+def _announce(app: App, spec: str, orders: Orders, shares: Mapping[str, int]) -> None:
+    """What this worker is about to do: a person's block of lines, or one more object in a log of objects."""
+    options = orders.options
+    if orders.log_format.lower() == "json":
+        log.info("worker.plan", extra={
+            "app": spec, "engine": app.engine.url, "queues": shares, "strict": options.strict, "concurrency": options.concurrency,
+            "lease_seconds": seconds(app.timing.lease), "stop_within_seconds": seconds(options.stop_within),
+            "version": __version__, "pid": os.getpid(),
+        })  # fmt: skip
+        return
+    bus = "" if app.bus is None else f", bus {app.bus.url}"
+    manner = ", strictly in this order" if options.strict else ""
+    note(f"forebay {__version__} works for {spec} (pid {os.getpid()})")
+    note(f"  engine       {app.engine.url}{bus}")
+    note(f"  queues       {', '.join(f'{queue}={weight}' for queue, weight in shares.items())}{manner}")
+    note(f"  concurrency  {options.concurrency}")
+    note(f"  lease        {span(app.timing.lease)}; a stop waits {span(options.stop_within)} for handlers")

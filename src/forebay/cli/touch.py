@@ -1,0 +1,258 @@
+"""Finding the messages a person means, showing what a command would touch, asking, and doing it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from forebay.cli.exits import Exit
+from forebay.cli.output import clean, counted, document, note, say
+from forebay.errors import ConfigError, ForebayError, TaskNotFound
+from forebay.model.message import EntryId
+from forebay.model.query import CancelNow, Delete, Query, Redrive, Selector
+from forebay.model.state import FINISHED, TIMED, WAITING, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from forebay.app import App
+    from forebay.model.query import Command, TaskRecord
+
+SHORTEST_PREFIX: Final = 8
+FARTHEST: Final = 10_000
+"""The newest messages among which the beginning of an id is looked for, and the most that are counted one by one."""
+PAGE: Final = 200
+SHOWN: Final = 5
+WHOLE_ID: Final = 36
+
+
+class Unsure(ConfigError):
+    """What was asked for is not said clearly enough to be done."""
+
+
+class Declined(ForebayError):
+    """The person who was asked said no."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """Something done to messages. ``can``: the states it changes. ``asks``: even where a message is named by its id."""
+
+    word: str
+    past: str
+    command: Command
+    can: frozenset[State]
+    asks: bool = False
+
+
+RETRY: Final = Verb(word="retry", past="retried", command=Redrive(), can=FINISHED | TIMED)
+CANCEL: Final = Verb(word="cancel", past="cancelled", command=CancelNow(), can=WAITING | {State.RUNNING})
+DELETE: Final = Verb(
+    word="delete", past="deleted", command=Delete(), can=frozenset(State) - {State.RUNNING}, asks=True
+)
+DISCARD: Final = Verb(
+    word="discard", past="discarded", command=Delete(), can=frozenset({State.DEAD}), asks=True
+)
+REVIVE: Final = Verb(word="retry", past="retried", command=Redrive(), can=frozenset({State.DEAD}))
+PURGE: Final = Verb(word="delete", past="deleted", command=Delete(), can=WAITING, asks=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a command is carried out: without asking, with a document for an answer."""
+
+    yes: bool
+    as_json: bool
+
+
+# -- finding
+
+
+def find_one(app: App, key: str) -> TaskRecord:
+    """The message with this id, or with the only id that begins so.
+
+    An event has a copy for each group, with ids of their own: its own id is good enough where there is one copy.
+    Raises `TaskNotFound` or `Unsure`.
+    """
+    exact = app.sync(app.find(Query(which=Selector(ids=(EntryId(key),)), size=1))).records
+    if exact:
+        return exact[0]
+    if len(key) < SHORTEST_PREFIX:
+        raise TaskNotFound(
+            f"No task {clean(key)!r} is known here; the beginning of an id will do from {SHORTEST_PREFIX} characters on.",
+            task_id=key,
+        )
+    found = _copies(app, key) if len(key) >= WHOLE_ID else _beginning_with(app, key)
+    if not found:
+        raise TaskNotFound(_absent(key), task_id=key)
+    if len(found) > 1:
+        some = ", ".join(clean(record.id) for record in found[:SHOWN])
+        more = f" and {counted(len(found) - SHOWN, 'other')}" if len(found) > SHOWN else ""
+        raise Unsure(
+            f"{clean(key)} is the beginning of several ids: {some}{more}. Give more of the one you mean."
+        )
+    return found[0]
+
+
+def _copies(app: App, key: str) -> list[TaskRecord]:
+    """An event's copies: one in each queue that is bound to a topic."""
+    queues = [known.queue for known in app.sync(app.count()).queues if known.pattern is not None]
+    ids = tuple(EntryId(f"{key}@{queue}") for queue in queues)
+    return list(app.sync(app.find(Query(which=Selector(ids=ids), size=PAGE))).records) if ids else []
+
+
+def _beginning_with(app: App, key: str) -> list[TaskRecord]:
+    return [record for record in newest(app, Selector(), FARTHEST) if record.id.startswith(key)]
+
+
+def _absent(key: str) -> str:
+    if len(key) >= WHOLE_ID:
+        return f"No task {clean(key)} is known here: it was never sent, or its history was pruned."
+    return f"No task among the newest {FARTHEST:,} has an id that begins {clean(key)!r}: give the whole id to look farther."
+
+
+def newest(
+    app: App, which: Selector, limit: int, cursor: str | None = None, *, oldest_first: bool = False
+) -> Iterator[TaskRecord]:
+    """Up to ``limit`` records, page by page."""
+    while limit > 0:
+        page = app.sync(
+            app.find(Query(which=which, cursor=cursor, size=min(limit, PAGE), oldest_first=oldest_first))
+        )
+        yield from page.records
+        limit -= len(page.records)
+        cursor = page.next
+        if cursor is None:
+            return
+
+
+# -- touching
+
+
+def touch(app: App, verb: Verb, ids: Sequence[str], which: Selector, manner: Manner) -> Exit:
+    """Do ``verb`` to the messages named by id or, with no ids, to all that ``which`` selects."""
+    if ids:
+        return _touch_named(app, verb, ids, manner)
+    return _touch_selected(app, verb, which, manner)
+
+
+def _touch_named(app: App, verb: Verb, ids: Sequence[str], manner: Manner) -> Exit:
+    fit: list[TaskRecord] = []
+    unchanged: list[dict[str, str]] = []
+    for key in ids:
+        try:
+            record = find_one(app, key)
+        except TaskNotFound:
+            unchanged.append({"id": key, "why": "no such task is known here"})
+            continue
+        if record.state in verb.can:
+            fit.append(record)
+        else:
+            unchanged.append({"id": record.id, "why": f"it is {record.state.value}"})
+    if verb.asks and fit:
+        _ask(verb, counted(len(fit), "task"), len(fit), fit, manner)
+    changed: list[str] = []
+    for record in fit:
+        if app.sync(app.steer(Selector(ids=(record.id,)), verb.command)):
+            changed.append(record.id)
+        else:
+            unchanged.append(
+                {"id": record.id, "why": "it has changed meanwhile, or another task has its unique key"}
+            )
+    return _answer(verb, changed, unchanged, manner)
+
+
+def _answer(verb: Verb, changed: Sequence[str], unchanged: Sequence[dict[str, str]], manner: Manner) -> Exit:
+    if manner.as_json:
+        document({verb.past: len(changed), "unchanged": unchanged})
+    else:
+        for key in changed:
+            say(f"{verb.past} {clean(key)}")
+    for one in unchanged:
+        note(f"forebay: {clean(one['id'])} was not {verb.past}: {one['why']}.")
+    return Exit.FAILED if unchanged else Exit.OK
+
+
+def _touch_selected(app: App, verb: Verb, which: Selector, manner: Manner) -> Exit:
+    wanted = _narrowed(verb, which)
+    states, more = _numbers(app, wanted)
+    number = sum(states.values())
+    if number == 0:
+        note(f"forebay: There is nothing to {verb.word}{_described(which)}.")
+        if manner.as_json:
+            document({verb.past: 0, "unchanged": []})
+        return Exit.FAILED
+    if wanted.limit is not None:
+        number, more = min(number, wanted.limit), more and number < wanted.limit
+    some = newest(app, wanted, min(SHOWN, number), oldest_first=True)
+    _ask(verb, _total(number, states, more=more), number, some, manner)
+    changed = app.sync(app.steer(wanted, verb.command))
+    if manner.as_json:
+        document({verb.past: changed, "unchanged": []})
+    else:
+        say(f"{verb.past} {counted(changed, 'task')}")
+    return Exit.OK
+
+
+def _narrowed(verb: Verb, which: Selector) -> Selector:
+    """The selection, kept to states the verb can change. Raises `Unsure` for states it cannot."""
+    for state in sorted(which.states - verb.can):
+        raise Unsure(
+            f"What is {state.value} cannot be {verb.past}; choose among {', '.join(sorted(verb.can))}."
+        )
+    return which if which.states else msgspec.structs.replace(which, states=verb.can)
+
+
+def _numbers(app: App, which: Selector) -> tuple[dict[State, int], bool]:
+    """How many there are by state, and whether there are more than were counted."""
+    numbers: dict[State, int] = {}
+    if which.name is None:
+        for known in app.sync(app.count()).queues:
+            if which.queue in (None, known.queue):
+                for state, n in known.states.items():
+                    if n and state in which.states:
+                        numbers[state] = numbers.get(state, 0) + n
+        return numbers, False
+    for record in newest(app, which, FARTHEST):
+        numbers[record.state] = numbers.get(record.state, 0) + 1
+    return numbers, sum(numbers.values()) >= FARTHEST
+
+
+def _total(number: int, states: dict[State, int], *, more: bool) -> str:
+    total = f"{'at least ' if more else ''}{counted(number, 'task')}"
+    if len(states) == 1:
+        return f"{total} ({next(iter(states)).value})"
+    if number < sum(states.values()):
+        return total
+    return f"{total} ({', '.join(f'{state.value} {n:,}' for state, n in sorted(states.items()))})"
+
+
+def _described(which: Selector) -> str:
+    """What was looked for, as the person said it."""
+    parts = [""]
+    parts += [f"in queue {which.queue}"] if which.queue is not None else []
+    parts += [f"named {which.name}"] if which.name is not None else []
+    parts += [f"that is {' or '.join(sorted(which.states))}"] if which.states else []
+    return " ".join(parts)
+
+
+def _ask(verb: Verb, total: str, number: int, some: Iterable[TaskRecord], manner: Manner) -> None:
+    """Show what would be touched; return only if that is wanted. Raises `Declined`, and `Unsure` where nobody can be asked."""
+    if manner.yes:
+        return
+    note(f"This would {verb.word} {total}:")
+    for record in islice(some, SHOWN):
+        note(f"  {clean(record.id)}  {record.message.name}  {record.queue}  {record.state.value}")
+    if number > SHOWN:
+        note(f"  ... and {number - SHOWN:,} more")
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Unsure(
+            f"Nothing was {verb.past}: there is nobody to ask here. Say --yes to {verb.word} without being asked."
+        )
+    if not click.confirm("Go on?", default=False, err=True):
+        raise Declined(f"Nothing was {verb.past}.")

@@ -1,0 +1,143 @@
+"""`forebay queue` and `forebay dead`."""
+
+from __future__ import annotations
+
+import pytest
+
+from forebay import State
+from forebay.cli.exits import Exit
+from tests.cli.kit import Cli, Work
+
+
+def fill(cli: Cli, work: Work) -> dict[str, str]:
+    """Two dead letters and a success in `mail`, then one that waits."""
+    keys = {name: cli("send", name, *words, "--queue", "mail").out.strip() for name, *words in (
+        ("greet", "Ada"), ("stumble", "bread"), ("give_up",)
+    )}  # fmt: skip
+    work(3)
+    return {**keys, "waits": cli("send", "greet", "Bob", "--queue", "mail").out.strip()}
+
+
+def states(cli: Cli) -> dict[str, str]:
+    return {record["id"]: record["state"] for record in cli("task", "list", "--json").document}
+
+
+def test_list_counts_every_queue(store: str, cli: Cli, work: Work) -> None:
+    fill(cli, work)
+
+    rows = {line.split()[0]: line for line in cli("queue", "list").out.splitlines()}
+
+    assert rows["queue"].split() == [
+        "queue", "ready", "running", "scheduled", "retrying", "dead", "succeeded", "oldest", "from", "tap",
+    ]  # fmt: skip
+    assert rows["mail"].split()[:7] == ["mail", "1", "0", "0", "0", "2", "1"]
+    assert "orders.* for billing" in rows["billing.orders._any"]
+
+
+def test_list_is_a_document_too(store: str, cli: Cli, work: Work) -> None:
+    fill(cli, work)
+
+    queues = {one["queue"]: one for one in cli("queue", "list", "--json").document}
+
+    assert queues["mail"]["states"] == {
+        state.value: {"ready": 1, "dead": 2, "succeeded": 1}.get(state, 0) for state in State
+    }
+    assert queues["mail"]["oldest_ready_seconds"] >= 0
+    assert (queues["stock.orders.placed"]["topic"], queues["stock.orders.placed"]["group"]) == (
+        "orders.placed",
+        "stock",
+    )
+
+
+def test_show_tells_all_of_one_queue(store: str, cli: Cli, work: Work) -> None:
+    fill(cli, work)
+
+    assert "dead              2" in cli("queue", "show", "mail").out
+    assert "group billing of topic orders.*" in cli("queue", "show", "billing.orders._any").out
+    assert cli("queue", "show", "mail", "--json").document["states"]["dead"] == 2
+
+
+def test_a_queue_is_paused_and_resumed(store: str, cli: Cli) -> None:
+    cli("send", "greet", "Ada", "--queue", "mail")
+
+    assert cli("queue", "pause", "mail").out == "paused mail\n"
+    assert cli("queue", "pause", "mail").out == "mail was paused already\n"
+    assert "mail (paused)" in cli("queue", "show", "mail").out
+    assert "paused" in cli("queue", "list").out
+    assert cli("queue", "resume", "mail", "--json").document == {
+        "queue": "mail",
+        "paused": False,
+        "changed": True,
+    }
+    assert cli("queue", "resume", "mail").out == "mail was not paused\n"
+
+
+@pytest.mark.parametrize("verb", ["show", "pause", "resume", "purge"])
+def test_a_queue_nobody_knows_is_not_touched(verb: str, subscribed: str, cli: Cli) -> None:
+    answer = cli("queue", verb, "mial")
+
+    assert (answer.code, answer.out) == (Exit.FAILED, "")
+    assert (
+        "No queue 'mial' is known here: known are billing.orders._any, mail, stock.orders.placed."
+        in answer.err
+    )
+
+
+def test_purge_deletes_what_waits_and_only_that(store: str, cli: Cli, work: Work) -> None:
+    keys = fill(cli, work)
+
+    refused = cli("queue", "purge", "mail")
+    assert (refused.code, "This would delete 1 task (ready)" in refused.err) == (Exit.USAGE, True)
+
+    assert cli("queue", "purge", "mail", "--yes").out == "deleted 1 task\n"
+    assert set(states(cli)) == set(keys.values()) - {keys["waits"]}
+
+
+def test_dead_letters_are_listed_with_their_reason(store: str, cli: Cli, work: Work) -> None:
+    keys = fill(cli, work)
+
+    lines = cli("dead", "list").out.splitlines()[1:]
+
+    assert {line.split()[0] for line in lines} == {keys["stumble"], keys["give_up"]}
+    assert any(line.endswith("asked: Dead: it is hopeless") for line in lines)
+    assert cli("dead", "list", "--queue", "other", "--json").document == []
+    assert [one["id"] for one in cli("dead", "list", "--name", "give_up", "--json").document] == [
+        keys["give_up"]
+    ]
+
+
+def test_dead_letters_go_back_to_work(store: str, cli: Cli, work: Work) -> None:
+    keys = fill(cli, work)
+
+    assert cli("dead", "retry", keys["stumble"]).out == f"retried {keys['stumble']}\n"
+    assert cli("dead", "retry", "--queue", "mail", "--yes").out == "retried 1 task\n"
+    assert cli("dead", "list", "--json").document == []
+
+
+def test_dead_does_not_touch_what_is_not_dead(store: str, cli: Cli, work: Work) -> None:
+    keys = fill(cli, work)
+
+    for verb in ("retry", "discard"):
+        answer = cli("dead", verb, keys["greet"], "--yes")
+
+        assert answer.code == Exit.FAILED
+        assert "it is succeeded" in answer.err
+    assert states(cli)[keys["greet"]] == State.SUCCEEDED
+
+
+def test_dead_letters_are_thrown_away(store: str, cli: Cli, work: Work) -> None:
+    keys = fill(cli, work)
+
+    assert cli("dead", "discard", keys["stumble"]).code == Exit.USAGE
+    assert cli("dead", "discard", "--all").code == Exit.USAGE
+    assert cli("dead", "discard", "--all", "--yes", "--json").document == {"discarded": 2, "unchanged": []}
+    assert set(states(cli)) == {keys["greet"], keys["waits"]}
+
+
+@pytest.mark.parametrize("words", [[], ["some-task-id", "--all"]], ids=str)
+@pytest.mark.parametrize("verb", ["retry", "discard"])
+def test_it_must_be_clear_which_are_meant(verb: str, words: list[str], store: str, cli: Cli) -> None:
+    answer = cli("dead", verb, *words, "--yes")
+
+    assert answer.code == Exit.USAGE
+    assert "Say which dead letters" in answer.err
