@@ -189,6 +189,9 @@ def _touch_selected(app: App, verb: Verb, which: Selector, manner: Manner) -> Ex
         return Exit.FAILED
     if wanted.limit is not None:
         number, more = min(number, wanted.limit), more and number < wanted.limit
+    if not more:
+        # What is sent while we ask, or while we work, was not meant; and a busy sender must not keep us at it for ever.
+        wanted = msgspec.structs.replace(wanted, limit=number)
     some = newest(app, wanted, min(SHOWN, number), oldest_first=True)
     _ask(verb, _total(number, states, more=more), number, some, manner)
     changed = app.sync(app.steer(wanted, verb.command))
