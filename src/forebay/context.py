@@ -37,46 +37,46 @@ class Context:
     ...     ctx.publish("orders.billed", OrderBilled(order.id))   # leaves with this handler's success, or not at all
     """
 
-    __slots__ = ("_composer", "_delivery", "_then", "arguments")
+    __slots__ = ("_composer", "_then", "arguments", "delivery")
 
     def __init__(self, delivery: Delivery, composer: Composer, arguments: Arguments) -> None:
-        self._delivery, self._composer, self.arguments = delivery, composer, arguments
+        self.delivery, self._composer, self.arguments = delivery, composer, arguments
         self._then: list[Message] = []
 
     @property
     def id(self) -> EntryId:
         """The id of this message in this queue; the same at every try."""
-        return self._delivery.id
+        return self.delivery.id
 
     @property
     def attempt(self) -> int:
         """Which try this is, from 1. Hand-backs and crashes do not count."""
-        return self._delivery.attempts + 1
+        return self.delivery.attempts + 1
 
     @property
     def name(self) -> str:
         """The task's name, or the event's topic."""
-        return self._delivery.message.name
+        return self.delivery.message.name
 
     @property
     def queue(self) -> str:
         """The queue it came from."""
-        return self._delivery.source.queue
+        return self.delivery.source.queue
 
     @property
     def key(self) -> str | None:
         """The key it was sent with."""
-        return self._delivery.message.key
+        return self.delivery.message.key
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers it was sent with."""
-        return self._delivery.message.headers
+        return self.delivery.message.headers
 
     @property
     def message(self) -> Message:
         """The message itself, body and all."""
-        return self._delivery.message
+        return self.delivery.message
 
     @property
     def log(self) -> logging.LoggerAdapter[Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from forebay.errors import ConfigError, Unsupported
+from forebay.settings import without_secrets
 
 if TYPE_CHECKING:
     from forebay.engine import Engine, EngineOptions
@@ -70,8 +71,4 @@ def _sqlite(url: str, options: EngineOptions) -> Engine:
 
 
 def _shown(url: str) -> str:
-    """A URL without its password."""
-    scheme, separator, rest = url.partition("://")
-    userinfo, at, host = rest.rpartition("@")
-    user = userinfo.partition(":")[0]
-    return repr(f"{scheme}{separator}{user}:***@{host}" if at and ":" in userinfo else url)
+    return repr(without_secrets(url))

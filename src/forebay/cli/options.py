@@ -47,11 +47,3 @@ def limit(default: int | None, text: str) -> Callable[[F], F]:
 def examples(*lines: str) -> str:
     """What stands below a command's options in its help. The backspace keeps click from folding the lines."""
     return "\n".join(("\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)))
-
-
-def bare_seconds(text: str) -> str | float:
-    """A duration as it is written on a command line: a bare number is seconds, anything else for `forebay.model.when` to read."""
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -208,12 +208,12 @@ def _value(text: str) -> object:
         return text
 
 
-def _when(text: str, option: str) -> str | float | datetime:
+def _when(text: str, option: str) -> str | datetime:
     """A duration, or a moment if it begins like a date."""
     from datetime import datetime
 
     if not _DATE.match(text):
-        return options.bare_seconds(text)
+        return text
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:

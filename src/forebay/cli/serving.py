@@ -13,7 +13,6 @@ from forebay import __version__
 from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
 from forebay.cli.logs import set_up
-from forebay.cli.options import bare_seconds
 from forebay.cli.output import note, span
 from forebay.errors import ConfigError, ForebayError, InvalidOption
 from forebay.model.names import check_name
@@ -54,7 +53,7 @@ class Orders:
             concurrency=whole_number("concurrency", read("concurrency", concurrency)),
             queues=weights(read("queues", queues)),
             strict=strict,
-            stop_within=micros(bare_seconds(read("stop_within", stop_within)), "stop_within"),
+            stop_within=micros(read("stop_within", stop_within), "stop_within"),
         )
         return cls(chosen, read("log_level", log_level), read("log_format", log_format))
 

@@ -15,7 +15,10 @@ from typing import Final
 from forebay.errors import InvalidName
 
 LONGEST_NAME: Final = 120
-GRAMMAR: Final = "letters, digits, '_' and '-' in segments joined by '.', no segment beginning with '-', at most 120 characters (like 'orders.placed')"
+GRAMMAR: Final = (
+    "letters, digits, '_' and '-' in segments joined by '.', no segment beginning with '-', "
+    "at most 120 characters (like 'orders.placed')"
+)
 _SEGMENT: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 _NAME: Final = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
 _PATTERN: Final = re.compile(rf"(?:{_SEGMENT}|\*)(?:\.(?:{_SEGMENT}|\*))*(?:\.\*\*)?|\*\*")

@@ -35,6 +35,7 @@ _UNITS: Final = {
     "w": 604_800 * SECOND,
 }
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 _WHOLE: Final = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 
@@ -81,9 +82,7 @@ def micros(value: Duration, what: str) -> Micros:
         case int() | float():
             seconds = float(value)
         case str():
-            if not _WHOLE.fullmatch(value.strip()):
-                raise InvalidOption(_unreadable(what, value))
-            seconds = sum(float(n) * _UNITS[unit] for n, unit in _PART.findall(value)) / SECOND
+            seconds = _read(value.strip(), what)
         case _:
             raise InvalidOption(_unreadable(what, value))
     if not math.isfinite(seconds) or seconds < 0 or seconds * SECOND > LONGEST:
@@ -120,6 +119,15 @@ def seconds(value: Micros) -> float:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _read(text: str, what: str) -> float:
+    """Seconds from text: a bare number, or numbers with units."""
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if not _WHOLE.fullmatch(text):
+        raise InvalidOption(_unreadable(what, text))
+    return sum(float(n) * _UNITS[unit] for n, unit in _PART.findall(text)) / SECOND
 
 
 def _unreadable(what: str, value: object) -> str:
