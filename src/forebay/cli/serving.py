@@ -21,7 +21,7 @@ from forebay.runtime.worker import WorkerOptions
 from forebay.settings import read, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from forebay.app import App
     from forebay.runtime.worker import Worker
@@ -80,7 +80,17 @@ def serve(spec: str, orders: Orders) -> Exit:
     app = load(spec)
     shares = _shares(spec, app, orders.options)
     _announce(app, spec, orders, shares)
-    return asyncio.run(_work(app.worker(orders.options)))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_work(app.worker(orders.options)))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loops where it is installed (``pip install forebay[uvloop]``), else asyncio's own."""
+    try:
+        import uvloop  # an extra
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _work(worker: Worker) -> Exit:
@@ -139,5 +149,5 @@ def _announce(app: App, spec: str, orders: Orders, shares: Mapping[str, int]) ->
     note(f"forebay {__version__} works for {spec} (pid {os.getpid()})")
     note(f"  engine       {app.engine.url}{bus}")
     note(f"  queues       {', '.join(f'{queue}={weight}' for queue, weight in shares.items())}{manner}")
-    note(f"  concurrency  {options.concurrency}")
+    note(f"  concurrency  {options.concurrency}, on {'asyncio' if _loop_factory() is None else 'uvloop'}")
     note(f"  lease        {span(app.timing.lease)}; a stop waits {span(options.stop_within)} for handlers")
