@@ -32,11 +32,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What it got; whether there is something to take; when the next entry is due."""
+    """What it got; whether there is something to take; when the next entry is due. ``repeated``: it was got before."""
 
     deliveries: list[Delivery] = field(default_factory=list)
     ready: bool = False
     due: Instant | None = None
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +72,26 @@ class Claim:
         """Take up to the limit; what the token holds already, if it was used before."""
         ask, sight = self.ask, self._sight
         place: dict[str, Value] = {"queue": ask.source.queue, "now": ask.now, "limit": PROMOTED}
-        if sight is None or (sight.leased and ask.limit):
-            return Claimed(_held(desk, ask))
+        if sight is None:
+            raise AssertionError(ask)
         if _is_due(sight, ask):
             desk.change("claim_promote", place)
         if sight.late and desk.change("claim_expire", place):
             desk.news.add(Finished())
+        if sight.leased and ask.limit:
+            return Claimed(_held(desk, ask), repeated=True)
         # Nothing taken though there was something to do: worth another look at once.
-        return Claimed(_take(desk, ask) if ask.limit else [], due=ask.now)
+        return _take(desk, ask) if ask.limit else Claimed(due=ask.now)
 
 
 def _is_due(sight: _Sight, ask: Ask) -> bool:
     return sight.due is not None and sight.due <= ask.now
 
 
-def _take(desk: Desk, ask: Ask) -> list[Delivery]:
+def _take(desk: Desk, ask: Ask) -> Claimed:
     rows = desk.rows("claim_front", {"queue": ask.source.queue, "now": ask.now, "limit": ask.limit})
     if not rows:
-        return []
+        return Claimed(due=ask.now)
     entries = numbers(row[0] for row in rows)
     until = ask.now + desk.options.timing.lease
     lease: dict[str, Value] = {
@@ -100,9 +103,9 @@ def _take(desk: Desk, ask: Ask) -> list[Delivery]:
     }
     if not desk.change("claim_lease", lease):
         # The same receive, repeated, is in this very transaction.
-        return _held(desk, ask)
+        return Claimed(_held(desk, ask), repeated=True)
     desk.change("claim_take", {"token": ask.token, "now": ask.now, "entries": entries})
-    return [delivery(row, ask.source, ask.token) for row in rows]
+    return Claimed([delivery(row, ask.source, ask.token) for row in rows])
 
 
 def _held(desk: Desk, ask: Ask) -> list[Delivery]:

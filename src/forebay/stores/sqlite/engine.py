@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,8 +13,6 @@ from forebay.stores.sqlite.desk import statements
 from forebay.stores.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
-    import os
-
     from forebay.clock import Clock
 
 TRAITS: Final = Traits(
@@ -53,6 +52,11 @@ class SqliteEngine:
         self.path = Path(path).absolute()
         self.options, self.create, self.network = options, create, network
         self.sql = statements()
+        self._share()
+
+    def _share(self) -> None:
+        """What the stores of this process have in common."""
+        self.process = os.getpid()
         self.signals = Signals()
         self.gate = threading.Lock()
         self.sockets: set[str] = set()
@@ -69,4 +73,7 @@ class SqliteEngine:
 
     def connect(self, worker: str, clock: Clock) -> SqliteStore:
         """A store for the running loop, with a connection and a thread of its own once it is declared."""
+        if self.process != os.getpid():
+            # After a fork: the parent's locks may be held by threads that do not exist here.
+            self._share()
         return SqliteStore(self, worker, clock)

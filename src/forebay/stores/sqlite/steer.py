@@ -34,6 +34,8 @@ def concerned(desk: Desk, which: Selector, command: Change, after: int, limit: i
         case _:
             assert_never(command)
     wanted = states & which.states if which.states else states
+    if not wanted:
+        return []
     return pick(desk, which, wanted, cursor=after, limit=limit, oldest_first=True)
 
 

@@ -102,11 +102,14 @@ class SqliteStore:
         async with self._opening:
             if (opened := self._open) is None or opened.process != os.getpid():
                 return
+            waited_for = opened.ear.topics()
             opened.ear.close()
             await opened.thread.close()
             self._open = None
             opened.folder.close()
             opened.lock.close()
+            # Whoever waits hears that it is over.
+            self._signals.notify(waited_for)
 
     # -- work
 
@@ -151,7 +154,9 @@ class SqliteStore:
                 back.set_result(None)
 
         def claimed(future: asyncio.Future[Claimed]) -> None:
-            if future.cancelled() or future.exception() is not None or not future.result().deliveries:
+            taken = not future.cancelled() and future.exception() is None and future.result()
+            # What an earlier receive with this token returned is still its caller's.
+            if not taken or not taken.deliveries or taken.repeated:
                 done(None)
                 return
             try:

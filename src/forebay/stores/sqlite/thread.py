@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -197,7 +198,8 @@ class DatabaseThread:
             except BaseException:
                 # SQLite has rolled back by itself after some errors.
                 if conn.in_transaction:
-                    conn.execute("ROLLBACK")
+                    with suppress(apsw.Error):
+                        conn.execute("ROLLBACK")
                 raise
         return values
 

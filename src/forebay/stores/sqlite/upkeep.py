@@ -76,6 +76,7 @@ def forget(desk: Desk, seqs: list[int]) -> None:
     if not seqs:
         return
     entries = {"entries": numbers(seqs)}
+    desk.change("forget_highest")
     desk.change("forget_copies", entries)
     desk.change("forget_messages", entries)
     desk.change("forget_tries", entries)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from forebay.stores.signals import Signals, Topic
 
-LONGEST_PATH: Final = 100
-"""Bytes a socket's address has room for, with some to spare."""
+LONGEST_PATH: Final = 70
+"""Bytes of the directory's path in an address, which has room for 107: some to spare for the name."""
 LONGEST_TEXT: Final = 4_096
 """Bytes of queue names in one datagram; more is told as "any queue"."""
 _ANY: Final = b"*"
@@ -39,7 +39,7 @@ class WakeDirectory:
         # An address is at most 108 bytes long, so a long path is reached by way of the open directory, where the system has that.
         self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         near = os.fspath(path)
-        if len(os.fsencode(near)) > LONGEST_PATH - 40:
+        if len(os.fsencode(near)) > LONGEST_PATH:
             near = f"/proc/self/fd/{self._folder}"
         self._near = near if Path(near).exists() else None
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -123,6 +123,10 @@ class Ear:
             if not self._count(kind):
                 self._stop(kind)
 
+    def topics(self) -> list[Topic]:
+        """What is being waited for."""
+        return list(self._topics)
+
     def _count(self, kind: str) -> int:
         if kind == "f":
             return self._topics[Finished()]
@@ -155,7 +159,7 @@ class Ear:
                 texts.append(listener.recv(LONGEST_TEXT + 1))
         if len(texts) > 1 or _ANY in texts:
             # More than one may have been as many as fit, and then others were dropped.
-            self._signals.notify(list(self._topics))
+            self._signals.notify(self.topics())
         elif texts:
             self._signals.notify([Ready(queue) for queue in texts[0].decode("ascii", "replace").split("\n")])
 

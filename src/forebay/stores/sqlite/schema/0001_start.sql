@@ -21,6 +21,7 @@
 -- binding   Queues that were declared; pattern and grp for subscriptions.
 -- paused    Queues that hand out nothing.
 -- counter   Events counted since the file was made.
+-- forgotten One row: the highest sequence number of an entry that was forgotten, so that no number is used twice.
 
 CREATE TABLE message (
     seq INTEGER PRIMARY KEY,
@@ -121,6 +122,11 @@ CREATE TABLE counter (
     n INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE forgotten (
+    seq INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO forgotten (seq) VALUES (0);
 INSERT INTO counter (name, n) VALUES ('stale', 0), ('unrouted', 0), ('crashed', 0);
 
 -- Everything known of an entry but its tries.

@@ -1,2 +1,2 @@
--- The first free sequence number. In a write transaction. Index: the primary key's last row.
-SELECT coalesce(max(seq), 0) + 1 FROM entry
+-- The first sequence number never used. In a write transaction. Index: the primary key's last row.
+SELECT max((SELECT seq FROM forgotten), coalesce((SELECT max(seq) FROM entry), 0)) + 1

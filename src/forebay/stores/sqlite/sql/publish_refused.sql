@@ -3,8 +3,8 @@
 SELECT
     v.value ->> 0,
     coalesce(
-        (SELECT e.id FROM entry AS e WHERE e.id = v.value ->> 2),
-        (SELECT e.id FROM entry AS e WHERE e.queue = v.value ->> 3 AND e.unique_key = v.value ->> 10)
+        (SELECT e.id FROM entry AS e WHERE e.id = v.value ->> 2 AND e.seq < v.value ->> 0),
+        (SELECT e.id FROM entry AS e WHERE e.queue = v.value ->> 3 AND e.unique_key = v.value ->> 10 AND e.seq < v.value ->> 0)
     )
 FROM jsonb_each(:batch) AS v
 WHERE NOT EXISTS (SELECT 1 FROM entry AS e WHERE e.seq = v.value ->> 0)

@@ -1,0 +1,195 @@
+"""Whatever is done to it, the SQLite store answers and remembers as the memory store does, which is the specification."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from forebay.engine import Delivery, EngineOptions, Retention, Settlement, Source, Store, Timing
+from forebay.ids import Token
+from forebay.model import query as q, verdict as v
+from forebay.model.message import EntryId, Message, MessageId
+from forebay.model.state import State
+from forebay.model.when import SECOND, After, At, When
+from forebay.stores.memory import MemoryEngine
+from forebay.stores.sqlite import SqliteEngine
+from forebay.testing.clock import VirtualClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUEUES = ("a", "b")
+SOURCES = (
+    Source(queue="a"),
+    Source(queue="b"),
+    Source.subscription("orders.*", "x"),
+    Source.subscription("orders.**", "y"),
+)
+OPTIONS = EngineOptions(
+    timing=Timing(lease=9 * SECOND, heartbeat=3 * SECOND, sweep=SECOND, crashes=2),
+    retention=Retention(succeeded=60 * SECOND, cancelled=40 * SECOND, dead=80 * SECOND),
+)
+
+
+@dataclass
+class World:
+    """Both stores, and what a random walk needs to know of them."""
+
+    memory: Store
+    sqlite: Store
+    clock: VirtualClock
+    chance: random.Random
+    ids: list[str] = field(default_factory=list)
+    held: list[Delivery] = field(default_factory=list)
+
+    async def both(self, call: Any) -> Any:
+        expected, given = await call(self.memory), await call(self.sqlite)
+        if plain(given) != plain(expected):
+            pytest.fail(difference(plain(given), plain(expected)))
+        return given
+
+    def moment(self, chance: float) -> When | None:
+        if self.chance.random() > chance:
+            return None
+        seconds = self.chance.randint(-5, 40) * SECOND
+        return After(max(seconds, 0)) if self.chance.random() < 0.5 else At(self.clock.now() + seconds)
+
+    def message(self) -> Message:
+        fresh = not self.ids or self.chance.random() < 0.85
+        key = f"m{len(self.ids)}" if fresh else self.chance.choice(self.ids)
+        self.ids.append(key)
+        task = self.chance.random() < 0.7
+        return Message(
+            id=MessageId(key), name=self.chance.choice(("red", "blue")), queue=self.chance.choice(QUEUES) if task else None,
+            topic=None if task else self.chance.choice(("orders.new", "orders.eu.new", "elsewhere")),
+            body=self.chance.choice((b"{}", b"\xff\0\x01", "\u00e4 \U0001f600".encode(), b"")),
+            content_type=self.chance.choice(("application/json", "text/plain")),
+            headers=self.chance.choice(({}, {"k": 'v "q" \n \\'})), key=self.chance.choice((None, "k")),
+            priority=self.chance.choice((4, 4, 4, 0, 9)), due=self.moment(0.3), expires=self.moment(0.2), deadline=self.moment(0.1),
+            unique=self.chance.choice((None, None, None, "u1", "u2", "u\0x")), max_attempts=self.chance.choice((None, 3)),
+        )  # fmt: skip
+
+    def verdict(self) -> v.Verdict:
+        at = self.moment(1) or After(0)
+        failure = v.Failure("Boom", 'it went "boom"\0', "line 1\nline 2")
+        return self.chance.choice(
+            (
+                v.Done(), v.Done(b'{"ok":true}'), v.Retry(at, failure), v.Snooze(at), v.Snooze(at, unknown=True), v.Release(),
+                v.Dead(v.Reason.ASKED, failure), v.Dead(v.Reason.UNKNOWN_NAME, None, counts=False), v.Cancelled(), v.Expired(),
+            )
+        )  # fmt: skip
+
+    def selector(self) -> q.Selector:
+        pick = self.chance.choice
+        some: tuple[EntryId, ...] = tuple(EntryId(pick(self.ids)) for _ in range(2)) if self.ids else ()
+        states = frozenset(pick(tuple(State)) for _ in range(self.chance.randint(0, 3)))
+        return q.Selector(
+            ids=pick(((), (), tuple(dict.fromkeys(some)))), queue=pick((None, None, "a", "x.orders._any")),
+            name=pick((None, None, "red")), states=states, limit=pick((None, 1, 3)),
+            finished_before=pick((None, None, self.clock.now() - 5 * SECOND)),
+        )  # fmt: skip
+
+
+def plain(answer: Any) -> Any:
+    """What must be equal: everything but the driver's own mark."""
+    if isinstance(answer, list | tuple):
+        return [plain(one) for one in answer]
+    return msgspec.structs.replace(answer, native=None) if isinstance(answer, Delivery) else answer
+
+
+def difference(given: Any, expected: Any) -> str:
+    """The parts that are not alike."""
+    if isinstance(given, list | tuple) and isinstance(expected, list | tuple) and len(given) == len(expected):
+        return "\n".join(difference(g, e) for g, e in zip(given, expected, strict=True) if g != e)
+    if isinstance(given, q.TaskRecord) and isinstance(expected, q.TaskRecord):
+        parts = [(f, getattr(given, f), getattr(expected, f)) for f in given.__struct_fields__]
+        return f"{given.id}: " + "; ".join(f"{f}: {g!r}, not {e!r}" for f, g, e in parts if g != e)
+    return f"{given!r}\nis not\n{expected!r}"
+
+
+async def step(world: World, n: int) -> None:
+    chance = world.chance
+    match chance.randrange(10):
+        case 0 | 1 | 2:
+            batch = [world.message() for _ in range(chance.randint(1, 6))]
+            await world.both(lambda store: store.publish(batch))
+        case 3 | 4:
+            source, limit = chance.choice(SOURCES), chance.randint(1, 5)
+            token = (
+                chance.choice(world.held).token if world.held and chance.random() < 0.2 else Token(f"t{n}")
+            )
+            taken = await world.both(lambda store: store.receive(source, token=token, limit=limit, wait=0))
+            # A delivery may also have been made up from its id and token.
+            taken = plain(taken) if chance.random() < 0.2 else taken
+            world.held.extend(taken)
+        case 5 | 6 if world.held:
+            chosen = [chance.choice(world.held) for _ in range(chance.randint(1, 5))]
+            # Two leases of one entry in one batch: only one of them can be in earnest, and the stores may look in either order.
+            tokens = {d.id: d.token for d in chosen}
+            chosen = [d for d in chosen if d.token == tokens[d.id]]
+            batch_of = [
+                Settlement(d, world.verdict(), (world.message(),) if chance.random() < 0.2 else ())
+                for d in chosen
+            ]
+            await world.both(lambda store: store.settle(batch_of))
+        case 7 if world.held:
+            some = [chance.choice(world.held) for _ in range(chance.randint(1, 3))]
+            await world.both(lambda store: store.extend(some))
+        case 8:
+            which = world.selector()
+            command = chance.choice(
+                (q.Redrive(), q.CancelNow(), q.Delete(), q.HandBack("worker"), q.Pause(), q.Resume())
+            )
+            if isinstance(command, q.Pause | q.Resume):
+                which = q.Selector(queue=chance.choice(QUEUES))
+            await world.both(lambda store: store.steer(which, command))
+        case _:
+            await world.clock.advance(chance.randint(0, 12) * SECOND)
+
+
+async def pages(store: Store, query: q.Query) -> list[tuple[q.TaskRecord, ...]]:
+    """All pages; cursors are each store's own."""
+    found = []
+    while True:
+        page = await store.find(query)
+        found.append(page.records)
+        if page.next is None:
+            return found
+        query = msgspec.structs.replace(query, cursor=page.next)
+
+
+async def compare(world: World) -> None:
+    await world.both(lambda store: pages(store, q.Query(size=1_000)))
+    await world.both(lambda store: store.count())
+    size, oldest_first = world.chance.choice((7, 500)), world.chance.random() < 0.5
+    query = q.Query(which=world.selector(), size=size, oldest_first=oldest_first)
+    await world.both(lambda store: pages(store, query))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_random_walk_ends_where_the_memory_store_ends(seed: int, tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = VirtualClock()
+        world = World(
+            MemoryEngine(OPTIONS).connect("worker", clock),
+            SqliteEngine(tmp_path / "walk.db", OPTIONS).connect("worker", clock),
+            clock,
+            random.Random(seed),
+        )
+        await world.both(lambda store: store.declare(SOURCES))
+        try:
+            for n in range(150):
+                await step(world, n)
+                # What expired while it waited is noticed here at the latest; what of it earlier is each store's own affair.
+                await world.both(lambda store: store.sweep(1_000))
+                if n % 5 == 0:
+                    await compare(world)
+        finally:
+            await world.sqlite.close()
+
+    asyncio.run(story())

@@ -1,0 +1,93 @@
+"""Every statement that runs per message finds its rows by an index in its own order: it never sorts, counts or walks what only waits."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import apsw
+import pytest
+
+from forebay.stores.sqlite.connection import connect
+from forebay.stores.sqlite.desk import statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HOT = {
+    "publish_next": ["SEARCH entry"],
+    "publish_plain": ["SEARCH message USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"],
+    "publish_entries": ["SCAN jsonb_each"],
+    "claim_look": [
+        "SEARCH lease USING COVERING INDEX sqlite_autoindex_lease_1 (token=?)",
+        "SEARCH paused USING PRIMARY KEY (queue=?)",
+        "SEARCH entry USING INDEX entry_ready (queue=?)",
+        "SEARCH entry USING INDEX entry_late (expires<?)",
+        "SEARCH entry USING INDEX entry_timed (queue=?)",
+    ],
+    "claim_promote": ["SEARCH entry USING INDEX entry_timed (queue=? AND due<?)"],
+    "claim_expire": ["SEARCH entry USING INDEX entry_late (expires<?)"],
+    "claim_front": [
+        "SEARCH e USING INDEX entry_ready (queue=?)",
+        "SEARCH m USING INTEGER PRIMARY KEY (rowid=?)",
+    ],
+    "claim_take": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
+    "settle_try": [
+        "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH l USING INDEX sqlite_autoindex_lease_1 (token=?)",
+    ],
+    "settle_try_done": ["SEARCH e USING INTEGER PRIMARY KEY (rowid=?)"],
+    "settle_done": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
+    "settle_wait": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
+    "settle_end": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
+    "settle_find": ["SEARCH entry USING COVERING INDEX entry_id (id=?)"],
+    "lease_less": ["SEARCH lease USING INDEX sqlite_autoindex_lease_1 (token=?)"],
+    "lease_empty": ["SEARCH lease USING INDEX sqlite_autoindex_lease_1 (token=?)"],
+    "extend_match": ["SEARCH e USING INTEGER PRIMARY KEY (rowid=?)"],
+    "extend": ["SEARCH lease USING COVERING INDEX sqlite_autoindex_lease_1 (token=?)"],
+    "sweep_look": [
+        "SEARCH lease USING COVERING INDEX lease_until",
+        "SEARCH entry USING COVERING INDEX entry_finished",
+    ],
+    "sweep_range": ["SEARCH entry"],
+    "sweep_overdue": [
+        "SEARCH l USING INDEX lease_until (until<?)",
+        "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",
+    ],
+    "sweep_expire": ["SEARCH entry USING INDEX entry_late (expires<?)"],
+    "sweep_old": ["SEARCH entry USING COVERING INDEX entry_finished (state=? AND finished<?)"],
+    "pick_ended_newest": ["USING INDEX entry_ended"],
+    "pick_newest": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid<?)"],
+}
+TABLES = re.compile(r"\bSCAN (?:entry|message|try|result|e|m)\b|TEMP B-TREE")
+
+
+@pytest.fixture
+def conn(tmp_path: Path) -> Iterator[apsw.Connection]:
+    found = connect(str(tmp_path / "plans.db"))
+    yield found
+    found.close()
+
+
+def plan(conn: apsw.Connection, name: str) -> list[str]:
+    sql = statements()[name]
+    bindings = dict.fromkeys(re.findall(r":(\w+)", sql))
+    return [row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}", bindings)]
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_a_hot_statement_uses_its_index(name: str, conn: apsw.Connection) -> None:
+    steps = plan(conn, name)
+
+    assert [wanted for wanted in HOT[name] if not any(wanted in step for step in steps)] == [], steps
+    assert not [step for step in steps if TABLES.search(step)], steps
+
+
+@pytest.mark.parametrize("name", statements())
+def test_every_statement_is_sound_and_says_what_it_is_for(name: str, conn: apsw.Connection) -> None:
+    text = resources.files("forebay.stores.sqlite").joinpath("sql", f"{name}.sql").read_text("utf-8")
+
+    assert text.startswith("-- ")
+    plan(conn, name)

@@ -1,0 +1,480 @@
+"""The database thread of a SQLite store: groups, cancellation, a full disk, a bounded log, and an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import apsw
+import pytest
+
+from forebay.clock import SystemClock
+from forebay.engine import EngineOptions, Finished, Ready, Settlement, Source, Stored
+from forebay.errors import (
+    EngineRefused,
+    EngineUnavailable,
+    InvalidOption,
+    NotOpen,
+    OutcomeUnknown,
+    StorageFull,
+    Unsupported,
+)
+from forebay.ids import Ids, Token, new_token
+from forebay.model import query as q, verdict as v
+from forebay.model.message import Message
+from forebay.model.when import SECOND
+from forebay.stores.sqlite import SqliteEngine
+from forebay.stores.sqlite.lock import FileLock
+from forebay.stores.sqlite.publish import publish
+from forebay.stores.sqlite.translate import translate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+
+    from forebay.engine import Published
+    from forebay.stores.sqlite.desk import Desk
+    from forebay.stores.sqlite.store import SqliteStore
+
+T = TypeVar("T")
+MAIL = Source(queue="mail")
+IDS = Ids()
+
+
+def message(body: bytes = b"{}") -> Message:
+    return Message(id=IDS.message(), name="t", queue="mail", body=body)
+
+
+@asynccontextmanager
+async def store_at(path: Path, options: EngineOptions | None = None) -> AsyncIterator[SqliteStore]:
+    store = SqliteEngine(path, options or EngineOptions()).connect("worker", SystemClock())
+    await store.declare([MAIL])
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def begin(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start something that the test ends itself."""
+    return asyncio.get_running_loop().create_task(work)
+
+
+async def turn() -> None:
+    """Let the loop go round once: what was begun comes to its first wait."""
+    gone_round = asyncio.Event()
+    asyncio.get_running_loop().call_soon(gone_round.set)
+    await gone_round.wait()
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+class Gate:
+    """Keeps the database thread busy until it is opened, so that what is submitted meanwhile becomes one group."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._free = threading.Event()
+        self._passed = store._thread().submit(look=self._wait)
+
+    def _wait(self, desk: Desk) -> bool:
+        return self._free.wait(30)
+
+    async def open(self) -> None:
+        self._free.set()
+        await self._passed
+
+
+async def number(store: SqliteStore) -> int:
+    counts = await store.count()
+    return sum(n for queue in counts.queues for n in queue.states.values())
+
+
+def test_a_failing_job_fails_alone_in_its_group(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            gate = Gate(store)
+            before = asyncio.gather(*(store.publish([message()]) for _ in range(3)))
+            await turn()
+
+            def fail(desk: Desk) -> None:
+                publish(desk, [message()], 1)
+                raise ZeroDivisionError
+
+            failing = store._thread().submit(work=fail)
+            after = asyncio.gather(*(store.publish([message()]) for _ in range(3)))
+            await gate.open()
+
+            with pytest.raises(ZeroDivisionError):
+                await failing
+            answers: list[list[Published]] = [*(await before), *(await after)]  # type: ignore[list-item]
+            assert [a.status for (a,) in answers] == [Stored.STORED] * 6
+            assert await number(store) == 6
+
+    asyncio.run(story())
+
+
+def test_a_group_is_one_transaction(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            commits: list[int] = []
+
+            def note() -> bool:
+                commits.append(1)
+                return False
+
+            def listen(desk: Desk) -> bool:
+                desk.conn.set_commit_hook(note)
+                return True
+
+            await store._thread().submit(look=listen)
+            gate = Gate(store)
+            waiting = asyncio.gather(*(store.publish([message()]) for _ in range(20)))
+            await turn()
+
+            await gate.open()
+            await waiting
+
+            assert len(commits) == 1
+
+    asyncio.run(story())
+
+
+def test_a_cancelled_receive_leaves_nothing_taken(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            await store.publish([message() for _ in range(5)])
+            for turns in range(6):
+                taking = begin(store.receive(MAIL, token=new_token(), limit=5, wait=0))
+                for _ in range(turns):
+                    await turn()
+                taking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await taking
+
+                taken = await store.receive(MAIL, token=(token := new_token()), limit=9, wait=0)
+
+                assert len(taken) == 5
+                assert {(d.attempts, d.crashes, d.releases) for d in taken} == {(0, 0, 0)}
+                await store.receive(MAIL, token=token, limit=9, wait=0)
+                await store._thread().submit(
+                    work=lambda desk, token=token: (
+                        desk.change("claim_undo", {"token": token, "now": 1})  # type: ignore[misc]
+                        + desk.change("lease_drop", {"token": token})
+                    )
+                )
+
+    asyncio.run(story())
+
+
+def test_a_cancelled_repetition_leaves_what_the_first_receive_took(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            await store.publish([message() for _ in range(3)])
+            token = new_token()
+            taken = await store.receive(MAIL, token=token, limit=3, wait=0)
+            gate = Gate(store)
+            again = begin(store.receive(MAIL, token=token, limit=3, wait=0))
+            await turn()
+            again.cancel()
+            await gate.open()
+            with pytest.raises(asyncio.CancelledError):
+                await again
+
+            assert await store.settle([Settlement(d, v.Done()) for d in taken]) == ["ok"] * 3
+
+    asyncio.run(story())
+
+
+def test_a_publish_cancelled_before_it_began_has_not_happened(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            gate = Gate(store)
+            sending = begin(store.publish([message()]))
+            await turn()
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            await gate.open()
+
+            assert await number(store) == 0
+
+    asyncio.run(story())
+
+
+def test_a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+
+            async def limit(pages: int) -> None:
+                await store._thread().submit(
+                    look=lambda desk: desk.conn.pragma("max_page_count", pages) or True
+                )
+
+            await store.publish([message() for _ in range(10)])
+            await limit(60)
+            stored = 10
+
+            async def fill() -> None:
+                nonlocal stored
+                for _ in range(500):
+                    await store.publish([message(b"x" * 3_000)])
+                    stored += 1
+
+            with pytest.raises(StorageFull, match="Make room"):
+                await fill()
+            taken = await store.receive(MAIL, token=new_token(), limit=10, wait=0)
+            mixed = await asyncio.gather(
+                store.publish([message(b"x" * 50_000)]),
+                store.settle([Settlement(d, v.Release()) for d in taken]),
+                return_exceptions=True,
+            )
+            assert isinstance(mixed[0], StorageFull)
+            assert mixed[1] == ["ok"] * 10
+            assert await number(store) == stored
+
+            await limit(1 << 30)
+
+            await store.publish([message(b"x" * 3_000)])
+            assert await number(store) == stored + 1
+
+    asyncio.run(story())
+
+
+def test_the_log_stays_bounded_under_load(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "x.db"
+        largest = 0
+        async with store_at(path) as store:
+            for _ in range(60):
+                await store.publish([message(b"x" * 10_000) for _ in range(100)])
+                taken = await store.receive(MAIL, token=new_token(), limit=100, wait=0)
+                await store.settle([Settlement(d, v.Done()) for d in taken])
+                largest = max(largest, size(Path(f"{path}-wal")))
+
+            assert size(path) > 50 << 20
+            assert largest < 24 << 20
+        assert size(Path(f"{path}-wal")) == 0
+
+    asyncio.run(story())
+
+
+def test_a_reader_in_the_way_delays_checkpoints_and_stops_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "x.db"
+        async with store_at(path) as store:
+            await store.publish([message()])
+            reader = apsw.Connection(str(path))
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM entry").get == 1
+
+            for _ in range(10):
+                await store.publish([message(b"x" * 10_000) for _ in range(100)])
+            reader.execute("COMMIT")
+            reader.close()
+            for _ in range(30):
+                await store.publish([message(b"x" * 10_000) for _ in range(100)])
+
+            assert size(Path(f"{path}-wal")) < 24 << 20
+
+    asyncio.run(story())
+
+
+def test_close_leaves_no_thread_no_descriptor_and_no_socket(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "first.db"):
+            pass
+        threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+        store = SqliteEngine(tmp_path / "x.db").connect("worker", SystemClock())
+        await store.declare([MAIL])
+        watching = store.watch(Finished())
+        await anext(watching)
+        await store.receive(MAIL, token=new_token(), limit=1, wait=1)
+        await store.close()
+        await store.close()
+        await watching.aclose()  # type: ignore[attr-defined]
+
+        assert threading.active_count() == threads
+        assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+        assert list((tmp_path / "x.db.wake").iterdir()) == []
+        with pytest.raises(NotOpen):
+            await store.count()
+
+    asyncio.run(story())
+
+
+def test_a_refused_file_leaves_no_thread_and_no_descriptor(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "x.db"
+        path.write_bytes(b"no database " * 100)
+        threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+        with pytest.raises(EngineRefused):
+            await SqliteEngine(path).connect("worker", SystemClock()).declare([MAIL])
+
+        assert threading.active_count() == threads
+        assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+
+    asyncio.run(story())
+
+
+def test_who_waits_hears_that_the_store_is_closed(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            waiting = begin(store.receive(MAIL, token=new_token(), limit=1, wait=60 * SECOND))
+            await store.count()
+            await store.close()
+
+            with pytest.raises(NotOpen):
+                await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(story())
+
+
+def test_a_closed_store_can_be_opened_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            await store.publish([message()])
+            await store.close()
+            await store.declare([MAIL])
+
+            assert await number(store) == 1
+
+    asyncio.run(story())
+
+
+def test_a_store_is_not_carried_across_a_fork(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            opened = store._open
+            assert opened is not None
+            store._open = type(opened)(opened.thread, opened.lock, opened.folder, opened.ear, os.getpid() + 1)
+
+            with pytest.raises(NotOpen, match="fork"):
+                await store.count()
+
+            store._open = opened
+
+    asyncio.run(story())
+
+
+def test_a_lock_held_too_long_is_an_unavailable_engine(tmp_path: Path) -> None:
+    holder = FileLock(str(tmp_path / "x.lock"), threading.Lock())
+    waiter = FileLock(str(tmp_path / "x.lock"), threading.Lock(), patience=0.05)
+    same = threading.Lock()
+    sibling = FileLock(str(tmp_path / "y.lock"), same, patience=0.05)
+
+    with holder.held(), pytest.raises(EngineUnavailable, match="stopped or stuck"), waiter.held():
+        pass
+    with same, pytest.raises(EngineUnavailable), sibling.held():
+        pass
+    with waiter.held(), sibling.held():
+        pass
+
+    for lock in (holder, waiter, sibling):
+        lock.close()
+
+
+@pytest.mark.parametrize(
+    ("raised", "committing", "expected"),
+    [
+        (apsw.FullError(), True, StorageFull),
+        (apsw.BusyError(), False, EngineUnavailable),
+        (apsw.NotADBError(), False, EngineRefused),
+        (apsw.CorruptError(), False, EngineRefused),
+        (apsw.IOError(), False, EngineUnavailable),
+        (apsw.IOError(), True, OutcomeUnknown),
+        (apsw.ReadOnlyError(), False, EngineRefused),
+        (apsw.CantOpenError(), False, EngineUnavailable),
+        (PermissionError(13, "Permission denied"), False, EngineUnavailable),
+    ],
+)
+def test_what_the_driver_raises_becomes_ours(
+    raised: Exception, committing: bool, expected: type[Exception]
+) -> None:
+    with (
+        pytest.raises(expected, match=r"^/srv/x\.db|/srv/x\.db") as caught,
+        translate("/srv/x.db", committing=committing),
+    ):
+        raise raised
+
+    assert caught.value.__cause__ is raised
+
+
+def test_what_a_sqlite_store_cannot_do_it_refuses(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            with pytest.raises(Unsupported, match="PostgreSQL"):
+                await store.publish([message()], tx=object())
+            with pytest.raises(InvalidOption, match="cursor"):
+                await store.find(q.Query(cursor="half"))
+            with pytest.raises(InvalidOption, match="queue"):
+                await store.steer(q.Selector(), q.Pause())
+
+    asyncio.run(story())
+
+
+def test_a_command_on_very_many_concerns_all_of_them(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            await store.publish([message() for _ in range(2_500)])
+
+            cancelled = await store.steer(q.Selector(queue="mail"), q.CancelNow())
+            some = await store.steer(q.Selector(queue="mail", limit=1_200), q.Redrive())
+            deleted = await store.steer(q.Selector(), q.Delete())
+
+            assert (cancelled, some, deleted, await number(store)) == (2_500, 1_200, 2_500, 0)
+
+    asyncio.run(story())
+
+
+def test_bodies_of_any_size_and_content_come_back(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            bodies = [
+                b"",
+                b"\0",
+                bytes(range(256)) * 4,
+                "\u00e4\U0001f600".encode(),
+                b'"\\',
+                os.urandom(8 << 20),
+            ]
+            await store.publish([message(body) for body in bodies])
+
+            taken = await store.receive(MAIL, token=Token("t"), limit=10, wait=0)
+
+            assert [d.message.body for d in taken] == bodies
+
+    asyncio.run(story())
+
+
+def test_an_error_that_is_no_unicode_is_kept_as_far_as_it_can_be(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            await store.publish([message()])
+            (taken,) = await store.receive(MAIL, token=new_token(), limit=1, wait=0)
+
+            await store.settle([Settlement(taken, v.Dead(v.Reason.ASKED, v.Failure("E", "half \ud83d\0")))])
+
+            (record,) = (await store.find(q.Query())).records
+            assert record.tries[0].error == v.Failure("E", "half \\ud83d\0")
+
+    asyncio.run(story())
+
+
+def test_watching_ends_with_whoever_watches(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            watching = store.watch(Ready("mail"))
+            await anext(watching)
+            await asyncio.wait_for(asyncio.gather(anext(watching), store.publish([message()])), 5)
+            await watching.aclose()  # type: ignore[attr-defined]
+
+            assert not store._signals.awaited(Ready("mail"))
+
+    asyncio.run(story())
