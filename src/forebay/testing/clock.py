@@ -6,9 +6,9 @@ import asyncio
 import inspect
 import threading
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, TypeVarTuple, Unpack, overload
 
 from forebay.clock import SystemClock
 from forebay.model.when import SECOND, Instant, Micros
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 START: Final[Instant] = 1_893_456_000 * SECOND
 """Where a `VirtualClock` begins: 2030-01-01T00:00:00Z."""
 _TURNS: Final = 60
 """How many times a loop goes round before what was woken on it counts as having run its course."""
-_STUCK: Final = 1.0
-"""Seconds after which a loop of another thread is no longer waited for: it is blocked, or was stopped."""
+_SLICE: Final = 0.01
+"""Seconds between two looks whether a loop of another thread has closed, which ends what it was to do."""
+_PATIENCE: Final = 100
+"""Slices after which such a loop is no longer waited for: it is blocked, or was stopped."""
 _POLL: Final = 2_000
 """Microseconds between two looks of `eventually`: short enough not to be felt, long enough not to be a load."""
 
@@ -114,8 +117,7 @@ class VirtualClock:
         await _let_run({asyncio.get_running_loop()})
         while due := self._reach(instant):
             for timer in due:
-                if not timer.loop.is_closed():
-                    timer.loop.call_soon_threadsafe(timer.ring)
+                _call(timer.loop, timer.ring)
             await _let_run({asyncio.get_running_loop(), *(timer.loop for timer in due)})
 
     def _reach(self, instant: Instant) -> list[_Timer]:
@@ -139,6 +141,12 @@ class VirtualClock:
                 self._timers.pop(key, None)
 
 
+def _call(loop: asyncio.AbstractEventLoop, call: Callable[[Unpack[Args]], object], *args: *Args) -> None:
+    """Call on a loop of any thread. One that has closed has nobody left to tell, and it may close while we look."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *args)
+
+
 async def _let_run(loops: set[asyncio.AbstractEventLoop]) -> None:
     """Return when each of ``loops`` has gone round often enough for what was just woken on it to have run its course."""
 
@@ -150,13 +158,20 @@ async def _let_run(loops: set[asyncio.AbstractEventLoop]) -> None:
 
     waits = []
     for loop in loops:
-        if not loop.is_closed():
-            done: Future[None] = Future()
-            loop.call_soon_threadsafe(turn, loop, _TURNS, done)
-            waits.append(asyncio.wrap_future(done))
-    await asyncio.wait(waits, timeout=_STUCK)
+        done: Future[None] = Future()
+        _call(loop, turn, loop, _TURNS, done)
+        waits.append((loop, asyncio.wrap_future(done)))
+    for _ in range(_PATIENCE):
+        left = [wait for loop, wait in waits if not wait.done() and not loop.is_closed()]
+        if not left:
+            break
+        await asyncio.wait(left, timeout=_SLICE)
 
 
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], within: float = 5.0, what: str = "") -> T: ...
+@overload
+async def eventually(check: Callable[[], T], within: float = 5.0, what: str = "") -> T: ...
 async def eventually(check: Callable[[], T | Awaitable[T]], within: float = 5.0, what: str = "") -> T:
     """Return the first truthy answer of ``check``; fail if ``within`` real seconds pass without one.
 
@@ -220,8 +235,7 @@ class Probe(Generic[T]):
             self.hits.append(value)
             waiters = list(self._waiters)
         for loop, event in waiters:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(event.set)
+            _call(loop, event.set)
 
     async def wait(self, times: int = 1, within: float = 5.0) -> list[T]:
         """Return all values once it was hit ``times`` times in all; fail if ``within`` real seconds pass first."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from forebay.engine import Settled
+from forebay.engine import Notice, Settled
 from forebay.ids import new_token
 from forebay.model import query as q, verdict as v
+from forebay.model.message import EntryId
 from forebay.model.state import State
 from forebay.model.when import SECOND, After, At
 from forebay.testing.clock import eventually
@@ -137,6 +138,15 @@ async def a_delayed_message_is_never_early(h: Harness) -> None:
     assert ids(await h.take()) == [by_length.id]
     await h.advance(2 * h.tick)
     assert ids(await h.take()) == [by_moment.id]
+
+
+async def a_short_delay_is_a_delay(h: Harness) -> None:
+    message = but(h.message(), due=At(h.now() + 1_000))
+    await h.publish(message)
+    await h.nothing()
+    await h.advance(1_000)
+
+    assert ids(await h.take()) == [message.id]
 
 
 async def a_delay_gone_by_is_none(h: Harness) -> None:
@@ -318,6 +328,32 @@ async def a_redriven_dead_letter_runs_once_and_afresh(h: Harness) -> None:
     assert [t.verdict for t in record.tries] == ["retry", "bury", "done"]
 
 
+async def a_redriven_message_is_no_longer_near_quarantine(h: Harness) -> None:
+    message = h.message()
+    await h.publish(message)
+    for _ in range(h.options.timing.crashes):
+        await h.take_one()
+        await h.lose()
+    assert await h.state(message.id) is State.DEAD
+
+    assert await h.steer(q.Redrive(), EntryId(message.id)) == 1
+
+    assert (await h.take_one()).crashes == 0
+    await h.lose()
+    assert await h.state(message.id) is State.READY
+
+
+async def a_redriven_message_is_no_longer_asked_to_stop(h: Harness) -> None:
+    await h.publish(h.message())
+    asked, broker = await h.take_one(), await h.broker()
+    await h.steer(q.CancelNow(), asked.id)
+    await h.settle(asked, v.Cancelled())
+
+    assert await h.steer(q.Redrive(), asked.id) == 1
+
+    assert list(await broker.extend([await h.take_one()])) == [Notice.KEPT]
+
+
 async def dead_letters_can_be_redriven_together(h: Harness) -> None:
     await h.publish(*[h.message(name) for name in ("a", "a", "a", "b")], h.message("running"))
     for _ in range(4):
@@ -381,6 +417,7 @@ CLAIMS: Final = (
         a_delayed_message_can_be_cancelled,
         a_delayed_message_can_be_run_now,
     ),
+    *claims("delay", lambda t: t.delay and t.virtual_clock, a_short_delay_is_a_delay),
     *claims(
         "expiry", lambda t: t.expiry, what_has_expired_is_not_handed_out, what_has_started_does_not_expire
     ),
@@ -391,6 +428,8 @@ CLAIMS: Final = (
         remembers,
         a_dead_letter_keeps_message_reason_and_history,
         a_redriven_dead_letter_runs_once_and_afresh,
+        a_redriven_message_is_no_longer_near_quarantine,
+        a_redriven_message_is_no_longer_asked_to_stop,
         dead_letters_can_be_redriven_together,
         a_task_that_succeeded_can_be_run_again,
     ),
