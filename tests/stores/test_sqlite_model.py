@@ -32,7 +32,7 @@ SOURCES = (
 )
 OPTIONS = EngineOptions(
     timing=Timing(lease=9 * SECOND, heartbeat=3 * SECOND, sweep=SECOND, crashes=2),
-    retention=Retention(succeeded=60 * SECOND, cancelled=40 * SECOND, dead=80 * SECOND),
+    retention=Retention(succeeded=60 * SECOND, cancelled=40 * SECOND, dead=None, succeeded_cap=9, dead_cap=5),
 )
 
 

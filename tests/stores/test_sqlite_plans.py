@@ -25,9 +25,9 @@ HOT = {
         "SEARCH paused USING PRIMARY KEY (queue=?)",
         "SEARCH entry USING INDEX entry_ready (queue=?)",
         "SEARCH entry USING INDEX entry_late (expires<?)",
-        "SEARCH entry USING INDEX entry_timed (queue=?)",
+        "SEARCH entry USING COVERING INDEX entry_timed (queue=?)",
     ],
-    "claim_promote": ["SEARCH entry USING INDEX entry_timed (queue=? AND due<?)"],
+    "claim_promote": ["SEARCH entry USING COVERING INDEX entry_timed (queue=? AND due<?)"],
     "claim_expire": ["SEARCH entry USING INDEX entry_late (expires<?)"],
     "claim_front": [
         "SEARCH e USING INDEX entry_ready (queue=?)",
@@ -57,7 +57,7 @@ HOT = {
         "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",
     ],
     "sweep_expire": ["SEARCH entry USING INDEX entry_late (expires<?)"],
-    "sweep_old": ["SEARCH entry USING COVERING INDEX entry_finished (state=? AND finished<?)"],
+    "sweep_old": ["SEARCH entry USING COVERING INDEX entry_finished (queue=? AND state=? AND finished<?)"],
     "pick_ended_newest": ["USING INDEX entry_ended"],
     "pick_newest": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid<?)"],
 }

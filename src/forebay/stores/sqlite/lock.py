@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PATIENCE: Final = 30.0
 """Seconds to wait for another process before giving up."""
 _FIRST_NAP: Final = 0.000_1
-_LONGEST_NAP: Final = 0.002
+_LONGEST_NAP: Final = 0.000_5
 
 
 class FileLock:

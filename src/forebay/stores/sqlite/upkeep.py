@@ -85,13 +85,24 @@ def forget(desk: Desk, seqs: list[int]) -> None:
 
 
 def _old(desk: Desk, budget: int, now: Instant) -> list[int]:
+    """What is past its retention, or over the cap of its state."""
     surplus = _surplus(desk)
+    queues = [queue for (queue,) in desk.rows("sweep_queues")]
     old: dict[int, None] = {}
     for state, before in _before(desk, now).items():
-        for limit, until in ((budget, before), (min(surplus.get(state, 0), budget), _ALWAYS)):
-            rows = desk.rows("sweep_old", {"state": state, "before": until, "limit": limit}) if limit else []
-            old.update(dict.fromkeys(seq for (seq,) in rows))
+        for until, limit in ((before, budget), (_ALWAYS, min(surplus.get(state, 0), budget))):
+            old.update(dict.fromkeys(_oldest(desk, queues, state, until, limit)))
     return list(old)[:budget]
+
+
+def _oldest(desk: Desk, queues: list[str], state: State, until: Instant, limit: int) -> list[int]:
+    """The first of one state to have finished over all queues, up to ``until``."""
+    if not limit or until < 0:
+        return []
+    found: list[Row] = []
+    for queue in queues:
+        found += desk.rows("sweep_old", {"queue": queue, "state": state, "before": until, "limit": limit})
+    return [seq for _, seq in sorted(found)[:limit]]
 
 
 def _before(desk: Desk, now: Instant) -> dict[State, Instant]:

@@ -69,14 +69,14 @@ CREATE TABLE entry (
 
 CREATE UNIQUE INDEX entry_id ON entry (id);
 CREATE UNIQUE INDEX entry_unique ON entry (queue, unique_key) WHERE unique_key IS NOT NULL;
--- The claim: the front of a queue, and nothing else, whatever waits or is finished.
-CREATE INDEX entry_ready ON entry (queue, priority DESC, seq) WHERE state = 'ready';
+-- The claim: the front of a queue, and nothing else, whatever waits or is finished. (Last columns of indexes serve `count` only.)
+CREATE INDEX entry_ready ON entry (queue, priority DESC, seq, ready_since) WHERE state = 'ready';
 -- Promotion, and the next moment something is due.
-CREATE INDEX entry_timed ON entry (queue, due) WHERE state IN ('scheduled', 'retrying');
+CREATE INDEX entry_timed ON entry (queue, due, state) WHERE state IN ('scheduled', 'retrying');
 -- Expiry of what waits.
 CREATE INDEX entry_late ON entry (expires) WHERE expires IS NOT NULL AND state IN ('scheduled', 'blocked', 'ready', 'retrying');
--- Retention, oldest first.
-CREATE INDEX entry_finished ON entry (state, finished) WHERE finished IS NOT NULL;
+-- Retention, oldest first in each queue.
+CREATE INDEX entry_finished ON entry (queue, state, finished) WHERE finished IS NOT NULL;
 -- Looking for the few that went wrong among the many that did not. (A list of states here would cost every update a microsecond.)
 CREATE INDEX entry_ended ON entry (seq) WHERE finished IS NOT NULL AND state <> 'succeeded';
 

@@ -1,5 +1,4 @@
--- The finished of one state, oldest first: those past :before, and as many more as are over the cap. In a write transaction.
--- Index: entry_finished in its own order.
-SELECT seq FROM entry INDEXED BY entry_finished
-WHERE state = :state AND finished <= :before
+-- The finished of one queue and state until :before, oldest first. In a write transaction. Index: entry_finished in its own order.
+SELECT finished, seq FROM entry INDEXED BY entry_finished
+WHERE queue = :queue AND state = :state AND finished <= :before
 ORDER BY finished, seq LIMIT :limit
