@@ -26,7 +26,7 @@ from forebay.runtime.bridge import OUTBOX
 from forebay.runtime.handler import DEFAULT_TIMEOUT, Handler, Route, event_decoder, task_decoder
 from forebay.runtime.worker import Plant, Worker, WorkerOptions
 from forebay.settings import read, whole_number
-from forebay.tasks import BoundTask, HandlerOptions, Task
+from forebay.tasks import BoundTask, HandlerOptions, SubscribeOptions, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -169,7 +169,7 @@ class App:
         return declare if function is None else declare(function)
 
     def subscribe(
-        self, topic: str, *, group: str | None = None, **options: Unpack[HandlerOptions]
+        self, topic: str, *, group: str | None = None, **options: Unpack[SubscribeOptions]
     ) -> Callable[[F], F]:
         """Declare a handler of the events that match ``topic`` (a name, or a pattern with ``*`` and ``**``) for one group.
 
@@ -180,7 +180,7 @@ class App:
         """
         check_pattern(topic, "topic")
         chosen = check_new_name(self.name if group is None else group, "group")
-        check_options(options, HandlerOptions.__annotations__.keys() - {"priority"}, "@app.subscribe")
+        check_options(options, SubscribeOptions.__annotations__, "@app.subscribe")
 
         def declare(function: F) -> F:
             self._declare_subscription(topic, chosen, function, options)
@@ -210,7 +210,7 @@ class App:
         return Task(function, signature, draft, name, self._door)
 
     def _declare_subscription(
-        self, topic: str, group: str, function: Callable[..., Any], options: HandlerOptions
+        self, topic: str, group: str, function: Callable[..., Any], options: SubscribeOptions
     ) -> None:
         signature = _signature(function, "@app.subscribe(...)")
         if len(signature.parameters) > 1:
@@ -364,7 +364,7 @@ def _with_options(route: Route, known: QueueOptions) -> Route:
 
 
 def _handler(
-    name: str, function: Callable[..., Any], options: HandlerOptions, decode: Any, context: str | None
+    name: str, function: Callable[..., Any], options: SubscribeOptions, decode: Any, context: str | None
 ) -> Handler:
     default = RetryPolicy()
     policy = RetryPolicy(
@@ -392,8 +392,10 @@ def _signature(function: Callable[..., Any], where: str) -> Signature:
     given: object = function
     if isinstance(given, Task):
         raise InvalidOption(f"Task {given.name!r} is a handler already: {where} takes a plain function.")
-    if not callable(given) or isinstance(given, type):
-        raise InvalidOption(f"{where} decorates a function, not {given!r}: options are given by name.")
+    if not callable(given) or isinstance(given, type) or not hasattr(given, "__annotations__"):
+        raise InvalidOption(
+            f"{where} decorates a function, not {given!r}: write one around it; options are given by name."
+        )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise InvalidOption(f"{function.__name__}() yields, and a handler returns: {where} cannot take it.")
     return Signature.of(function, context=Context)

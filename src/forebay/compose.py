@@ -33,7 +33,7 @@ MOST_HEADERS: Final = 64
 LONGEST_HEADERS: Final = 16_384
 
 
-class SendOptions(TypedDict, total=False):
+class EventOptions(TypedDict, total=False):
     """What may be said of one message. Durations are seconds, text (``"5m"``) or timedeltas; moments may be aware datetimes too.
 
     ``delay``: not before. ``expires``: dropped if not started by then. ``deadline``: not tried any more after it. ``unique``: refused
@@ -43,7 +43,6 @@ class SendOptions(TypedDict, total=False):
     id: str
     key: str
     headers: Mapping[str, str]
-    queue: str
     priority: int
     delay: Duration | datetime
     expires: Duration | datetime
@@ -51,6 +50,12 @@ class SendOptions(TypedDict, total=False):
     unique: str
     max_attempts: int
     timeout: Duration
+
+
+class SendOptions(EventOptions, total=False):
+    """What may be said of one task's message: of an event's all the same, and the ``queue``, if not the task's own."""
+
+    queue: str
 
 
 def check_options(given: Iterable[str], known: Iterable[str], where: str) -> None:
@@ -72,15 +77,15 @@ class Draft:
     fixed: dict[str, Any] = field(default_factory=dict)
     id: str | None = None
 
-    def with_options(self, options: SendOptions, where: str) -> Draft:
+    def with_options(self, options: EventOptions, where: str) -> Draft:
         """A copy with ``options`` on top. Raises `InvalidOption` or `InvalidName`."""
         check_options(options, SendOptions.__annotations__, where)
-        fixed = dict(self.fixed)
-        for name, value in options.items():
+        fixed, given = dict(self.fixed), dict(options)
+        for name, value in given.items():
             if name not in ("id", "queue"):
                 fixed.update(_checked(name, value))
-        queue = self.queue if options.get("queue") is None else check_new_name(options["queue"], "queue")
-        chosen = options.get("id")
+        queue = self.queue if given.get("queue") is None else check_new_name(given["queue"], "queue")
+        chosen = given.get("id")
         return Draft(queue, self.topic, fixed, self.id if chosen is None else _checked_id(chosen))
 
 
@@ -178,10 +183,10 @@ class Composer:
             **draft.fixed,
         )
 
-    def event(self, topic: str, event: object, options: SendOptions) -> Message:
+    def event(self, topic: str, event: object, options: EventOptions) -> Message:
         """An event message. ``bytes`` are sent as they are, anything else as JSON. Raises `NotSerialisable`, `InvalidOption`."""
         check_name(topic, "topic")
-        check_options(options, SendOptions.__annotations__.keys() - {"queue"}, "publish()")
+        check_options(options, EventOptions.__annotations__, "publish()")
         draft = Draft(topic=topic).with_options(options, "publish()") if options else Draft(topic=topic)
         if isinstance(event, bytes | bytearray | memoryview):
             return self._for_bus(self.message(topic, draft, bytes(event), RAW))

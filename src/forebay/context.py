@@ -11,7 +11,7 @@ from forebay.errors import InvalidOption, SendError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from forebay.compose import Composer, SendOptions
+    from forebay.compose import Composer, EventOptions
     from forebay.engine import Delivery
     from forebay.model.message import EntryId, Message
 
@@ -83,7 +83,7 @@ class Context:
         """A logger that names this message in every line."""
         return logging.LoggerAdapter(_LOG, {"task": self.name, "id": self.id, "attempt": self.attempt})
 
-    def publish(self, topic: str, event: object, **options: Unpack[SendOptions]) -> None:
+    def publish(self, topic: str, event: object, **options: Unpack[EventOptions]) -> None:
         """Publish an event if, and only if, this handler succeeds: in the same transaction. A plain call; it collects.
 
         Raises `SendError` for an event that cannot be sent or one too many, `InvalidName` and `InvalidOption` as `App.publish` does.

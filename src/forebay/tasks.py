@@ -21,12 +21,12 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class HandlerOptions(TypedDict, total=False):
-    """What may be said of a task or subscription. Durations are seconds, text (``"30s"``) or timedeltas.
+class SubscribeOptions(TypedDict, total=False):
+    """What may be said of a subscription. Durations are seconds, text (``"30s"``) or timedeltas.
 
     ``name``: the function's, unless given. ``queue``: where it is sent to. ``timeout``: of one try, default 10 minutes. ``max_attempts``:
     default 20. ``backoff`` and ``backoff_cap``: the first and the longest ceiling of the random wait between tries, default 1 s and 1 h.
-    ``no_retry_on``: exception types after which there is no other try. ``priority``: 0 to 9, higher first, default 4.
+    ``no_retry_on``: exception types after which there is no other try.
     """
 
     name: str
@@ -36,6 +36,11 @@ class HandlerOptions(TypedDict, total=False):
     backoff: Duration
     backoff_cap: Duration
     no_retry_on: type[BaseException] | tuple[type[BaseException], ...]
+
+
+class HandlerOptions(SubscribeOptions, total=False):
+    """What may be said of a task: of a subscription all the same, and the ``priority`` of its messages, 0 to 9, higher first, default 4."""
+
     priority: int
 
 

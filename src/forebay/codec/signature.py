@@ -218,5 +218,6 @@ def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
         return typing.get_type_hints(function, localns=dict(closure), include_extras=True)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ConfigError(
-            f"The annotations of {name}() cannot be read at run time: {error}. Import what they name outside 'if TYPE_CHECKING'."
+            f"The annotations of {name}() cannot be read at run time: {error}. "
+            "Define what they name in a module, or import it outside 'if TYPE_CHECKING'."
         ) from error

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import random
 import signal
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+import threading
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
@@ -99,6 +100,8 @@ class Worker:
     def __init__(self, plant: Plant, options: WorkerOptions) -> None:
         self._plant, self._options = plant, options
         self._stop, self._hasten = asyncio.Event(), asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._faults: list[BaseException] = []
         self._crew: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
@@ -110,7 +113,17 @@ class Worker:
         return self._plant.name
 
     def stop(self) -> None:
-        """Take no more work, let handlers finish within ``stop_within``, hand back the rest, end. Said twice: hand back at once."""
+        """Take no more work, let handlers finish within ``stop_within``, hand back the rest, end. Said twice: hand back at once.
+
+        Safe to call from any thread.
+        """
+        if self._loop is None or threading.get_ident() == self._thread:
+            self._say_stop()
+        else:
+            with suppress(RuntimeError):  # its loop is closed: it has ended
+                self._loop.call_soon_threadsafe(self._say_stop)
+
+    def _say_stop(self) -> None:
         if self._stop.is_set():
             self._hasten.set()
         self._stop.set()
@@ -120,7 +133,8 @@ class Worker:
 
         Raises what ended it if one of its own services failed, after stopping in order. Cancelling it stops it in order as well.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         caught = (signal.SIGTERM, signal.SIGINT) if signals else ()
         for number in caught:
             loop.add_signal_handler(number, self.stop)
@@ -333,7 +347,7 @@ class Worker:
         log.error("worker.fault", extra={"worker": self.name}, exc_info=error)
         self._faults.append(error)
         self._hasten.set()
-        self.stop()
+        self._stop.set()
 
     async def _guarded(self, service: Coroutine[object, object, None]) -> None:
         """A service that fails ends the worker in order; the others work until then."""
