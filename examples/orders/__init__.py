@@ -1,0 +1,1 @@
+"""An order service at work: `make demo`. Begin with README.md here, then read services/billing.py."""

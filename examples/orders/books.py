@@ -1,0 +1,227 @@
+"""The books: what the customers were promised, held against what everybody wrote down on his own.
+
+Nothing here asks the services. The truth is the file of accepted orders; the others are the payment provider's ledger, the stock database,
+the mail server's store, the CSV file, and Forebay's own count.
+
+    python -m examples.orders.books FOLDER
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sqlite3
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from examples.orders import shop
+from examples.orders.database import rows
+from forebay import App
+from forebay.model.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forebay.model.query import Counts
+
+ACCEPTED: Final = "orders accepted over HTTP"
+BILLED: Final = "each billed once, at its price"
+STOCK: Final = "stock is what is left"
+MAILED: Final = "one mail each"
+NOTED: Final = "one line each in the CSV file"
+SETTLED: Final = "nothing lost, nothing left over"
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """One order that was answered 202."""
+
+    order_id: str
+    email: str
+    sku: str
+    quantity: int
+    amount_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One claim, what was found, and whether they agree. ``aside`` explains; it is not judged."""
+
+    claim: str
+    found: str
+    holds: bool
+    aside: str = ""
+
+
+async def audit(folder: Path) -> list[Line]:
+    """Check every claim. Works on a running shop too, once nothing waits."""
+    async with App(store(folder), name="books") as app:
+        return judged(folder, await app.count())
+
+
+def judged(folder: Path, counts: Counts) -> list[Line]:
+    """Every claim, given what Forebay counts."""
+    accepted = truth(folder)
+    checks = ((BILLED, _billed), (STOCK, _stock), (MAILED, _mailed), (NOTED, _noted))
+    return [
+        _accepted(accepted),
+        *(_checked(claim, check, folder, accepted) for claim, check in checks),
+        _settled(counts, accepted),
+    ]
+
+
+def _checked(
+    claim: str, check: Callable[[Path, list[Accepted]], Line], folder: Path, accepted: list[Accepted]
+) -> Line:
+    try:
+        return check(folder, accepted)
+    except (OSError, sqlite3.Error) as error:
+        return Line(claim, "cannot be read", holds=False, aside=str(error))
+
+
+def store(folder: Path) -> str:
+    """The URL of Forebay's file."""
+    return f"sqlite:///{quote(str(folder.resolve() / 'forebay.db'))}"
+
+
+def truth(folder: Path) -> list[Accepted]:
+    """The accepted orders."""
+    lines = (folder / "accepted.jsonl").read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=Accepted) for line in lines]
+
+
+def payments(folder: Path) -> dict[str, int]:
+    """How often each thing has happened at the payment provider."""
+    return _tally(
+        folder / "payments.db",
+        "SELECT what, times FROM tally UNION ALL SELECT 'charged', count(*) FROM charge",
+    )
+
+
+def mail(folder: Path) -> dict[str, int]:
+    """How often each thing has happened at the mail server."""
+    return _tally(
+        folder / "mail.db", "SELECT what, times FROM tally UNION ALL SELECT 'accepted', count(*) FROM mail"
+    )
+
+
+def _tally(path: Path, sql: str) -> dict[str, int]:
+    return {str(what): int(str(times)) for what, times in rows(path, sql)}
+
+
+def _accepted(accepted: list[Accepted]) -> Line:
+    ids = {order.order_id for order in accepted}
+    return Line(ACCEPTED, f"{len(accepted):,}", bool(accepted) and len(ids) == len(accepted))
+
+
+def _billed(folder: Path, accepted: list[Accepted]) -> Line:
+    charges = rows(folder / "payments.db", "SELECT order_id, amount_cents FROM charge")
+    times = Counter(str(order_id) for order_id, _ in charges)
+    wanted = {(order.order_id, order.amount_cents) for order in accepted}
+    wrong = len(wanted.symmetric_difference((str(order_id), int(str(cents))) for order_id, cents in charges))
+    twice = sum(n > 1 for n in times.values())
+    happened = payments(folder)
+    aside = (
+        f"{happened.get('failed', 0):,} failed, {happened.get('stalled', 0):,} stalled, "
+        f"{happened.get('repeated', 0):,} repeated"
+    )
+    return Line(
+        BILLED,
+        _tell(len(charges), twice=twice, wrong=wrong),
+        not twice and not wrong,
+        aside,
+    )
+
+
+def _stock(folder: Path, accepted: list[Accepted]) -> Line:
+    path = folder / "stock.db"
+    ordered = Counter[str]()
+    for order in accepted:
+        ordered[order.sku] += order.quantity
+    on_hand = {str(sku): int(str(n)) for sku, n in rows(path, "SELECT sku, on_hand FROM shelf")}
+    off = sum(on_hand.get(sku) != article.in_stock - ordered[sku] for sku, article in shop.CATALOGUE.items())
+    taken = {str(order_id) for (order_id,) in rows(path, "SELECT order_id FROM taken")}
+    wrong = len(taken ^ {order.order_id for order in accepted})
+    found = (
+        f"{sum(ordered.values()):,} pieces are gone"
+        if not off
+        else f"{off} of {len(on_hand)} shelves are off"
+    )
+    return Line(STOCK, found, not off and not wrong)
+
+
+def _mailed(folder: Path, accepted: list[Accepted]) -> Line:
+    mails = rows(folder / "mail.db", "SELECT message_id, order_id, recipient FROM mail")
+    kept = {str(message_id): (str(order_id), str(recipient)) for message_id, order_id, recipient in mails}
+    wrong = len(set(kept.values()) ^ {(order.order_id, order.email) for order in accepted})
+    again = len(mails) - len(kept)
+    aside = f"{len(mails):,} came, {again:,} repeats by Message-ID"
+    return Line(MAILED, _tell(len(kept), wrong=wrong), not wrong and len(kept) == len(accepted), aside)
+
+
+def _noted(folder: Path, accepted: list[Accepted]) -> Line:
+    with (folder / "analytics.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.reader(file))
+    distinct = {tuple(line) for line in lines}
+    wanted = {(o.order_id, o.sku, str(o.quantity), str(o.amount_cents)) for o in accepted}
+    wrong = len(distinct ^ wanted)
+    aside = f"{len(lines):,} came, {len(lines) - len(distinct):,} repeats"
+    return Line(NOTED, _tell(len(distinct), wrong=wrong), not wrong, aside)
+
+
+def _settled(counts: Counts, accepted: list[Accepted]) -> Line:
+    states = Counter[State]()
+    for queue in counts.queues:
+        states.update(queue.states)
+    done = states.pop(State.SUCCEEDED, 0)
+    rest = {state: n for state, n in states.items() if n}
+    found = f"{done:,} handled" + "".join(f", {n:,} {state}" for state, n in rest.items())
+    aside = f"4 each; {counts.counters.get('crashed', 0)} handed out again"
+    return Line(SETTLED, found, done == 4 * len(accepted) and not rest, aside)
+
+
+def _tell(found: int, **faults: int) -> str:
+    return f"{found:,}" + "".join(f", {n:,} {what}" for what, n in faults.items() if n)
+
+
+def drawn(lines: list[Line]) -> Table:
+    """The table of the books."""
+    table = Table(
+        title="The books",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 2, 0, 0),
+        show_header=False,
+    )
+    table.add_column(width=4)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for line in lines:
+        table.add_row("[green]ok[/]" if line.holds else "[bold red]FAIL[/]", line.claim, _found(line))
+    return table
+
+
+def _found(line: Line) -> Text:
+    aside = f"\n{line.aside}" if line.aside else ""
+    return Text.assemble((line.found, "" if line.holds else "bold red"), (aside, "dim"))
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or not (folder := Path(sys.argv[1])).is_dir():
+        sys.exit("Say which folder: python -m examples.orders.books FOLDER")
+    lines = asyncio.run(audit(folder))
+    Console().print(drawn(lines))
+    sys.exit(0 if all(line.holds for line in lines) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The front of the shop: takes an order over HTTP and answers at once. All the slow work is somebody else's.
+
+The answer is 202 only after ``publish`` has returned, which is when the order is safe on disk.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from examples.orders import shop
+from examples.orders.events import OrderPlaced
+from examples.orders.listen import serve
+from forebay import App
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+app = App(name="front", timing=shop.TIMING)
+
+
+class NewOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a customer sends."""
+
+    email: Annotated[str, msgspec.Meta(pattern=r"^[^@\s,]+@[^@\s,]+$", max_length=200)]
+    sku: str
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+
+
+async def place(request: Request) -> JSONResponse:
+    """``POST /orders``."""
+    try:
+        new = msgspec.json.decode(await request.body(), type=NewOrder)
+    except msgspec.DecodeError as error:
+        return JSONResponse({"error": f"This is not an order: {error}."}, 422)
+    article = shop.CATALOGUE.get(new.sku)
+    if article is None:
+        return JSONResponse({"error": f"There is no {new.sku!r}; there is {', '.join(shop.CATALOGUE)}."}, 422)
+    order_id = f"o-{uuid4().hex[:12]}"
+    order = OrderPlaced(order_id, new.email, new.sku, new.quantity, new.quantity * article.price_cents)
+    await app.publish("orders.placed", order, key=order_id)
+    return JSONResponse(msgspec.to_builtins(order), 202)
+
+
+async def health(_: Request) -> JSONResponse:
+    """``GET /health``."""
+    return JSONResponse({"status": "open"})
+
+
+@asynccontextmanager
+async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async with app:
+        yield
+
+
+web = Starlette(
+    routes=[Route("/orders", place, methods=["POST"]), Route("/health", health)],
+    lifespan=lifespan,
+)
+
+if __name__ == "__main__":
+    serve(web)

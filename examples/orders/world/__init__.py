@@ -1,0 +1,1 @@
+"""What the order service does not own: a payment provider and a mail server."""
