@@ -85,7 +85,7 @@ def serve(spec: str, orders: Orders) -> Exit:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's loops where it is installed (``pip install forebay[uvloop]``), else asyncio's own."""
+    """The loops of uvloop where it is installed (``pip install forebay[uvloop]``), else asyncio's own."""
     try:
         import uvloop  # an extra
     except ImportError:
