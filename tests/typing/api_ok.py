@@ -1,0 +1,168 @@
+"""Calls that must type-check. Never executed: mypy and basedpyright read it, with the types they are to find."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, assert_type
+
+from forebay import (
+    App,
+    BoundTask,
+    Call,
+    Cancel,
+    Context,
+    Dead,
+    Handle,
+    QueueOptions,
+    Retry,
+    Snooze,
+    WorkerOptions,
+)
+from forebay.engine import Published
+from forebay.model.query import Counts, Page, Query, TaskRecord
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass
+class Order:
+    id: int
+    email: str
+
+
+@asynccontextmanager
+async def lifespan() -> AsyncIterator[int]:
+    yield 1
+
+
+async def middleware(call: Call, ctx: Context) -> object:
+    return await call(ctx)
+
+
+app = App(
+    "memory://",
+    name="shop",
+    lifespan=lifespan,
+    middleware=[middleware],
+    queues={"mail": QueueOptions(concurrency=5, weight=2)},
+)
+
+
+@app.task
+async def bare(order_id: int, email: str = "") -> str:
+    return email * order_id
+
+
+@app.task(
+    name="other", queue="mail", timeout="30s", max_attempts=8, backoff=1.5, backoff_cap=timedelta(hours=1),
+    no_retry_on=(ValueError, KeyError), priority=9,
+)  # fmt: skip
+async def configured(order: Order, *, urgent: bool) -> list[Order]:
+    return [order] if urgent else []
+
+
+@app.task
+async def with_context(ctx: Context, order_id: int) -> Order:
+    ctx.log.info("at work")
+    return Order(order_id + ctx.attempt, ctx.queue)
+
+
+@app.task(no_retry_on=ValueError)
+async def with_context_configured(ctx: Context, *order_ids: int) -> None:
+    ctx.send(bare.bind(order_ids[0], "a@example.org"))
+    ctx.publish("orders.billed", Order(1, ""), key="7", headers={"a": "b"}, delay="5m")
+
+
+@app.task
+def in_a_thread(number: int) -> float:
+    return number / 2
+
+
+@app.task(queue="math")
+def in_a_thread_with_context(ctx: Context, number: int) -> float:
+    return number / ctx.attempt
+
+
+@app.task
+async def steers(number: int) -> str | Retry | Snooze | Dead | Cancel:
+    return Retry("later", after="5m") if number else "done"
+
+
+@app.subscribe("orders.placed", group="billing", timeout="1m", max_attempts=3, queue="bills")
+async def bill(order: Order, ctx: Context) -> None: ...
+
+
+@app.subscribe("orders.**")
+def audit(order: bytes) -> None: ...
+
+
+async def sends() -> None:
+    assert_type(await bare.send(1), Handle[str])
+    assert_type(await bare.send(1, "a"), Handle[str])
+    assert_type(await bare.send(order_id=1, email="a"), Handle[str])
+    assert_type(await (await bare.send(1)).result(timeout=10), str)
+    assert_type(await (await bare.send(1)).result("10s"), str)
+    assert_type(await configured.send(Order(1, ""), urgent=True), Handle[list[Order]])
+    assert_type(await with_context.send(7), Handle[Order])
+    assert_type(await with_context.send(order_id=7), Handle[Order])
+    assert_type(await with_context_configured.send(1, 2, 3), Handle[None])
+    assert_type(await in_a_thread.send(3), Handle[float])
+    assert_type(await in_a_thread_with_context.send(3), Handle[float])
+    assert_type(await steers.send(3), Handle[str | Retry | Snooze | Dead | Cancel])
+    assert_type(bare.bind(1, email="x"), BoundTask[str])
+    assert_type(await app.send_many([bare.bind(n) for n in range(3)]), list[Handle[str]])
+    assert_type(await app.send_many(in_a_thread.bind(n) for n in range(3)), list[Handle[float]])
+    assert_type(await app.send("bare", 1, "a", queue="mail", anything=object()), Handle[Any])
+    assert_type(await app.named("bare", "mail").options(delay=5).send(1, x=2), Handle[Any])
+    assert_type(
+        await app.publish("orders.placed", Order(1, ""), key="7", delay=timedelta(minutes=1)), Published
+    )
+
+
+async def options() -> None:
+    quick = bare.options(
+        delay="5m", priority=9, unique="k", expires=datetime(2030, 1, 1, tzinfo=UTC), deadline=3600, key="k", headers={"a": "b"}, id="x",
+        queue="fast", max_attempts=2, timeout=1.5,
+    )  # fmt: skip
+    assert_type(await quick.send(1), Handle[str])
+    assert_type(await with_context.options(delay=1).send(7), Handle[Order])
+
+
+async def calls() -> None:
+    """A task is still its function, for which the context is an ordinary parameter."""
+    assert_type(await bare(1, "a"), str)
+    assert_type(in_a_thread(3), float)
+    assert_type(await configured(Order(1, ""), urgent=False), list[Order])
+    await bill(Order(1, ""), context())
+    audit(b"")
+
+
+def context() -> Context: ...  # type: ignore[empty-body]
+
+
+async def calls_with_context() -> None:
+    assert_type(await with_context(context(), 1), Order)
+    assert_type(in_a_thread_with_context(context(), 1), float)
+
+
+async def looks() -> None:
+    async with app:
+        handle = app.handle("x")
+        assert_type(handle, Handle[Any])
+        assert_type(await handle.status(), TaskRecord)
+        assert_type(await handle.cancel(), bool)
+        assert_type(await app.find(Query(size=3)), Page)
+        assert_type(await app.count(), Counts)
+        await app.worker(WorkerOptions(concurrency=10, queues={"mail": 3}, strict=True)).run()
+
+
+def sync() -> None:
+    with app:
+        assert_type(bare.send_sync(1), Handle[str])
+        assert_type(with_context.send_sync(7).result_sync(10), Order)
+        assert_type(app.send_sync("bare", 1), Handle[Any])
+        assert_type(app.publish_sync("orders.placed", b""), Published)
+        assert_type(app.sync(app.count()), Counts)

@@ -1,0 +1,110 @@
+"""Calls that must not type-check. Never executed: every line carries the ignores that both checkers need; one too many is an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forebay import App, Context, QueueOptions, Retry, WorkerOptions
+
+app = App("memory://")
+
+
+@dataclass
+class Order:
+    id: int
+
+
+@app.task
+async def job(number: int, text: str = "") -> str:
+    return text * number
+
+
+@app.task(queue="mail")
+async def with_context(ctx: Context, number: int) -> Order:
+    return Order(number + ctx.attempt)
+
+
+@app.task
+def in_a_thread(number: int) -> float:
+    return number / 2
+
+
+async def arguments(ctx: Context) -> None:
+    await job.send()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await job.send("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await job.send(1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await job.send(1, "a", 3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await job.send(1, txt="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    job.bind("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.send_sync("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await in_a_thread.send("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await job.options(delay=1).send("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await with_context.send(ctx, 1)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    await with_context.send(ctx=ctx, number=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await with_context(1)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    await job("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def results() -> None:
+    number: int = await (await job.send(1)).result()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    order: str = (await with_context.send(1)).result_sync()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    await (await job.send(1)).result(timeout=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    (await job.send(1)).id = "x"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def message_options() -> None:
+    job.options(dealy=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    job.options(delay=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.options(delay=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.options(priority="high")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.options(headers={"a": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    job.options(unique=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.options("fast")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await app.publish("a.b", 1, dealy=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await app.publish("a.b", 1, key=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await app.publish("a.b")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def follow_ups(ctx: Context) -> None:
+    ctx.send(job)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ctx.send(job.send(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ctx.publish("a.b", 1, queue="q")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await ctx.publish("a.b", 1)  # type: ignore[misc, func-returns-value]  # pyright: ignore[reportGeneralTypeIssues]
+    await app.send_many([1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ctx.attempt = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@app.task(max_atempts=3)  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportCallIssue]
+async def misspelt() -> None: ...
+
+
+@app.task(max_attempts="three")  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportArgumentType]
+async def wrong_type() -> None: ...
+
+
+@app.task(no_retry_on=ValueError())  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportArgumentType]
+async def not_a_type() -> None: ...
+
+
+@app.task("mail")  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportCallIssue, reportArgumentType]
+async def by_position() -> None: ...
+
+
+@app.subscribe("a.b", priority=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+async def has_no_priority(event: int) -> None: ...
+
+
+@app.subscribe("a.b", timeout=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+async def wrong_timeout(event: int) -> None: ...
+
+
+@app.subscribe()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+async def no_topic(event: int) -> None: ...
+
+
+App(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+App("memory://", nmae="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+App("memory://", queues={"a": 5})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+QueueOptions(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+WorkerOptions(concurrency="many")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Retry(after=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
