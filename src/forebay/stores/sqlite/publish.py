@@ -84,10 +84,7 @@ def _plan(desk: Desk, messages: Sequence[Message]) -> _Plan:
 def _is_plain(message: Message) -> bool:
     """A task that is ready at once and for ever, as most are: its place follows from its message."""
     return (
-        message.queue is not None
-        and message.due is None
-        and message.expires is None
-        and message.deadline is None
+        message.topic is None and message.due is None and message.expires is None and message.deadline is None
     )
 
 
@@ -96,7 +93,7 @@ def _places(message: Message, queues: list[str], seqs: range, now: Instant) -> I
     state, since = (_SCHEDULED, None) if due is not None and due > now else (_READY, now)
     expires, deadline = resolve(message.expires, now), resolve(message.deadline, now)
     for seq, queue in zip(seqs, queues, strict=True):
-        key = entry_id(message.id, queue, copied=message.queue is None)
+        key = entry_id(message.id, queue, copied=message.topic is not None)
         yield (
             seq,
             seqs.start,
@@ -127,9 +124,11 @@ def _refused(desk: Desk, plan: _Plan, now: Instant) -> dict[int, str]:
 
 def _answer(message: Message, seqs: range, refused: dict[int, str]) -> Published:
     if message.queue is not None:
-        if not refused or (holder := refused.get(seqs.start)) is None:
-            return Published(Stored.STORED, EntryId(message.id))
-        return Published(Stored.DUPLICATE, EntryId(holder))
+        holder = refused.get(seqs.start) if refused else None
+        key = entry_id(message.id, message.queue, copied=message.topic is not None)
+        return (
+            Published(Stored.STORED, key) if holder is None else Published(Stored.DUPLICATE, EntryId(holder))
+        )
     duplicate = bool(seqs) and all(seq in refused for seq in seqs)
     return Published(Stored.DUPLICATE if duplicate else Stored.STORED, EntryId(message.id), len(seqs))
 

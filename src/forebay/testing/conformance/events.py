@@ -112,6 +112,22 @@ async def the_same_event_is_copied_once(h: Harness) -> None:
     assert len(await h.take(source=STOCK)) == 1
 
 
+async def one_groups_copy_may_be_stored_by_itself(h: Harness) -> None:
+    """What an inbox does: each group's copy comes on a way of its own, and again if its acknowledgement was lost."""
+    broker, event = await h.broker("one", (BILLING, STOCK)), h.event("orders.placed")
+    billing, stock = but(event, queue=BILLING.queue), but(event, queue=STOCK.queue)
+
+    answers = await broker.publish([billing, stock, billing])
+
+    assert [a.status for a in answers] == [Stored.STORED, Stored.STORED, Stored.DUPLICATE]
+    assert [a.id for a in answers] == [
+        f"{event.id}@{queue}" for queue in (BILLING.queue, STOCK.queue, BILLING.queue)
+    ]
+    assert (await h.take_one(source=STOCK)).message == stock
+    assert (await h.take_one(source=BILLING)).message == billing
+    await h.nothing(BILLING)
+
+
 async def an_event_without_a_group_is_counted_and_not_kept(h: Harness) -> None:
     broker = await h.broker("one", (BILLING,))
 
@@ -191,6 +207,7 @@ CLAIMS: Final = (
         a_task_does_not_go_to_subscribers,
     ),
     *claims("events", lambda t: t.fan_out and t.dedupes, the_same_event_is_copied_once),
+    *claims("events", lambda t: t.fan_out and t.remembers, one_groups_copy_may_be_stored_by_itself),
     *claims(
         "events",
         lambda t: t.fan_out and t.remembers,
