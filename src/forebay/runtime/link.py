@@ -88,7 +88,7 @@ class Link:
     async def publish(self, message: Message) -> Published:
         """Publish one message with the next batch. Cancelled, the message may still be sent."""
         self._check()
-        return await asyncio.shield(self._sends.submit(message))
+        return await self._sends.submit(message)
 
     async def publish_many(self, messages: Sequence[Message]) -> list[Published]:
         """Publish many, in batches, each of which is stored whole or not at all. Raises at the first batch that fails."""
