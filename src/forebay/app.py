@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, T
 
 from forebay.clock import Clock, SystemClock
 from forebay.codec.signature import Signature, Unseen
-from forebay.compose import Composer, Draft, SendOptions, check_count, check_options, check_timeout
+from forebay.compose import Composer, Draft, EventOptions, check_count, check_options, check_timeout
 from forebay.context import Context
 from forebay.door import Door
 from forebay.engine import EngineOptions, Published, Retention, Source, Timing
@@ -262,7 +262,7 @@ class App:
         """
         return await self._door.send_many(calls)
 
-    async def publish(self, topic: str, event: object, **options: Unpack[SendOptions]) -> Published:
+    async def publish(self, topic: str, event: object, **options: Unpack[EventOptions]) -> Published:
         """Publish an event to a topic: every subscribed group gets a copy. ``bytes`` go as they are, anything else as JSON.
 
         Returns when the engine holds it; ``groups`` says how many copies were made (0: nobody subscribed, nothing was kept).
@@ -271,7 +271,7 @@ class App:
         message = self._composer.event(topic, event, options)
         return await (await self._door.link()).publish(message)
 
-    def publish_sync(self, topic: str, event: object, **options: Unpack[SendOptions]) -> Published:
+    def publish_sync(self, topic: str, event: object, **options: Unpack[EventOptions]) -> Published:
         """`publish`, for callers without an event loop."""
         return self.sync(self.publish(topic, event, **options))
 

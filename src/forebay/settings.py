@@ -120,5 +120,7 @@ def _project(folder: Path) -> tuple[dict[str, object], str]:
                 table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("forebay", {})
             except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
                 raise ConfigError(f"{path} cannot be read: {error}.") from error
-            return dict(table), str(path)
+            if not isinstance(table, dict):
+                raise ConfigError(f"{path}: tool.forebay must be a table ([tool.forebay]), not {table!r}.")
+            return table, str(path)
     return {}, ""

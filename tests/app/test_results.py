@@ -25,6 +25,7 @@ from forebay.errors import (
     TaskNotFound,
     Unsupported,
 )
+from forebay.model.query import Delete, Selector
 from forebay.stores.memory import MemoryEngine
 from forebay.testing.clock import Probe, eventually
 from forebay.testing.hostile import HostileBus
@@ -470,6 +471,22 @@ async def test_two_apps_in_one_process_are_two_worlds() -> None:
         assert (await one.handle(handle.id).status()).state is State.READY
         with pytest.raises(TaskNotFound):
             await two.handle(handle.id).status()
+
+
+@story
+async def test_a_task_that_is_deleted_while_it_is_waited_for_is_not_waited_for_for_ever() -> None:
+    app = App("memory://")
+
+    @app.task
+    async def job() -> None: ...
+
+    async with app:
+        handle = await job.send()
+        waiting = asyncio.get_running_loop().create_task(handle.result())
+        await app.steer(Selector(ids=(handle.id,)), Delete())
+
+        with pytest.raises(TaskNotFound, match=r"was deleted while its result was waited for|No task"):
+            await waiting
 
 
 @story

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from forebay.app import App
-    from forebay.compose import SendOptions
+    from forebay.compose import EventOptions
 
 LARGEST: Final = 64 << 20
 """Bytes read of a file or of stdin: no engine takes a larger body."""
@@ -150,7 +150,7 @@ def publish(  # noqa: PLR0913  # one parameter for each option
 
 
 @contextmanager
-def _sending(url: str | None, given: SendOptions, *, create: bool) -> Iterator[App]:
+def _sending(url: str | None, given: EventOptions, *, create: bool) -> Iterator[App]:
     """An open App. The message has an id before it is sent, so that whoever does not learn the outcome can repeat the command."""
     from forebay.cli.loading import opened
     from forebay.ids import Ids
@@ -173,8 +173,8 @@ def _options(  # one parameter for each option
     delay: str | None,
     expires: str | None,
     priority: int | None,
-) -> SendOptions:
-    given: SendOptions = {}
+) -> EventOptions:
+    given: EventOptions = {}
     if id is not None:
         given["id"] = id
     if key is not None:

@@ -35,7 +35,6 @@ _UNITS: Final = {
     "w": 604_800 * SECOND,
 }
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
-_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 _WHOLE: Final = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 
@@ -123,10 +122,11 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def _read(text: str, what: str) -> float:
     """Seconds from text: a bare number, or numbers with units."""
-    if _NUMBER.fullmatch(text):
+    try:
         return float(text)
-    if not _WHOLE.fullmatch(text):
-        raise InvalidOption(_unreadable(what, text))
+    except ValueError:
+        if not _WHOLE.fullmatch(text):
+            raise InvalidOption(_unreadable(what, text)) from None
     return sum(float(n) * _UNITS[unit] for n, unit in _PART.findall(text)) / SECOND
 
 

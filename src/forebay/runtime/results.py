@@ -7,9 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished
-from forebay.errors import EngineError, NotOpen
+from forebay.errors import EngineError, NotOpen, TaskNotFound
 from forebay.model.query import LONGEST_PAGE, Query, Selector
-from forebay.model.state import FINISHED
+from forebay.model.state import FINISHED, State
 from forebay.model.when import SECOND
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("forebay.results")
 
+_ALL: Final[frozenset[State]] = frozenset()
 POLL: Final = SECOND
 """The safety net under the store's signals."""
 
@@ -66,15 +67,16 @@ class Results:
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as group:
             listener = group.create_task(self._listen())
+            hurried = True
             while self._waiting:
                 self._changed.clear()
                 try:
-                    await self._look()
+                    await self._look(FINISHED if hurried else _ALL)
                 except EngineError as error:
                     log.warning("results.wait", extra={"error": str(error)})
                     await self._clock.sleep(POLL // 4)
                 if self._waiting:
-                    await self._clock.wait(self._changed, POLL)
+                    hurried = await self._clock.wait(self._changed, POLL)
             listener.cancel()
 
     async def _listen(self) -> None:
@@ -84,16 +86,25 @@ class Results:
         except EngineError as error:
             log.warning("results.unwatched", extra={"error": str(error)})  # looked at without signals, then
 
-    async def _look(self) -> None:
+    async def _look(self, states: frozenset[State]) -> None:
+        """Answer those whose task has ended; looking at all states, those too whose task is no longer there."""
         wanted = list(self._waiting)
         for start in range(0, len(wanted), LONGEST_PAGE):
-            which = Selector(ids=tuple(wanted[start : start + LONGEST_PAGE]), states=FINISHED)
-            page = await self._store.find(Query(which=which, size=LONGEST_PAGE))
-            for record in page.records:
-                for future in self._waiting.get(record.id, ()):
-                    if not future.done():
+            ids = tuple(wanted[start : start + LONGEST_PAGE])
+            page = await self._store.find(Query(which=Selector(ids=ids, states=states), size=LONGEST_PAGE))
+            found = {record.id: record for record in page.records}
+            for key in ids:
+                for future in [f for f in self._waiting.get(key, ()) if not f.done()]:
+                    if (record := found.get(key)) is None:
+                        if states == _ALL:
+                            future.set_exception(_gone(key))
+                    elif record.state in FINISHED:
                         future.set_result(record)
             await asyncio.sleep(0)  # noqa: TID251  # let those who were answered leave before the next look
+
+
+def _gone(key: EntryId) -> TaskNotFound:
+    return TaskNotFound(f"Task {key} was deleted while its result was waited for.", task_id=key)
 
 
 def _closed() -> NotOpen:

@@ -33,8 +33,9 @@ class Threads:
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call ``function`` in a thread, with this task's context variables.
 
-        Cancelled while it runs, this waits for the thread all the same and then raises `asyncio.CancelledError`: the work is not over,
-        so neither is its lease.
+        A thread cannot be stopped. Cancelled while it runs, this waits for it all the same, since the work is not over and neither is its
+        lease, and what it comes to counts: work that was done late is not done again. Raises `asyncio.CancelledError` only if `close` gave
+        up on the thread first.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
@@ -44,7 +45,9 @@ class Threads:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await self._outlast(future)
-            raise
+            if not future.done():
+                raise
+            return future.result()
 
     def close(self) -> None:
         """Let idle threads end. Busy ones end with their work or with the process; nobody waits for them any more."""
@@ -53,7 +56,7 @@ class Threads:
             self._jobs.put(None)
 
     async def _outlast(self, future: asyncio.Future[Any]) -> None:
-        """Wait until the thread is through, however often we are told to stop waiting; its outcome no longer matters."""
+        """Wait until the thread is through, however often we are told to stop waiting, or until nobody waits for threads any more."""
         async with asyncio.TaskGroup() as group:
             left = group.create_task(self._left.wait())
             while not future.done() and not left.done():
@@ -62,8 +65,6 @@ class Threads:
                 except asyncio.CancelledError:
                     continue
             left.cancel()
-        if future.done() and not future.cancelled():
-            future.exception()
 
     def _submit(self, job: Callable[[], None]) -> None:
         if not self._idle.acquire(blocking=False) and self._started < self._limit:

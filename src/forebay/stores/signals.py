@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from forebay.engine import Finished, Ready
@@ -47,5 +47,5 @@ class Signals:
         with self._lock:
             woken = [waiter for topic in topics for waiter in self._waiters.get(topic, ())]
         for loop, event in woken:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # its loop was closed without the store: nobody waits there any more
                 loop.call_soon_threadsafe(event.set)
