@@ -167,11 +167,7 @@ class Composer:
 
     def message(self, name: str, draft: Draft, body: bytes, content_type: str = JSON) -> Message:
         """A whole message. Raises `MessageTooLarge` before anything is sent."""
-        if len(body) > self.max_body:
-            raise MessageTooLarge(
-                f"{name}: the body has {len(body)} bytes, the limit is {self.max_body}. "
-                "Store it elsewhere and send a reference, or raise max_body."
-            )
+        self.check_size(name, body)
         key = MessageId(draft.id) if draft.id is not None else self.ids.message()
         return Message(
             id=key,
@@ -182,6 +178,14 @@ class Composer:
             content_type=content_type,
             **draft.fixed,
         )
+
+    def check_size(self, name: str, body: bytes) -> None:
+        """Raise `MessageTooLarge` for a body over the limit."""
+        if len(body) > self.max_body:
+            raise MessageTooLarge(
+                f"{name}: the body has {len(body)} bytes, the limit is {self.max_body}. "
+                "Store it elsewhere and send a reference, or raise max_body."
+            )
 
     def event(self, topic: str, event: object, options: EventOptions) -> Message:
         """An event message. ``bytes`` are sent as they are, anything else as JSON. Raises `NotSerialisable`, `InvalidOption`."""

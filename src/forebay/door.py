@@ -56,7 +56,9 @@ class Door:
         link = self._links.get(loop)
         if link is None or not link.is_open:
             if self._portal.owns(loop):
-                return await self._opened_here()
+                link = self._here()
+                await link.open(self._sources())
+                return link
             raise NotOpen(
                 "The App is not open: use 'async with app:' around what sends, or the ..._sync methods without a loop."
             )
@@ -70,7 +72,9 @@ class Door:
     async def send_many(self, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
         """Send many bound tasks, in batches."""
         bound = list(calls)
-        answers = await (await self.link()).publish_many([call.message(self._composer) for call in bound])
+        for call in bound:
+            self._composer.check_size(call.task.name, call.body)
+        answers = await (await self.link()).publish_many(call.message(self._composer) for call in bound)
         return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
 
     def sync(self, work: Coroutine[Any, Any, R]) -> R:
@@ -79,8 +83,14 @@ class Door:
 
     async def open(self) -> Link:
         """The link of the running loop, one user more."""
-        link = await self._opened_here()
+        link = self._here()
+        # Counted before it is awaited: one who closes meanwhile must not be the last.
         link.users += 1
+        try:
+            await link.open(self._sources())
+        except BaseException:
+            link.users -= 1
+            raise
         return link
 
     async def close(self) -> None:
@@ -109,12 +119,12 @@ class Door:
         if asyncio.get_running_loop() in self._links:
             await self._shut(asyncio.get_running_loop())
 
-    async def _opened_here(self) -> Link:
-        """The link of the running loop, open; those who come while it is being opened wait for it."""
+    def _here(self) -> Link:
+        """The link of the running loop, open or not."""
         loop = asyncio.get_running_loop()
-        link = self._links.setdefault(loop, Link(self._engine, self.identity, self._clock))
-        await link.open(self._sources())
-        return link
+        if loop not in self._links:
+            self._links[loop] = Link(self._engine, self.identity, self._clock)
+        return self._links[loop]
 
     async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
         await self._links.pop(loop).close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from typing import NewType
@@ -24,10 +25,11 @@ class Ids:
     (36, True)
     """
 
-    __slots__ = ("_last", "_lock", "_tail")
+    __slots__ = ("_dice", "_last", "_lock", "_tail")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._dice = random.Random(os.urandom(32))  # ids are unique, not secret; tokens are
         self._last = 0
         self._tail = 0
 
@@ -37,13 +39,13 @@ class Ids:
             now = time.time_ns() // 1_000_000
             if now > self._last:
                 self._last = now
-                self._tail = int.from_bytes(os.urandom(9), "big") >> 1
+                self._tail = self._dice.getrandbits(71)
             else:
-                self._tail += 1 + int.from_bytes(os.urandom(3), "big")
+                self._tail += 1 + self._dice.getrandbits(24)
             head, tail = self._last, self._tail
-        low = f"{tail & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000:016x}"
-        high = f"{head:012x}"
-        return MessageId(f"{high[:8]}-{high[8:]}-7{(tail >> 62) & 0xFFF:03x}-{low[:4]}-{low[4:]}")
+        bits = head << 80 | 0x7 << 76 | (tail >> 62 & 0xFFF) << 64 | 0x2 << 62 | tail & 0x3FFF_FFFF_FFFF_FFFF
+        text = f"{bits:032x}"
+        return MessageId(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
 
 
 def new_token() -> Token:

@@ -27,11 +27,22 @@ class Batcher(Generic[T, R]):
         self._send, self._limit = send, limit
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._some = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._closing = False
 
     def __len__(self) -> int:
         """How many items wait for the batch under way."""
         return len(self._waiting)
+
+    async def put(self, item: T) -> R:
+        """Send an item and return its answer: at once and alone if nothing is under way, else with the next batch."""
+        if self._closing or self._waiting or self._turn.locked():
+            return await self.submit(item)
+        async with self._turn:
+            (answer,) = await self._send([item])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def submit(self, item: T) -> asyncio.Future[R]:
         """Add an item to the next batch; the future holds its answer. Raises `NotOpen` after `close`."""
@@ -52,8 +63,9 @@ class Batcher(Generic[T, R]):
         try:
             while self._waiting or not self._closing:
                 await self._some.wait()
-                if self._waiting:
-                    await self._flush()
+                async with self._turn:
+                    if self._waiting:
+                        await self._flush()
                 if not self._waiting and not self._closing:
                     self._some.clear()
         finally:

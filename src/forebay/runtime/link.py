@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
@@ -15,7 +16,7 @@ from forebay.runtime.batcher import Batcher, halved
 from forebay.runtime.results import Results
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from forebay.clock import Clock
     from forebay.engine import Broker, Engine, Source
@@ -88,14 +89,27 @@ class Link:
     async def publish(self, message: Message) -> Published:
         """Publish one message with the next batch. Cancelled, the message may still be sent."""
         self._check()
-        return await self._sends.submit(message)
+        return await self._sends.put(message)
 
-    async def publish_many(self, messages: Sequence[Message]) -> list[Published]:
-        """Publish many, in batches, each of which is stored whole or not at all. Raises at the first batch that fails."""
+    async def publish_many(self, messages: Iterable[Message]) -> list[Published]:
+        """Publish many, in batches, each of which is stored whole or not at all. Raises at the first batch that fails.
+
+        ``messages`` is drawn from while the batch before is being stored: making messages and storing them take turns on two cores.
+        """
         self._check()
         answers: list[Published] = []
-        for start in range(0, len(messages), 2 * BATCH):
-            answers += await _repeated(self.broker.publish, messages[start : start + 2 * BATCH])
+        source = iter(messages)
+        batch = list(islice(source, 2 * BATCH))
+        while batch:
+            storing = asyncio.get_running_loop().create_task(
+                _repeated(self.broker.publish, batch)
+            )  # awaited below
+            try:
+                await asyncio.sleep(0)  # noqa: TID251  # let it begin
+                batch = list(islice(source, 2 * BATCH))
+                answers += await storing
+            finally:
+                storing.cancel()
         return answers
 
     async def close(self) -> None:
