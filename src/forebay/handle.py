@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from forebay.codec import json
 from forebay.errors import ResultTimeout, TaskCancelled, TaskDead, TaskError, TaskExpired, TaskNotFound
@@ -12,10 +12,25 @@ from forebay.model.state import FINISHED, State
 from forebay.model.when import SECOND, Duration, as_datetime, micros
 
 if TYPE_CHECKING:
-    from forebay.door import Door
+    from collections.abc import Coroutine
+
     from forebay.model.message import EntryId
+    from forebay.runtime.link import Link
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Ways(Protocol):
+    """What a handle needs of its App: the way into the engine, with a loop and without one."""
+
+    async def link(self) -> Link:
+        """The running loop's way into the engine. Raises `NotOpen`."""
+        ...
+
+    def sync(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of the App for a caller without a loop."""
+        ...
 
 
 class Handle(Generic[R]):
@@ -27,7 +42,7 @@ class Handle(Generic[R]):
     __slots__ = ("_door", "_returns", "duplicate", "id")
 
     def __init__(
-        self, key: EntryId, returns: Any, door: Door, *, duplicate: bool = False
+        self, key: EntryId, returns: Any, door: Ways, *, duplicate: bool = False
     ) -> None:  # a type form
         self.id, self.duplicate = key, duplicate
         self._returns, self._door = returns, door

@@ -29,7 +29,7 @@ class Ids:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._dice = random.Random(os.urandom(32))  # noqa: S311  # ids are unique, not secret; tokens are
+        self._dice = random.Random(os.urandom(32))  # ids are unique, not secret; tokens are
         self._last = self._tail = 0
         self._head = ""
 

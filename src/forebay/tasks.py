@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
 
 from forebay.compose import Composer, Draft, SendOptions
+from forebay.handle import Handle, Ways
 from forebay.model.when import Duration
 
 if TYPE_CHECKING:
     from forebay.codec.signature import Signature, Unseen
-    from forebay.door import Door
-    from forebay.handle import Handle
     from forebay.model.message import Message
 
 P = ParamSpec("P")
@@ -57,6 +56,14 @@ class BoundTask(Generic[R]):
         return composer.message(self.task.name, self.draft, self.body)
 
 
+class Sender(Ways, Protocol):
+    """What a task needs of its App."""
+
+    async def send(self, call: BoundTask[R]) -> Handle[R]:
+        """Send a bound task."""
+        ...
+
+
 class Task(Generic[P, R, C, T]):
     """What ``@app.task`` makes of a function. ``P`` are the parameters to send, ``R`` the result; calling it is calling the function.
 
@@ -67,7 +74,7 @@ class Task(Generic[P, R, C, T]):
     """
 
     def __init__(
-        self, function: Callable[C, T], signature: Signature | Unseen, draft: Draft, name: str, door: Door
+        self, function: Callable[C, T], signature: Signature | Unseen, draft: Draft, name: str, door: Sender
     ) -> None:
         self.function, self.name, self.signature = function, name, signature
         self._draft, self._door = draft, door

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,9 +10,6 @@ from forebay.cli import options
 
 if TYPE_CHECKING:
     from forebay.cli.exits import Exit
-
-NOTEBOOK: Final = "FOREBAY_DEMO_NOTEBOOK"
-"""The environment variable that tells the demo's workers where their notebook is."""
 
 
 @click.command(epilog=options.examples("forebay demo", "forebay demo --keep"))

@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 from forebay import App, Context
-from forebay.cli.demo import NOTEBOOK
+from forebay.cli.demonstration import NOTEBOOK
 from forebay.clock import SystemClock
 
 WORK: Final = 25_000

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from forebay.app import App
-from forebay.cli.demo import NOTEBOOK
 from forebay.cli.exits import Exit
 from forebay.cli.output import counted, note, say, span
 from forebay.cli.screen import screen
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from forebay.model.message import EntryId
     from forebay.model.when import Micros
 
+NOTEBOOK: Final = "FOREBAY_DEMO_NOTEBOOK"
+"""The environment variable that tells the demo's workers where their notebook is."""
 WORKERS: Final = 2
 CONCURRENCY: Final = 6
 LOOK: Final = 250_000

@@ -1,1 +1,0 @@
-"""Engines that carry messages between services. Each is a room of its own and knows no other."""
