@@ -37,11 +37,21 @@ def _table(folder: Path) -> None:
     one = _median(lambda n: raw.one_row_commits(_fresh(folder, f"one{n}")))
     rates = [raw.batches(_fresh(folder, f"raw{n}")) for n in range(REPEATS)]
     ceiling = {key: statistics.median(rate[key] for rate in rates) for key in rates[0]}
+    handed = _median(lambda n: raw.one_row_commits_from_a_loop(_fresh(folder, f"handed{n}")))
     _row("raw: one-row commits", f"{one:,.0f}/s", "1.00")
+    _row(
+        "raw: the same from an event loop, through a thread",
+        f"{handed:,.0f}/s",
+        f"{handed / one:.2f} of one-row commits",
+    )
     for key, rate in ceiling.items():
         _row(f"raw: {key} in batches of 100", f"{rate:,.0f}/s", "1.00")
     single = _median(lambda n: asyncio.run(work.single_sends(work.on_disk(folder, f"single{n}"))))
-    _row("send, awaited one by one", f"{single:,.0f}/s", f"{single / one:.2f} of one-row commits")
+    _row(
+        "send, awaited one by one",
+        f"{single:,.0f}/s",
+        f"{single / one:.2f} of one-row commits, {single / handed:.2f} of those from a loop",
+    )
     crowd = _median(lambda n: asyncio.run(work.concurrent_sends(work.on_disk(folder, f"crowd{n}"))))
     _row("send, 100 callers at once", f"{crowd:,.0f}/s", f"{crowd / ceiling['insert']:.2f} of raw insert")
     many = _median(lambda n: asyncio.run(work.send_many(work.on_disk(folder, f"many{n}"), COUNT)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import queue
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -28,6 +31,33 @@ def one_row_commits(folder: Path, count: int = 1_000) -> float:
     for n in range(count):
         db.execute("INSERT INTO job(body) VALUES (?)", (f"[{n}]",))
     return count / (time.perf_counter() - began)
+
+
+def one_row_commits_from_a_loop(folder: Path, count: int = 1_000) -> float:
+    """The same from an event loop that is not to be blocked: each insert is handed to a thread and its end back."""
+    db = _open(folder / "handed.db")
+    jobs: queue.SimpleQueue[asyncio.Future[None] | None] = queue.SimpleQueue()
+
+    def serve(loop: asyncio.AbstractEventLoop) -> None:
+        while (done := jobs.get()) is not None:
+            db.execute("INSERT INTO job(body) VALUES (?)", ("[1]",))
+            loop.call_soon_threadsafe(done.set_result, None)
+
+    async def insert() -> float:
+        loop = asyncio.get_running_loop()
+        thread = threading.Thread(target=serve, args=(loop,))
+        thread.start()
+        began = time.perf_counter()
+        for _ in range(count):
+            done: asyncio.Future[None] = loop.create_future()
+            jobs.put(done)
+            await done
+        rate = count / (time.perf_counter() - began)
+        jobs.put(None)
+        thread.join()
+        return rate
+
+    return asyncio.run(insert())
 
 
 def batches(folder: Path) -> dict[str, float]:

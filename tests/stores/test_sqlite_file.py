@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import apsw
 import pytest
@@ -18,7 +21,11 @@ from forebay.model.message import Message
 from forebay.stores.sqlite import SqliteEngine, connection
 from forebay.stores.sqlite.place import check_place, filesystem
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MAIL = Source(queue="mail")
+NOBODY = 65534
 
 
 def opened(path: Path, *, create: bool = True) -> None:
@@ -144,13 +151,27 @@ def test_a_missing_file_is_refused_where_none_is_to_be_created(tmp_path: Path) -
     assert not (tmp_path / "none.db").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everything")
-def test_a_file_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "fixed.db"
-    opened(path)
-    path.chmod(0o400)
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """The superuser may write everything, so as one this is done as somebody else."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
 
-    refused(path, "may not be read and written")
+
+def test_a_file_that_may_not_be_written_is_refused() -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "fixed.db"
+        opened(path)
+        Path(folder).chmod(0o755)
+        path.chmod(0o444)
+
+        with as_nobody():
+            refused(path, "may not be read and written")
 
 
 MOUNTS = """\

@@ -40,11 +40,11 @@ def check_place(path: Path, *, create: bool, network: bool, mounts: str = MOUNTS
     else:
         if not stat.S_ISREG(kind):
             raise EngineRefused(f"{path} is not a file: choose a path for the database itself.")
-        if not os.access(path, os.R_OK | os.W_OK):
+        if not _may(path, os.R_OK | os.W_OK):
             raise EngineRefused(
                 f"{path} may not be read and written by this user: change its owner or its mode."
             )
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not _may(folder, os.W_OK | os.X_OK):
         raise EngineRefused(
             f"The directory {folder} may not be written by this user, but SQLite keeps files beside the database."
         )
@@ -54,6 +54,11 @@ def check_place(path: Path, *, create: bool, network: bool, mounts: str = MOUNTS
             f"{path} is on a network file system ({kept}), where SQLite can lose data: use a local disk, or a server engine"
             " (?network=allow in the URL overrides this if only one host ever opens the file)."
         )
+
+
+def _may(path: Path, mode: int) -> bool:
+    """Whether this process may, as whom it acts: a service that has dropped its rights for a while is somebody else."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def filesystem(path: Path, mounts: str = MOUNTS) -> str | None:
