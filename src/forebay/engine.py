@@ -152,7 +152,7 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 class Settled(StrEnum):
-    """The answer to one settlement. Repeating a settlement that took effect is answered OK again."""
+    """The answer to one settlement. Repeating one that took effect is answered OK again, until the entry is settled under another lease."""
 
     OK = "ok"
     STALE = "stale"

@@ -34,6 +34,8 @@ WAIT: Final = 5 * SECOND
 """How long one `receive` waits for work before it is asked again."""
 BATCH: Final = 500
 """Deliveries asked for at a time, however many slots are free."""
+MOST_NAMELESS: Final = 1_000
+"""Unknown names that are remembered, so that each is warned of once."""
 _NAMELESS: Final = RetryPolicy()
 
 
@@ -235,7 +237,8 @@ class Runner:
         if isinstance(verdict, v.Snooze) and verdict.unknown:
             event = "task.unknown"
             level = logging.WARNING if delivery.message.name not in self._nameless else logging.DEBUG
-            self._nameless.add(delivery.message.name)
+            if len(self._nameless) < MOST_NAMELESS:
+                self._nameless.add(delivery.message.name)
         if not log.isEnabledFor(level):
             return
         fields: dict[str, object] = {
