@@ -31,6 +31,7 @@ from forebay.stores.sqlite import SqliteEngine
 from forebay.stores.sqlite.lock import FileLock
 from forebay.stores.sqlite.publish import publish
 from forebay.stores.sqlite.translate import translate
+from forebay.testing.clock import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -476,5 +477,95 @@ def test_watching_ends_with_whoever_watches(tmp_path: Path) -> None:
             await watching.aclose()  # type: ignore[attr-defined]
 
             assert not store._signals.awaited(Ready("mail"))
+
+    asyncio.run(story())
+
+
+async def on_a_fast_disk(store: SqliteStore) -> int:
+    """As if commits had been fast, with the thread at rest; how many jobs were handed to it so far."""
+    thread = store._thread()
+    await eventually(lambda: thread._submitted == thread._served)
+    thread._pace = 0.0
+    return thread._submitted
+
+
+def test_a_lone_write_on_a_fast_disk_is_not_handed_over(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            before = await on_a_fast_disk(store)
+
+            (answer,) = await store.publish([message()])
+            await on_a_fast_disk(store)
+            doing = store._thread().here(lambda _: threading.get_ident())
+
+            assert answer.status is Stored.STORED
+            assert doing == threading.get_ident()
+            assert store._thread()._submitted == before
+            assert await number(store) == 1
+
+    asyncio.run(story())
+
+
+def test_a_lone_write_is_handed_over_where_the_disk_is_slow_or_has_just_been(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            thread = store._thread()
+            await on_a_fast_disk(store)
+            assert thread.here(lambda _: [threading.Event().wait(0.01)]) == [False]
+
+            assert thread.here(lambda _: True) is None
+            before = thread._submitted
+            await store.publish([message()])
+            assert thread._submitted == before + 1
+
+    asyncio.run(story())
+
+
+def test_a_lone_write_is_handed_over_while_the_thread_is_at_work(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            await on_a_fast_disk(store)
+            gate = Gate(store)
+
+            writing = begin(store.publish([message()]))
+            for _ in range(3):
+                await turn()
+            assert not writing.done()
+
+            await gate.open()
+            assert (await writing)[0].status is Stored.STORED
+
+    asyncio.run(story())
+
+
+def test_a_lone_write_waits_for_another_process_in_the_thread_and_not_in_the_loop(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            await on_a_fast_disk(store)
+            other = FileLock(str(tmp_path / "x.db.lock"), threading.Lock())
+            with other.held():
+                writing = begin(store.publish([message()]))
+                for _ in range(3):
+                    await turn()
+                assert not writing.done()
+            assert (await writing)[0].status is Stored.STORED
+            other.close()
+
+    asyncio.run(story())
+
+
+def test_a_lone_write_that_fails_has_changed_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            await on_a_fast_disk(store)
+
+            def fail(desk: Desk) -> None:
+                publish(desk, [message()], 1)
+                raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                store._thread().here(fail)
+
+            assert await number(store) == 0
 
     asyncio.run(story())

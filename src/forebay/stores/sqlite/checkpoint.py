@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import apsw
 
 from forebay.errors import EngineUnavailable
+from forebay.stores.sqlite.connection import PATIENCE_MS
 
 if TYPE_CHECKING:
     from forebay.stores.sqlite.lock import FileLock
@@ -32,9 +33,14 @@ class Checkpoints:
             self._moved = 0
         return apsw.SQLITE_OK
 
+    @property
+    def due(self) -> bool:
+        """Whether enough was written since the last one."""
+        return self._pages - self._moved >= STEP
+
     def run_if_due(self) -> None:
         """Checkpoint if enough was written. It is upkeep: a failure is left for the next time."""
-        if self._pages - self._moved < STEP:
+        if not self.due:
             return
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if self._pages >= LARGE else apsw.SQLITE_CHECKPOINT_PASSIVE
         # Not due again before another step, even if a reader keeps this one from moving anything.
@@ -46,7 +52,7 @@ class Checkpoints:
                 try:
                     pages, _ = self._conn.wal_checkpoint(mode=mode)
                 finally:
-                    self._conn.set_busy_timeout(5_000)
+                    self._conn.set_busy_timeout(PATIENCE_MS)
         except (apsw.Error, EngineUnavailable):
             return
         if pages <= 0:

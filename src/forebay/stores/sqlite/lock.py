@@ -35,10 +35,11 @@ class FileLock:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock. Raises `EngineUnavailable` if others keep it too long."""
-        deadline = time.monotonic() + self._patience
-        if not self._gate.acquire(timeout=self._patience):
+    def held(self, *, wait: bool = True) -> Iterator[None]:
+        """Hold the lock. Raises `EngineUnavailable` if others keep it too long, or, without ``wait``, if they have it."""
+        patience = self._patience if wait else 0.0
+        deadline = time.monotonic() + patience
+        if not self._gate.acquire(timeout=patience):
             raise self._late()
         try:
             self._take(deadline)

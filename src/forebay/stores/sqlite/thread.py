@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import apsw
 
-from forebay.errors import EngineError, NotOpen
+from forebay.errors import EngineError, EngineUnavailable, NotOpen
 from forebay.stores.sqlite.checkpoint import Checkpoints
+from forebay.stores.sqlite.connection import PATIENCE_MS
 from forebay.stores.sqlite.translate import translate
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ T = TypeVar("T")
 
 MOST_JOBS: Final = 64
 """Jobs in one transaction at most."""
+QUICK: Final = 0.002
+"""Seconds a commit may take for the next lone write to be done in the loop's own thread."""
 MOST_ROWS: Final = 5_000
 """Rows in one transaction after which no further job joins it."""
 
@@ -70,6 +74,11 @@ class DatabaseThread:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name=f"forebay {path}", daemon=True)
         self._closing = False
+        self._desk: Desk | None = None
+        self._checkpoints: Checkpoints | None = None
+        # Written by the loop's thread only, and by the database thread only: equal when the connection is in nobody's hands.
+        self._submitted = self._served = 0
+        self._pace = float("inf")
 
     async def start(self) -> None:
         """Start, and wait until the file is open. Raises what opening it raised; then the thread has ended."""
@@ -87,8 +96,34 @@ class DatabaseThread:
         if self._closing:
             raise NotOpen("The store is closed: open it again with declare(), or use 'async with app:'.")
         future: asyncio.Future[T] = self._loop.create_future()
+        self._submitted += 1
         self._jobs.put(Job(future, look, work, rows))
         return future
+
+    def here(self, work: Callable[[Desk], T]) -> T | None:
+        """Carry out one small write at once, in the loop's own thread; None if it is not to be done here, and was not.
+
+        Handing a write to the thread and its end back costs about as much as a commit on a fast disk. So where commits have been taking
+        less than `QUICK` seconds, and neither the thread nor another process is at work, a lone write is not handed over. One commit
+        that takes longer ends that until the thread has shown that the disk is fast again. Raises what the write raises.
+        """
+        desk = self._desk
+        if desk is None or self._closing or self._submitted != self._served or self._pace > QUICK:
+            return None
+        desk.news.clear()
+        desk.conn.set_busy_timeout(0)
+        try:
+            (value,) = self._commit(desk, [work], wait=False)
+        except EngineUnavailable as error:
+            if error.__cause__ is None or isinstance(error.__cause__, apsw.BusyError):
+                return None
+            raise
+        finally:
+            desk.conn.set_busy_timeout(PATIENCE_MS)
+        self._tell(desk.news)
+        if self._checkpoints is not None and self._checkpoints.due:
+            _ = self.submit(look=lambda _: True)  # after any job the thread sees to the log
+        return value  # type: ignore[no-any-return]  # the one value of the one function
 
     async def close(self) -> None:
         """Carry out what is in line, close the connection, and end. Idempotent."""
@@ -107,11 +142,13 @@ class DatabaseThread:
         except BaseException as error:  # noqa: BLE001  # whoever opens the store is told
             self._deliver([_Answer(self._opened, error=error), _Answer(self._ended)])
             return
+        checkpoints = self._checkpoints = Checkpoints(desk.conn, self._lock)
+        self._desk = desk
         self._deliver([_Answer(self._opened)])
-        checkpoints = Checkpoints(desk.conn, self._lock)
         while jobs := self._gather():
             self._serve(desk, jobs)
             checkpoints.run_if_due()
+            self._served += len(jobs)
         checkpoints.close()
         self._deliver([_Answer(self._ended)])
 
@@ -163,7 +200,7 @@ class DatabaseThread:
 
     def _write(self, desk: Desk, jobs: list[Job[Any]]) -> list[_Answer]:
         try:
-            values = self._commit(desk, jobs)
+            values = self._commit(desk, [job.work for job in jobs if job.work is not None])
         except Exception as error:  # noqa: BLE001  # whoever asked is told
             desk.news.clear()
             if len(jobs) == 1:
@@ -185,14 +222,15 @@ class DatabaseThread:
         desk.news |= news
         return answers
 
-    def _commit(self, desk: Desk, jobs: list[Job[Any]]) -> list[Any]:
+    def _commit(self, desk: Desk, works: list[Callable[[Desk], Any]], *, wait: bool = True) -> list[Any]:
         """One transaction; all of it or nothing."""
         conn = desk.conn
-        with self._lock.held():
+        with self._lock.held(wait=wait):
+            began = time.monotonic()
             try:
                 with translate(self._path):
                     conn.execute("BEGIN IMMEDIATE")
-                    values = [job.work(desk) for job in jobs if job.work is not None]
+                    values = [work(desk) for work in works]
                 with translate(self._path, committing=True):
                     conn.execute("COMMIT")
             except BaseException:
@@ -201,6 +239,11 @@ class DatabaseThread:
                     with suppress(apsw.Error):
                         conn.execute("ROLLBACK")
                 raise
+            took = time.monotonic() - began
+        # A slow one counts at once, fast ones little by little.
+        self._pace = (
+            took if took > self._pace or self._pace == float("inf") else self._pace + (took - self._pace) / 4
+        )
         return values
 
     def _deliver(self, answers: list[_Answer]) -> None:
