@@ -569,3 +569,23 @@ def test_a_lone_write_that_fails_has_changed_nothing(tmp_path: Path) -> None:
             assert await number(store) == 0
 
     asyncio.run(story())
+
+
+def test_a_mistake_of_the_thread_leaves_nobody_waiting(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            thread = store._thread()
+            await on_a_fast_disk(store)
+            thread._pace = 1.0
+
+            def broken(_: object) -> None:
+                raise ZeroDivisionError
+
+            told, thread._tell = thread._tell, broken
+            await asyncio.wait_for(store.publish([message()]), 5)
+            thread._tell = told
+
+            assert (await asyncio.wait_for(store.publish([message()]), 5))[0].status is Stored.STORED
+            assert await number(store) == 2
+
+    asyncio.run(story())

@@ -146,8 +146,11 @@ class DatabaseThread:
         self._desk = desk
         self._deliver([_Answer(self._opened)])
         while jobs := self._gather():
-            self._serve(desk, jobs)
-            checkpoints.run_if_due()
+            try:
+                self._serve(desk, jobs)
+                checkpoints.run_if_due()
+            except Exception as error:  # noqa: BLE001  # a mistake of ours must not leave anybody waiting for ever
+                self._deliver([_Answer(job.future, error=error) for job in jobs])
             self._served += len(jobs)
         checkpoints.close()
         self._deliver([_Answer(self._ended)])

@@ -52,7 +52,12 @@ class WakeDirectory:
         queues = [topic.queue for topic in news if isinstance(topic, Ready)]
         text = "\n".join(queues).encode()
         finished = any(isinstance(topic, Finished) for topic in news)
-        for name in os.listdir(self._folder):  # noqa: PTH208  # by descriptor
+        try:
+            names = os.listdir(self._folder)  # noqa: PTH208  # by descriptor
+        except OSError:
+            # Nobody can be told; they poll.
+            return
+        for name in names:
             if name in ours:
                 continue
             if name.startswith("r-") and queues:
