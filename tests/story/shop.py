@@ -36,7 +36,7 @@ app = App(middleware=[noted], timing=TIMING)
 @app.task(backoff="20ms", backoff_cap="100ms")
 async def charge(ctx: Context, order: int) -> int:
     """Takes a moment, fails now and then, and has an effect when it does not."""
-    await asyncio.sleep(random.uniform(0, 0.02))  # noqa: TID251  # stands for work
+    await asyncio.sleep(random.uniform(0, 0.06))  # noqa: TID251  # stands for work
     if order % 10 == 0 and ctx.attempt == 1:
         raise ConnectionError("the provider is away")
     witness.saw(Op.EFFECT, ctx.id)

@@ -57,12 +57,17 @@ class Crew:
                 subprocess.Popen(command, env=self._environment, stderr=log, cwd=self._folder)
             )
 
-    def kill_one(self, dice: random.Random) -> None:
-        """SIGKILL a worker that is alive, at whatever it is doing, and start another."""
-        victim = dice.choice([member for member in self.members if member.poll() is None])
+    async def kill_one(self, dice: random.Random) -> None:
+        """SIGKILL a worker that is at work, at whatever it is doing, and start another."""
+        victim = dice.choice(await eventually(self._at_work, within=30))
         victim.kill()
         victim.wait(30)
         self.hire()
+
+    def _at_work(self) -> list[subprocess.Popen[bytes]]:
+        history = self._folder / "history.jsonl"
+        seen = {event.node for event in read(history) if event.op is Op.START} if history.exists() else set()
+        return [member for member in self.members if member.poll() is None and str(member.pid) in seen]
 
     def dismiss(self) -> list[int]:
         """Stop all in order; their exit codes."""
@@ -81,7 +86,7 @@ async def _story(folder: Path, crew: Crew, seed: int) -> list[TaskRecord]:
             crew.hire()
         for kill in range(KILLS):
             await eventually(partial(_done, app, kill * ORDERS // KILLS), within=60)
-            crew.kill_one(dice)
+            await crew.kill_one(dice)
         await eventually(partial(_done, app, 2 * ORDERS), within=60)
         page = await app.find(Query(which=Selector(), size=1_000))
         rest = await app.find(Query(which=Selector(), size=1_000, cursor=page.next)) if page.next else None
