@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import apsw
 
-from forebay.errors import EngineError, EngineUnavailable, NotOpen
+from forebay.errors import EngineError, EngineUnavailable, NotOpen, OutcomeUnknown
 from forebay.stores.sqlite.checkpoint import Checkpoints
 from forebay.stores.sqlite.connection import PATIENCE_MS
 from forebay.stores.sqlite.translate import translate
@@ -146,11 +146,16 @@ class DatabaseThread:
         self._desk = desk
         self._deliver([_Answer(self._opened)])
         while jobs := self._gather():
-            self._serve(desk, jobs)
-            checkpoints.run_if_due()
+            try:
+                self._serve(desk, jobs)
+                checkpoints.run_if_due()
+            except Exception as error:  # noqa: BLE001  # the thread must outlive it: all who come later wait for it
+                self._deliver([_Answer(job.future, error=_broken(self._path, error)) for job in jobs])
             self._served += len(jobs)
-        checkpoints.close()
-        self._deliver([_Answer(self._ended)])
+        try:
+            checkpoints.close()
+        finally:
+            self._deliver([_Answer(self._ended)])
 
     def _gather(self) -> list[Job[Any]]:
         """The jobs that wait, at least one; none when it is time to end."""
@@ -253,6 +258,15 @@ class DatabaseThread:
         except RuntimeError:
             # The loop was closed without closing the store: nobody waits any more.
             return
+
+
+def _broken(path: str, error: Exception) -> OutcomeUnknown:
+    """What is said to those who were not answered before a turn of the thread broke."""
+    unknown = OutcomeUnknown(
+        f"Work on {path} broke off ({error}): what was asked for may or may not have been done."
+    )
+    unknown.__cause__ = error
+    return unknown
 
 
 def _resolve(answers: list[_Answer]) -> None:
