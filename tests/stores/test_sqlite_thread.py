@@ -411,6 +411,27 @@ def test_a_file_that_was_open_at_a_fork_is_refused_in_the_child_which_would_lose
     assert (ran.returncode, ran.stdout) == (3, "2\n"), ran.stderr
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_that_is_no_longer_where_it_was_opened_takes_nothing(
+    tmp_path: Path, *, replaced: bool
+) -> None:
+    async def story() -> None:
+        path = tmp_path / "x.db"
+        async with store_at(path) as store:
+            await store.publish([message()])
+            path.rename(tmp_path / "y.db")
+            if replaced:
+                path.write_bytes(b"")
+            for call in (store.publish([message()]), store.publish([message(), message()]), store.count()):
+                with pytest.raises(EngineRefused, match="was moved, deleted or replaced"):
+                    await call
+
+            (tmp_path / "y.db").rename(path)
+            assert await number(store) == 1
+
+    asyncio.run(story())
+
+
 def test_a_process_without_descriptors_tells_nobody_and_goes_on(tmp_path: Path) -> None:
     async def story() -> None:
         async with store_at(tmp_path / "x.db") as store, asyncio.timeout(10):

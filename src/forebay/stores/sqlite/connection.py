@@ -32,8 +32,22 @@ class Connection(apsw.Connection):
         super().__init__(path, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=100)
         self.process, self.file = os.getpid(), os.stat(path)  # noqa: PTH116  # as os.path.samestat wants it
 
+    def check_file(self, path: str) -> None:
+        """Raise `EngineRefused` if ``path`` is another file by now, or none: what is stored here would be found by nobody."""
+        try:
+            same = os.path.samestat(os.stat(path), self.file)  # noqa: PTH116  # as os.path.samestat wants it
+        except FileNotFoundError:
+            same = False
+        except OSError:
+            # It cannot be looked at, which says nothing about what it is.
+            return
+        if not same:
+            raise EngineRefused(
+                f"{path} was moved, deleted or replaced while it was open: put it back, or restart what has it open."
+            )
 
-def connect(path: str) -> apsw.Connection:
+
+def connect(path: str) -> Connection:
     """Open the file, create it if there is none, and bring its schema up to date. Raises `EngineRefused` for a file not ours."""
     _create(path)
     _check_process(path)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import apsw
 
-from forebay.errors import EngineError, EngineUnavailable, NotOpen, OutcomeUnknown
+from forebay.errors import EngineError, EngineRefused, EngineUnavailable, NotOpen, OutcomeUnknown
 from forebay.stores.sqlite.checkpoint import Checkpoints
 from forebay.stores.sqlite.connection import PATIENCE_MS
 from forebay.stores.sqlite.translate import translate
@@ -110,6 +110,7 @@ class DatabaseThread:
         desk = self._desk
         if desk is None or self._closing or self._submitted != self._served or self._pace > QUICK:
             return None
+        desk.conn.check_file(self._path)
         desk.news.clear()
         desk.conn.set_busy_timeout(0)
         try:
@@ -176,6 +177,11 @@ class DatabaseThread:
         answers: list[_Answer] = []
         # A caller who is gone before the job began: it has not happened.
         wanted = [job for job in jobs if not job.future.cancelled()]
+        try:
+            desk.conn.check_file(self._path)
+        except EngineRefused as error:
+            self._deliver([_Answer(job.future, error=error) for job in wanted])
+            return
         writes = [job for job in wanted if not self._look(desk, job, answers)]
         if answers and writes:
             self._deliver(answers)
