@@ -189,3 +189,8 @@ def test_no_more_is_read_than_any_engine_takes(
 
     assert answer.code == Exit.USAGE
     assert "2097153 bytes" in answer.err
+
+    answer = cli("publish", "orders.placed", "@large.bin")
+
+    assert answer.code == Exit.USAGE
+    assert "more than 2097152 bytes" in answer.err

@@ -39,6 +39,16 @@ async def sink(ctx: Context, cargo: str) -> None:
     raise ValueError("it sank")
 
 
+@app.task(queue="yard", max_attempts=1, name="quit")
+async def leave() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(leaving())
+
+
+async def leaving() -> None:
+    raise SystemExit(7)
+
+
 @app.task(queue="yard")
 async def wait(ctx: Context, file: str) -> None:
     """Until a file is there."""
@@ -159,6 +169,18 @@ def test_handlers_that_will_not_stop_are_left_behind(store: str, cli: Cli) -> No
     assert child.returncode == Exit.STUCK
     assert "ERROR worker.stuck handlers=1" in err
     assert state(cli, key) == State.READY
+
+
+def test_a_task_of_a_handlers_own_that_calls_exit_ends_no_worker(store: str, cli: Cli) -> None:
+    key = cli("send", "quit", "--queue", "yard").out.strip()
+
+    with process("worker", "yard:app") as child:
+        line_with(child, "worker.exit_refused")
+        line_with(child, "task.dead")
+        child.send_signal(signal.SIGTERM)
+        child.communicate()
+
+    assert (child.returncode, state(cli, key)) == (Exit.OK, State.DEAD)
 
 
 def test_its_log_is_lines_for_people(store: str, cli: Cli) -> None:

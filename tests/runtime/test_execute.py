@@ -176,6 +176,31 @@ async def test_an_error_that_cannot_be_shown_is_a_failure_all_the_same() -> None
 
 
 @story
+async def test_an_error_whose_text_is_no_plain_text_is_a_failure_all_the_same() -> None:
+    class Text(str):
+        __slots__ = ()
+
+        def __getitem__(self, _: object) -> str:
+            raise LookupError
+
+    class Odd(Exception):
+        def __str__(self) -> str:
+            return Text("odd")
+
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(name)
+
+    async def job() -> None:
+        raise Odd
+
+    outcome = await outcome_of(job)
+
+    assert isinstance(outcome, o.Failed)
+    assert outcome.failure.type == "Odd"
+    assert "cannot be shown: LookupError" in outcome.failure.message
+
+
+@story
 async def test_an_error_is_kept_short_and_can_be_stored() -> None:
     async def job() -> None:
         raise ValueError("\udcff\0" + "x" * 100_000)

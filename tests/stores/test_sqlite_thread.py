@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,6 +32,7 @@ from forebay.model.when import SECOND
 from forebay.stores.sqlite import SqliteEngine
 from forebay.stores.sqlite.lock import FileLock
 from forebay.stores.sqlite.publish import publish
+from forebay.stores.sqlite.thread import DatabaseThread
 from forebay.stores.sqlite.translate import translate
 from forebay.testing.clock import eventually
 
@@ -150,14 +153,17 @@ def test_a_cancelled_receive_leaves_nothing_taken(tmp_path: Path) -> None:
         async with store_at(tmp_path / "x.db") as store:
             await store.publish([message() for _ in range(5)])
             for turns in range(6):
-                taking = begin(store.receive(MAIL, token=new_token(), limit=5, wait=0))
+                token = new_token()
+                taking = begin(store.receive(MAIL, token=token, limit=5, wait=0))
                 for _ in range(turns):
                     await turn()
-                taking.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await taking
+                if taking.cancel():
+                    with pytest.raises(asyncio.CancelledError):
+                        await taking
+                    token = new_token()
+                # else it was through before it could be cancelled, as on a busy machine: what it took is under its token.
 
-                taken = await store.receive(MAIL, token=(token := new_token()), limit=9, wait=0)
+                taken = await store.receive(MAIL, token=token, limit=9, wait=0)
 
                 assert len(taken) == 5
                 assert {(d.attempts, d.crashes, d.releases) for d in taken} == {(0, 0, 0)}
@@ -360,6 +366,106 @@ def test_a_store_is_not_carried_across_a_fork(tmp_path: Path) -> None:
                 await store.count()
 
             store._open = opened
+
+    asyncio.run(story())
+
+
+FORK = """
+import asyncio, os, sys
+from forebay import App
+from forebay.errors import EngineRefused
+
+app = App("sqlite:///x.db")
+
+@app.task
+async def job(n: int) -> int: ...
+
+async def send(app):
+    async with app:
+        await app.send("job", 2)
+
+job.send_sync(1)
+child = os.fork()
+if child:
+    _, status = os.waitpid(child, 0)
+    app.__exit__()
+    job.send_sync(4)
+    (queue,) = app.sync(app.count()).queues
+    print(queue.states["ready"])
+    sys.exit(os.waitstatus_to_exitcode(status))
+refused = 0
+for attempt in (lambda: job.send_sync(3), lambda: asyncio.run(send(app)), lambda: asyncio.run(send(App("sqlite:///x.db")))):
+    try:
+        attempt()
+    except EngineRefused as error:
+        refused += "was open when this process was forked" in str(error)
+os._exit(refused)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_file_that_was_open_at_a_fork_is_refused_in_the_child_which_would_lose_what_it_stores(
+    tmp_path: Path,
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", FORK], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (ran.returncode, ran.stdout) == (3, "2\n"), ran.stderr
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_that_is_no_longer_where_it_was_opened_takes_nothing(
+    tmp_path: Path, *, replaced: bool
+) -> None:
+    async def story() -> None:
+        path = tmp_path / "x.db"
+        async with store_at(path) as store:
+            await store.publish([message()])
+            path.rename(tmp_path / "y.db")
+            if replaced:
+                path.write_bytes(b"")
+            for call in (store.publish([message()]), store.publish([message(), message()]), store.count()):
+                with pytest.raises(EngineRefused, match="was moved, deleted or replaced"):
+                    await call
+
+            (tmp_path / "y.db").rename(path)
+            assert await number(store) == 1
+
+    asyncio.run(story())
+
+
+def test_a_process_without_descriptors_tells_nobody_and_goes_on(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store, asyncio.timeout(10):
+            assert store._open is not None
+            folder = store._open.folder
+            kept, folder._folder = folder._folder, -1
+            try:
+                await store.publish([message(), message()])
+                await store.publish([message()])
+            finally:
+                folder._folder = kept
+
+            assert await number(store) == 3
+
+    asyncio.run(story())
+
+
+def test_a_turn_of_the_thread_that_breaks_is_told_to_those_who_wait_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("planted")
+
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store, asyncio.timeout(10):
+            with monkeypatch.context() as planted:
+                planted.setattr(DatabaseThread, "_serve", broken)
+                with pytest.raises(OutcomeUnknown, match="planted"):
+                    await store.count()
+
+            assert await number(store) == 0
 
     asyncio.run(story())
 

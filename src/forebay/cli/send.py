@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from forebay.cli import options
-from forebay.errors import InvalidOption, OutcomeUnknown
+from forebay.errors import InvalidOption, MessageTooLarge, OutcomeUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -229,6 +229,10 @@ def _event(text: str, *, raw: bool) -> bytes | msgspec.Raw:
     body = _read(text)
     if raw:
         return body
+    if len(body) > LARGEST:
+        raise MessageTooLarge(
+            f"The event has more than {LARGEST} bytes, which is more than any engine takes."
+        )
     try:
         msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

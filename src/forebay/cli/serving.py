@@ -81,7 +81,23 @@ def serve(spec: str, orders: Orders) -> Exit:
     shares = _shares(spec, app, orders.options)
     _announce(app, spec, orders, shares)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_work(app.worker(orders.options)))
+        return _see_through(runner.get_loop(), app.worker(orders.options))
+
+
+def _see_through(loop: asyncio.AbstractEventLoop, worker: Worker) -> Exit:
+    """Run the worker to its end. A `SystemExit` in a task or callback of a handler's own comes out of the loop: it ends no worker."""
+    working = loop.create_task(_work(worker))
+    while True:
+        try:
+            return loop.run_until_complete(working)
+        except SystemExit as error:
+            if working.done():
+                raise
+            log.exception("worker.exit_refused", extra={"code": error.code})
+        except KeyboardInterrupt:
+            if working.done():
+                raise
+            worker.stop()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -19,6 +19,8 @@ from forebay.model.verdict import Failure, Reason
 from forebay.runtime.running import Why
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from forebay.clock import Clock
     from forebay.compose import Composer
     from forebay.engine import Delivery
@@ -175,18 +177,28 @@ def _failed(error: BaseException, handler: Handler) -> o.Outcome:
 
 
 def _failure(error: BaseException) -> Failure:
-    """An error as data, bounded. Its traceback begins in user code: our own frames above it tell nothing."""
+    """An error as data, bounded."""
+    return Failure(
+        _storable(type(error).__name__),
+        _shown(lambda: _storable(str(error)[:LONGEST_ERROR])),
+        _shown(lambda: _storable(_traceback(error)[-LONGEST_TRACEBACK:])),
+    )
+
+
+def _shown(text: Callable[[], str]) -> str:
+    """A text of an error, or why there is none: a user's type may do anything while it is shown."""
     try:
-        text = str(error)
-    except BaseException as broken:  # noqa: BLE001  # a user's __str__ may do anything
-        text = f"(its message cannot be shown: {type(broken).__name__})"
+        return text()
+    except BaseException as broken:  # noqa: BLE001  # as said
+        return f"(its message cannot be shown: {type(broken).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    """Where it happened. It begins in user code: our own frames above it tell nothing."""
     own = error.__traceback__
     while own is not None and "forebay" in own.tb_frame.f_globals.get("__name__", "").split(".")[:1]:
         own = own.tb_next
-    shown = "".join(traceback.format_exception(type(error), error, own)) if own is not None else ""
-    return Failure(
-        type(error).__name__, _storable(text[:LONGEST_ERROR]), _storable(shown[-LONGEST_TRACEBACK:])
-    )
+    return "".join(traceback.format_exception(type(error), error, own)) if own is not None else ""
 
 
 def _storable(text: str) -> str:

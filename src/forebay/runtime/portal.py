@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +11,7 @@ from forebay.errors import NotOpen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from concurrent.futures import Future
 
 R = TypeVar("R")
 
@@ -19,6 +21,11 @@ class Portal:
 
     def __init__(self, on_close: Callable[[], Awaitable[None]]) -> None:
         self._on_close = on_close
+        self._begin()
+
+    def _begin(self) -> None:
+        """As if nothing had been called yet."""
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -34,7 +41,7 @@ class Portal:
             raise NotOpen(
                 "This thread runs an event loop: await the asynchronous method instead of its ..._sync twin."
             )
-        return asyncio.run_coroutine_threadsafe(work, self._running_loop()).result()
+        return self._submit(work).result()
 
     def owns(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether ``loop`` is the portal's."""
@@ -42,6 +49,7 @@ class Portal:
 
     def close(self) -> None:
         """Finish, close what the portal's loop opened, and end the thread. Does nothing if nothing was ever called."""
+        self._check_process()
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
@@ -53,7 +61,9 @@ class Portal:
                 thread.join()
                 loop.close()
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
+    def _submit(self, work: Coroutine[Any, Any, R]) -> Future[R]:
+        """Hand over ``work``, under the lock: after a `close` that comes meanwhile nobody would take it."""
+        self._check_process()
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -61,7 +71,12 @@ class Portal:
                     target=self._loop.run_forever, name="forebay-portal", daemon=True
                 )
                 self._thread.start()
-            return self._loop
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _check_process(self) -> None:
+        """After a fork the thread is the parent's: who waited for it here would wait for ever."""
+        if self._process != os.getpid():
+            self._begin()
 
 
 async def _finish(last: Awaitable[None]) -> None:

@@ -25,10 +25,33 @@ PRAGMA trusted_schema = OFF;
 """
 
 
-def connect(path: str) -> apsw.Connection:
+class Connection(apsw.Connection):
+    """A connection that knows which process opened which file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=100)
+        self.process, self.file = os.getpid(), os.stat(path)  # noqa: PTH116  # as os.path.samestat wants it
+
+    def check_file(self, path: str) -> None:
+        """Raise `EngineRefused` if ``path`` is another file by now, or none: what is stored here would be found by nobody."""
+        try:
+            same = os.path.samestat(os.stat(path), self.file)  # noqa: PTH116  # as os.path.samestat wants it
+        except FileNotFoundError:
+            same = False
+        except OSError:
+            # It cannot be looked at, which says nothing about what it is.
+            return
+        if not same:
+            raise EngineRefused(
+                f"{path} was moved, deleted or replaced while it was open: put it back, or restart what has it open."
+            )
+
+
+def connect(path: str) -> Connection:
     """Open the file, create it if there is none, and bring its schema up to date. Raises `EngineRefused` for a file not ours."""
     _create(path)
-    conn = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=100)
+    _check_process(path)
+    conn = Connection(path)
     try:
         conn.set_busy_timeout(PATIENCE_MS)
         version = _check(conn, path)
@@ -56,6 +79,25 @@ def _create(path: str) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         return
+
+
+def _check_process(path: str) -> None:
+    """Raise `EngineRefused` if the parent process had the file open when this process was forked from it.
+
+    SQLite then takes the parent's locks for this process's own, which they are not: when the parent closes the file, its log is removed
+    under our feet, and what is committed after that is lost without a word.
+    """
+    file = os.stat(path)  # noqa: PTH116  # as os.path.samestat wants it
+    for other in apsw.connections():
+        if (
+            isinstance(other, Connection)
+            and other.process != os.getpid()
+            and os.path.samestat(other.file, file)
+        ):
+            raise EngineRefused(
+                f"{path} was open when this process was forked, and SQLite cannot be used across a fork: open the App after the fork"
+                ", close it before, or start processes by 'spawn'."
+            )
 
 
 def _check(conn: apsw.Connection, path: str) -> int:

@@ -12,9 +12,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import apsw
-
     from forebay.engine import EngineOptions, Finished, Ready
+    from forebay.stores.sqlite.connection import Connection
 
 Row: TypeAlias = tuple[Any, ...]
 Value: TypeAlias = int | str | bytes | None
@@ -26,7 +25,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 class Desk:
     """Used by one thread at a time. ``news`` is emptied before each transaction and told after it."""
 
-    conn: apsw.Connection
+    conn: Connection
     sql: Mapping[str, str]
     options: EngineOptions
     news: set[Ready | Finished] = field(default_factory=set)

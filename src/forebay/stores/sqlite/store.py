@@ -259,7 +259,9 @@ class SqliteStore:
         if self._open is None:
             raise NotOpen("The store is not open: call declare() first, or use 'async with app:'.")
         if self._open.process != os.getpid():
-            raise NotOpen("The store was opened before a fork: open one of its own in the child process.")
+            raise NotOpen(
+                "The store was opened before a fork: open it after the fork, or start processes by 'spawn'."
+            )
         return self._open
 
     @contextmanager

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import apsw
 
-from forebay.errors import EngineError, EngineUnavailable, NotOpen
+from forebay.errors import EngineError, EngineRefused, EngineUnavailable, NotOpen, OutcomeUnknown
 from forebay.stores.sqlite.checkpoint import Checkpoints
 from forebay.stores.sqlite.connection import PATIENCE_MS
 from forebay.stores.sqlite.translate import translate
@@ -110,6 +110,7 @@ class DatabaseThread:
         desk = self._desk
         if desk is None or self._closing or self._submitted != self._served or self._pace > QUICK:
             return None
+        desk.conn.check_file(self._path)
         desk.news.clear()
         desk.conn.set_busy_timeout(0)
         try:
@@ -149,11 +150,13 @@ class DatabaseThread:
             try:
                 self._serve(desk, jobs)
                 checkpoints.run_if_due()
-            except Exception as error:  # noqa: BLE001  # a mistake of ours must not leave anybody waiting for ever
-                self._deliver([_Answer(job.future, error=error) for job in jobs])
+            except Exception as error:  # noqa: BLE001  # the thread must outlive it: all who come later wait for it
+                self._deliver([_Answer(job.future, error=_broken(self._path, error)) for job in jobs])
             self._served += len(jobs)
-        checkpoints.close()
-        self._deliver([_Answer(self._ended)])
+        try:
+            checkpoints.close()
+        finally:
+            self._deliver([_Answer(self._ended)])
 
     def _gather(self) -> list[Job[Any]]:
         """The jobs that wait, at least one; none when it is time to end."""
@@ -174,6 +177,11 @@ class DatabaseThread:
         answers: list[_Answer] = []
         # A caller who is gone before the job began: it has not happened.
         wanted = [job for job in jobs if not job.future.cancelled()]
+        try:
+            desk.conn.check_file(self._path)
+        except EngineRefused as error:
+            self._deliver([_Answer(job.future, error=error) for job in wanted])
+            return
         writes = [job for job in wanted if not self._look(desk, job, answers)]
         if answers and writes:
             self._deliver(answers)
@@ -256,6 +264,15 @@ class DatabaseThread:
         except RuntimeError:
             # The loop was closed without closing the store: nobody waits any more.
             return
+
+
+def _broken(path: str, error: Exception) -> OutcomeUnknown:
+    """What is said to those who were not answered before a turn of the thread broke."""
+    unknown = OutcomeUnknown(
+        f"Work on {path} broke off ({error}): what was asked for may or may not have been done."
+    )
+    unknown.__cause__ = error
+    return unknown
 
 
 def _resolve(answers: list[_Answer]) -> None:

@@ -52,18 +52,20 @@ class WakeDirectory:
         queues = [topic.queue for topic in news if isinstance(topic, Ready)]
         text = "\n".join(queues).encode()
         finished = any(isinstance(topic, Finished) for topic in news)
-        try:
-            names = os.listdir(self._folder)  # noqa: PTH208  # by descriptor
-        except OSError:
-            # Nobody can be told; they poll.
-            return
-        for name in names:
+        for name in self._names():
             if name in ours:
                 continue
             if name.startswith("r-") and queues:
                 self._send(name, text if len(text) <= LONGEST_TEXT else _ANY)
             elif name.startswith("f-") and finished:
                 self._send(name, _ANY)
+
+    def _names(self) -> list[str]:
+        """Who listens; nobody where this process has no descriptor left to look with. They poll as well."""
+        try:
+            return os.listdir(self._folder)  # noqa: PTH208  # by descriptor
+        except OSError:
+            return []
 
     def _send(self, name: str, text: bytes) -> None:
         try:
