@@ -13,7 +13,7 @@ not at all, and repeating it is safe.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from forebay.clock import Clock
+    from forebay.model.checkup import Finding
     from forebay.model.query import Command, Counts, Page, Query, Selector
 
 
@@ -286,4 +287,13 @@ class Engine(Protocol):
 
     def connect(self, worker: str, clock: Clock) -> Broker:
         """A new broker for the running loop, in the name of ``worker``. No I/O happens before `Broker.declare`."""
+        ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """An engine that can be looked over from outside, whole or broken. Not every engine is one."""
+
+    def checkup(self, now: Instant, *, deep: bool) -> tuple[Finding, ...]:
+        """Look, and change nothing. Blocks; ``deep`` allows it to take as long as the data is large. Never raises for what it finds."""
         ...

@@ -19,12 +19,17 @@ FORMATS: Final = ("text", "json")
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def set_up(level: str, form: str) -> None:
-    """Log to stderr, everything from ``level`` up. Replaces whatever handlers the root logger had. Raises `InvalidOption`."""
+def check_words(level: str, form: str) -> None:
+    """Raise `InvalidOption` for a level or a format there is not."""
     if level.lower() not in LEVELS:
         raise InvalidOption(f"log_level must be one of {', '.join(LEVELS)}, not {level!r}.")
     if form.lower() not in FORMATS:
         raise InvalidOption(f"log_format must be text or json, not {form!r}.")
+
+
+def set_up(level: str, form: str) -> None:
+    """Log to stderr, everything from ``level`` up. Replaces whatever handlers the root logger had. Raises `InvalidOption`."""
+    check_words(level, form)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Objects() if form.lower() == "json" else Lines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from forebay.model.state import State
+from forebay.model.state import FINISHED, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 STATES: Final = [state.value for state in State]
+ENDED: Final = [state.value for state in State if state in FINISHED]
 
 url = click.option("--url", metavar="URL", help="The engine. Default: setting url (see forebay config show).")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -29,6 +30,15 @@ states = click.option(
     metavar="STATE",
     help=f"Only in this state; may be repeated: {', '.join(STATES)}.",
 )
+ended = click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(ENDED),
+    metavar="STATE",
+    help=f"Only what ends so; may be repeated: {', '.join(ENDED)}.",
+)
+as_json_lines = click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
 cursor = click.option("--cursor", metavar="CURSOR", help="Go on where a page before this one ended.")
 
 

@@ -77,6 +77,13 @@ def document(value: object) -> None:
     say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
+def json_line(value: object) -> None:
+    """One JSON document on one line, of which more may follow."""
+    import msgspec  # not for help
+
+    say(msgspec.json.encode(value).decode())
+
+
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Aligned columns, two spaces apart. On a terminal with colours, and the elastic column, which is the last, cut to fit."""
     cells = [[clean(cell) for cell in row] for row in rows]

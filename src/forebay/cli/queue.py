@@ -38,7 +38,7 @@ def list_(*, as_json: bool, url: str | None) -> None:
     with opened(url) as app:
         counts = app.sync(app.count())
     if as_json:
-        document([_document(one, counts) for one in counts.queues])
+        document([described(one, counts) for one in counts.queues])
         return
     titles = ("ready", "running", "scheduled", "retrying", "dead", "succeeded")
     columns = [
@@ -62,14 +62,14 @@ def show(*, name: str, as_json: bool, url: str | None) -> None:
     with opened(url) as app:
         one, counts = _known(app, name)
     if as_json:
-        document(_document(one, counts))
+        document(described(one, counts))
         return
     say(f"{one.queue}{' (paused)' if one.paused else ''}")
     if one.pattern is not None:
         say(f"  group {one.group} of topic {one.pattern}")
-    for state, number in _document(one, counts)["states"].items():
+    for state, number in described(one, counts)["states"].items():
         say(f"  {state:<9} {number:>9,}")
-    say(f"  oldest ready: {_age(one, counts) or 'none'}")
+    say(f"  oldest ready: {age(one, counts) or 'none'}")
 
 
 @queue.command(epilog=options.examples("forebay queue pause mail"))
@@ -147,31 +147,33 @@ def _known(app: App, name: str) -> tuple[QueueCounts, Counts]:
     raise NoQueue(f"No queue {name!r} is known here{f': known are {known}' if known else ', nor any other'}.")
 
 
-def _document(one: QueueCounts, counts: Counts) -> dict[str, Any]:  # any JSON
+def described(one: QueueCounts, counts: Counts) -> dict[str, Any]:  # any JSON
+    """One queue as a JSON document."""
     from forebay.cli.output import timestamp
     from forebay.model.state import State
 
-    age = None if one.oldest_ready is None else max(0, counts.now - one.oldest_ready) / 1e6
+    waited = None if one.oldest_ready is None else max(0, counts.now - one.oldest_ready) / 1e6
     return {
         "queue": one.queue, "paused": one.paused, "topic": one.pattern, "group": one.group,
         "states": {state.value: one.states.get(state, 0) for state in State},
-        "oldest_ready": timestamp(one.oldest_ready), "oldest_ready_seconds": age,
+        "oldest_ready": timestamp(one.oldest_ready), "oldest_ready_seconds": waited,
     }  # fmt: skip
 
 
 def _row(one: QueueCounts, counts: Counts, titles: tuple[str, ...]) -> list[str]:
-    states = _document(one, counts)["states"]
+    states = described(one, counts)["states"]
     source = "" if one.pattern is None else f"{one.pattern} for {one.group}"
     return [
         one.queue,
         *(f"{states[title]:,}" for title in titles),
-        _age(one, counts),
+        age(one, counts),
         source,
         "paused" if one.paused else "",
     ]
 
 
-def _age(one: QueueCounts, counts: Counts) -> str:
+def age(one: QueueCounts, counts: Counts) -> str:
+    """For how long the oldest ready message has been ready; empty if there is none."""
     from forebay.cli.output import span
 
     return "" if one.oldest_ready is None else span(max(0, counts.now - one.oldest_ready))

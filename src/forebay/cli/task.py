@@ -59,6 +59,41 @@ def list_(  # noqa: PLR0913  # one parameter for each option
     )
 
 
+@task.command(
+    epilog=options.examples(
+        "forebay task tail --queue mail", "forebay task tail --state dead --json | jq -r '.id'"
+    )
+)
+@options.queue
+@options.ended
+@options.name
+@options.limit(None, "Stop after this many.")
+@click.option("--interval", metavar="TIME", default="1s", show_default=True, help="How long between two looks.")  # fmt: skip
+@options.no_body
+@options.as_json_lines
+@options.url
+def tail(  # noqa: PLR0913  # one parameter for each option
+    *,
+    queue: str | None,
+    states: tuple[str, ...],
+    name: str | None,
+    limit: int | None,
+    interval: str,
+    no_body: bool,
+    as_json: bool,
+    url: str | None,
+) -> None:
+    """Follow messages as they end, one line each.
+
+    From now on, until Ctrl-C. Each look reads those sent last: a thousand that succeeded and a thousand that did not, or more
+    if all of them are new. The end of a message that was sent before those is not seen.
+    """
+    from forebay.cli.tail import Following, follow
+
+    which = selector(queue, states or tuple(options.ENDED), name)
+    follow(url, which, Following(limit=limit, interval=interval, body=not no_body, as_json=as_json))
+
+
 @task.command(epilog=options.examples("forebay task show 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f"))
 @click.argument("id", metavar="ID")
 @options.no_body

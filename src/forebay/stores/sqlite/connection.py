@@ -15,7 +15,7 @@ APPLICATION: Final = 0x46_42_41_59
 """The application id in the header of our files: "FBAY"."""
 PATIENCE_MS: Final = 5_000
 """How long SQLite waits for a program that does not know our lock, such as its shell."""
-_SETTINGS: Final = """
+SETTINGS: Final = """
 PRAGMA synchronous = FULL;
 PRAGMA mmap_size = 0;
 PRAGMA temp_store = MEMORY;
@@ -23,6 +23,7 @@ PRAGMA cache_size = -16000;
 PRAGMA journal_size_limit = 16777216;
 PRAGMA trusted_schema = OFF;
 """
+"""What every connection is told."""
 
 
 class Connection(apsw.Connection):
@@ -59,7 +60,7 @@ def connect(path: str) -> Connection:
         conn.wal_autocheckpoint(0)
         # Plans do not depend on values; else SQLite would plan anew at each use of a partial index, for a tenth of a millisecond.
         conn.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        conn.execute(_SETTINGS)
+        conn.execute(SETTINGS)
         if sys.platform == "darwin":
             conn.execute("PRAGMA fullfsync = 1; PRAGMA checkpoint_fullfsync = 1")
         if conn.pragma("journal_mode", "wal") != "wal":

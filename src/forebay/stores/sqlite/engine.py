@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Durability, EngineOptions, Ordering, Traits
 from forebay.stores.signals import Signals
+from forebay.stores.sqlite.checkup import Subject, checkup
 from forebay.stores.sqlite.desk import statements
 from forebay.stores.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from forebay.clock import Clock
+    from forebay.model.checkup import Finding
+    from forebay.model.when import Instant
 
 TRAITS: Final = Traits(
     engine="sqlite",
@@ -77,3 +80,8 @@ class SqliteEngine:
             # After a fork: the parent's locks may be held by threads that do not exist here.
             self._share()
         return SqliteStore(self, worker, clock)
+
+    def checkup(self, now: Instant, *, deep: bool = False) -> tuple[Finding, ...]:
+        """Look the file over without changing it; ``deep`` reads all of it, however large it is."""
+        subject = Subject(self.path, self.options.timing.sweep, network=self.network, deep=deep)
+        return checkup(subject, self.sql, now)

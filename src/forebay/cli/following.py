@@ -1,0 +1,88 @@
+"""Looking again and again until somebody says stop: the wait between two looks, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from forebay.model.when import Micros
+
+SHORTEST: Final = 100_000
+"""Microseconds between two looks at least: a screen that moves faster cannot be read, and the store has other work."""
+SHARE: Final = 4
+"""A wait is at least so many times as long as the look before it took, so that watching is never most of a store's work."""
+_ENOUGH: Final = (b"q", b"Q", b"\x04")
+_ENTER: Final = "\x1b[?1049h\x1b[?25l"
+"""To a screen of its own, with the cursor hidden."""
+_LEAVE: Final = "\x1b[?25h\x1b[?1049l"
+_AFRESH: Final = "\x1b[H\x1b[J"
+
+
+class Pauses(Protocol):
+    """The time between two looks."""
+
+    def wait(self, span: Micros) -> bool:
+        """Wait; False if the person wants no more."""
+        ...
+
+    def afresh(self) -> None:
+        """A new picture is coming: take the old one away, where there is a screen."""
+        ...
+
+
+class Plain:
+    """Nobody can press a key, and lines follow each other. An interrupt ends the wait, as it ends everything."""
+
+    def __init__(self) -> None:
+        self._never = threading.Event()
+
+    def wait(self, span: Micros) -> bool:
+        """Wait all of it."""
+        self._never.wait(span / 1e6)
+        return True
+
+    def afresh(self) -> None:
+        """Nothing to take away."""
+
+
+class Keys:
+    """Somebody sits at a terminal: the letter q, or the end of their input, ends it."""
+
+    def wait(self, span: Micros) -> bool:
+        """Wait all of it, or until a key says something."""
+        ready, _, _ = select.select([sys.stdin], [], [], span / 1e6)
+        # By descriptor: what Python had buffered, `select` would not see.
+        typed = os.read(sys.stdin.fileno(), 64) if ready else b" "
+        return bool(typed) and not any(key in typed for key in _ENOUGH)
+
+    def afresh(self) -> None:
+        """Begin at the top."""
+        sys.stdout.write(_AFRESH)
+
+
+@contextmanager
+def pauses() -> Iterator[Pauses]:
+    """Pauses as stdin and stdout allow them. At a terminal with a screen of its own, which is given back however it ends."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        yield Plain()
+        return
+    import termios  # not everywhere, but wherever there is a terminal
+    import tty
+
+    before = termios.tcgetattr(sys.stdin)
+    # What was typed before is not thrown away.
+    tty.setcbreak(sys.stdin, termios.TCSADRAIN)
+    sys.stdout.write(_ENTER)
+    try:
+        yield Keys()
+    finally:
+        sys.stdout.write(_LEAVE)
+        sys.stdout.flush()
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
