@@ -1,5 +1,6 @@
 """``make bench``: every figure of README.md, in one run. ``python -m bench threads`` measures the thread layouts instead,
-``python -m bench local`` work inside one process."""
+``python -m bench local`` work inside one process.
+"""
 
 from __future__ import annotations
 

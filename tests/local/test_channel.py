@@ -193,6 +193,8 @@ async def test_cancelled_again_and_again_nothing_is_lost_doubled_or_overtaken() 
             match await select(off.receiving(), channel.receiving()):
                 case Received(1, item):
                     taken.append(item)
+                case other:
+                    pytest.fail(str(other))
         else:
             taken.append(await channel.receive())
 

@@ -213,6 +213,17 @@ async def test_07_cancelled_as_the_item_comes_nothing_overtakes_it() -> None:
 
 
 @story
+async def test_07_who_comes_before_the_one_that_was_woken_takes_the_older_item() -> None:
+    channel = Channel[int]()
+    woken = start(channel.receive())
+    await settle()
+    later, quick = start(channel.send(2)), start(channel.receive())
+    channel.try_send(1)  # promised to the first receiver, which runs only after the two
+
+    assert [await quick, await woken, await later] == [1, 2, None]
+
+
+@story
 async def test_07_a_send_cancelled_while_it_waits_sent_nothing() -> None:
     channel = Channel[int]()
     sends = [start(channel.send(1)), start(select(channel.sending(2))), start(channel.send(3))]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -166,6 +168,11 @@ class Channels(RuleBasedStateMachine):
         self.count += 1
         self.put(Hand(sends={side: self.count}), quiet=quiet)
 
+    @rule(side=SIDES, count=st.integers(2, 4))
+    def receive_more(self, side: int, count: int) -> None:
+        for _ in range(count):
+            self.put(Hand(receives=(side,)), quiet=True)
+
     @rule(side=SIDES, quiet=st.booleans())
     def receive(self, side: int, quiet: bool) -> None:
         self.put(Hand(receives=(side,)), quiet=quiet)
@@ -200,16 +207,49 @@ class Channels(RuleBasedStateMachine):
         ready = self.can_receive(side)
 
         async def go() -> None:
-            try:
+            if not ready:
+                with pytest.raises(WouldBlock):
+                    self.channels[side].try_receive()
+            elif self.plain[side].closed and not self.plain[side].items:
+                with pytest.raises(ClosedError):
+                    self.channels[side].try_receive()
+            else:
                 self.taken[side].append(self.channels[side].try_receive())
-            except (WouldBlock, ClosedError) as error:
-                assert not ready or (self.plain[side].closed and not self.plain[side].items)
-                assert isinstance(error, ClosedError) == self.plain[side].closed
-                return
-            await settle()
-            assert self.model_receive(side) == self.taken[side][-1]
+                await settle()
+                assert self.model_receive(side) == self.taken[side][-1]
 
         self.run(go())
+
+    @precondition(lambda self: bool(self.alive()))
+    @rule(
+        data=st.data(), side=SIDES, sends=st.integers(0, 3), takes=st.integers(0, 3), rounds=st.integers(0, 1)
+    )
+    def rush(self, data: st.DataObject, side: int, sends: int, takes: int, rounds: int) -> None:
+        """Serve those who wait, and cancel some of them before they can run."""
+        here = [hand for hand in self.alive() if side in (*hand.sends, *hand.receives)] or self.alive()
+        victims = data.draw(st.lists(st.sampled_from(here[:4]), max_size=3, unique=True))
+        channel = self.channels[side]
+
+        async def go() -> None:
+            for _ in range(sends):
+                self.count += 1
+                hand = Hand(sends={side: self.count})
+                with suppress(WouldBlock, ClosedError):
+                    channel.try_send(self.count)
+                    hand.sent = side
+                    self.hands.append(hand)
+            for victim in victims:
+                assert victim.task is not None
+                victim.task.cancel()
+            await settle(rounds)
+            for _ in range(takes):
+                with suppress(WouldBlock, ClosedError):
+                    self.taken[side].append(channel.try_receive())
+            await settle()
+
+        self.hasty = True
+        self.run(go())
+        self.calm()
 
     @precondition(lambda self: self.count > 6)
     @rule(side=SIDES)
@@ -230,10 +270,11 @@ class Channels(RuleBasedStateMachine):
 
     @rule()
     def calm(self) -> None:
-        """After haste: nobody waits in vain, the books agree, and the lists are drawn anew from what is there."""
+        """Nobody waits in vain. Before any haste, the lists know who waits."""
         self.run(settle())
         for side, channel in enumerate(self.channels):
             there = channel.statistics()
+            assert there.items >= 0
             assert not (there.items and there.receivers_waiting)
             assert not (there.senders_waiting and there.items < there.capacity)
             assert self.taken[side] == sorted(self.taken[side])
@@ -271,8 +312,7 @@ class Channels(RuleBasedStateMachine):
             accepted = {hand.sends[side] for hand in self.hands if hand.sent == side}
             assert accepted <= set(taken) <= offered, "all that was sent, and nothing else"
         for hand in self.hands:
-            assert hand.task is not None
-            if not hand.task.cancelled():
+            if hand.task is not None and not hand.task.cancelled():
                 assert hand.task.exception() is None
         self.runner.close()
 

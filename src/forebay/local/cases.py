@@ -15,7 +15,9 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(
+    slots=True, unsafe_hash=True
+)  # not frozen: that would double what it costs, and one is made for each item
 class Received(Generic[T_co]):
     """Case number ``case`` received ``value``."""
 
@@ -109,11 +111,13 @@ class ReceiveCase(Generic[T_co]):
         channel = self.channel
         if channel._loop is not loop:
             channel._bind(loop)
-        return len(channel._items) > channel._promised or channel._closed or channel._can_receive()
+        if len(channel._items) > channel._promised or channel._closed:
+            return True
+        return bool(channel._senders) and channel._can_receive()
 
     def act(self, number: int) -> Received[T_co] | Sent | Ended:
         channel = self.channel
-        if channel._can_receive():
+        if len(channel._items) > channel._promised or channel._can_receive():
             return Received(number, channel._take())
         return Ended(number)
 

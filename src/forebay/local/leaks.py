@@ -93,7 +93,7 @@ def _tasks_since(before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
 
 
 def _threads_since(before: set[threading.Thread]) -> list[threading.Thread]:
-    pools = ("asyncio_", "ThreadPoolExecutor")
+    pools = ("asyncio_", "uvloop_", "ThreadPoolExecutor")
     return [
         thread
         for thread in threading.enumerate()

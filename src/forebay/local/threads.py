@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+LOOK = 0.5
+"""Seconds between two looks at whether the loop is still there."""
+
 
 class ThreadEnd(Generic[T]):
     """Sends to and receives from a channel of a loop that runs in another thread.
@@ -85,10 +88,16 @@ class ThreadEnd(Generic[T]):
             raise ClosedError(
                 f"The loop of {self._channel!r} has ended: stop its threads before it."
             ) from error
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError as error:
-            raise ClosedError(f"The loop of {self._channel!r} ended meanwhile.") from error
+        while True:
+            try:
+                return future.result(LOOK)
+            except concurrent.futures.CancelledError as error:
+                raise ClosedError(f"The loop of {self._channel!r} ended meanwhile.") from error
+            except TimeoutError:
+                # A loop may close with the call still on its list: then nobody would ever answer.
+                if self._loop.is_closed() and not future.done():
+                    work.close()
+                    raise ClosedError(f"The loop of {self._channel!r} ended meanwhile.") from None
 
 
 def _on(loop: asyncio.AbstractEventLoop) -> bool:
