@@ -84,7 +84,8 @@ async def select(
                 break
     ```
 
-    Raises `ClosedError` if the case chosen sends to a closed channel. Cancelled, no case received anything, and at most one sent.
+    Raises `ClosedError` if the case chosen sends to a closed channel, `MisuseError` when it comes upon a case that is none.
+    Cancelled, no case received anything, and at most one sent.
     """
     loop = get_running_loop()
     try:
