@@ -326,6 +326,18 @@ async def test_10_the_first_error_cancels_the_rest() -> None:
 
 
 @story
+async def test_10_who_waits_for_a_place_is_let_go_with_the_rest() -> None:
+    forever = asyncio.Event()
+    with pytest.raises(ExceptionGroup) as caught:
+        async with Group[object](limit=1) as group:
+            await group.go(_fail, "no")
+            await group.go(forever.wait)
+            await group.go(forever.wait)
+    assert [str(error) for error in caught.value.exceptions] == ["no"]
+    group.limit = 2
+
+
+@story
 async def test_11_collecting_waits_for_all_and_the_first_error_comes_first() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         async with Group[object](on_error="collect") as group:

@@ -89,6 +89,8 @@ class Group(Generic[T]):
         except BaseExceptionGroup as group:
             rest = [one for one in group.exceptions if one not in self._errors]
             raise BaseExceptionGroup(self._verdict(), [*self._errors, *rest]) from None
+        finally:
+            self._running = 0  # one that was cancelled before its first step never said that it ended
         if self._errors and error is None:
             raise ExceptionGroup(self._verdict(), self._errors)
 
