@@ -1,4 +1,6 @@
-"""``make bench``: every figure of README.md, in one run. ``python -m bench threads`` measures the thread layouts instead."""
+"""``make bench``: every figure of README.md, in one run. ``python -m bench threads`` measures the thread layouts instead,
+``python -m bench local`` work inside one process.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import idle, latency, raw, threads, work
+from bench import idle, latency, local, raw, threads, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,9 @@ def main() -> None:
     print(
         f"{os.cpu_count()} cores, CPython {platform.python_version()}, {platform.system()} {platform.release()}; median of {REPEATS}\n"
     )
+    if sys.argv[1:2] == ["local"]:
+        local.main(sys.argv[2:])
+        return
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
         if sys.argv[1:] == ["threads"]:
             _threads(Path(folder))

@@ -6,6 +6,7 @@ The answer is 202 only after ``publish`` has returned, which is when the order i
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from examples.orders import shop
 from examples.orders.events import OrderPlaced
 from examples.orders.listen import serve
 from forebay import App
+from forebay.local import Background
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 app = App(name="front", timing=shop.TIMING)
+background = Background(workers=1, full="drop_oldest")  # the access log may be lost; orders may not
+
+
+@background.task(max_attempts=2, timeout=5.0)
+def log_access(line: str) -> None:
+    """Append a line to ``access.log``. A plain function runs in a thread: a slow disk keeps no customer waiting."""
+    with (shop.folder() / "access.log").open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 class NewOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +57,7 @@ async def place(request: Request) -> JSONResponse:
     order_id = f"o-{uuid4().hex[:12]}"
     order = OrderPlaced(order_id, new.email, new.sku, new.quantity, new.quantity * article.price_cents)
     await app.publish("orders.placed", order, key=order_id)
+    await log_access.send(f"{datetime.now(UTC).isoformat()} POST /orders 202 {order_id}")
     return JSONResponse(msgspec.to_builtins(order), 202)
 
 
@@ -57,7 +68,7 @@ async def health(_: Request) -> JSONResponse:
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    async with app:
+    async with app, background:
         yield
 
 

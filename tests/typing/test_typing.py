@@ -17,6 +17,8 @@ CHECKERS = {
         "--warn-unused-ignores",
         str(HERE / "api_ok.py"),
         str(HERE / "api_wrong.py"),
+        str(HERE / "local_ok.py"),
+        str(HERE / "local_wrong.py"),
     ],
     "basedpyright": [
         "basedpyright",
@@ -43,9 +45,10 @@ def test_right_calls_pass_and_wrong_ones_do_not(checker: str) -> None:
 
 def test_every_wrong_call_is_expected_by_both_checkers() -> None:
     """Counted here, so that the checkers cannot pass for want of anything to check."""
-    lines = (HERE / "api_wrong.py").read_text("utf-8").splitlines()
+    wrong = [HERE / "api_wrong.py", HERE / "local_wrong.py"]
+    lines = [line for file in wrong for line in file.read_text("utf-8").splitlines()]
     both = [line for line in lines if "# type: ignore[" in line and "# pyright: ignore[" in line]
     either = [line for line in lines if "ignore[" in line]
 
     assert both == either
-    assert len(both) >= 45
+    assert len(both) >= 57
