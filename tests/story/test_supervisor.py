@@ -172,6 +172,23 @@ def test_what_a_killed_process_held_runs_again_within_two_seconds(processes: int
     assert (record.state, record.attempts, record.crashes, code) == (State.SUCCEEDED, 1, 1, Exit.OK)
 
 
+def test_a_process_that_a_handler_left_behind_does_not_hide_the_death(tmp_path: Path) -> None:
+    async def tell(crew: Supervised) -> None:
+        async with opened(tmp_path) as app:
+            (victim,) = await crew.ready(1)
+            handle = await app.named("fork").send()
+            left_behind = await handle.result(10)
+            try:
+                os.kill(victim, signal.SIGKILL)
+                await eventually(lambda: len(crew.pids()) == 2, within=5)
+            finally:
+                os.kill(int(str(left_behind)), signal.SIGKILL)
+
+    with supervised(tmp_path, "yard:app", "--processes", "1") as crew:
+        asyncio.run(tell(crew))
+        assert crew.stop() == Exit.OK
+
+
 def test_processes_whose_supervisor_is_killed_end_in_order(tmp_path: Path) -> None:
     async def tell(crew: Supervised) -> TaskRecord:
         async with opened(tmp_path) as app:

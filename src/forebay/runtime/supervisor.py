@@ -34,7 +34,7 @@ LONGEST_PAUSE: Final = 10 * SECOND
 STARTS: Final = 5
 """Starts in a row that failed, with no process alive, after which the supervisor gives up."""
 LAST_WORDS: Final = SECOND
-"""How long what a dead process has said is listened to: programs it started may hold its end of the line open."""
+"""How long a dead process that has not said its name yet is listened to: programs it started may hold its end of the line open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +226,7 @@ class Supervisor:
                     group.create_task(self._end_when_full(place, child)),
                 ]
                 await child.process.wait()
-                await asyncio.wait([hearing], timeout=LAST_WORDS / SECOND)
+                await asyncio.wait([hearing], timeout=0 if child.name else LAST_WORDS / SECOND)
                 for task in (hearing, *ends):
                     task.cancel()
         finally:
