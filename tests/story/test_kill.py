@@ -58,11 +58,17 @@ class Crew:
             )
 
     def kill_one(self, dice: random.Random) -> None:
-        """SIGKILL a worker that is alive, at whatever it is doing, and start another."""
-        victim = dice.choice([member for member in self.members if member.poll() is None])
+        """SIGKILL a worker that is alive, at whatever it is doing, and start another. One that has just worked, if there is one."""
+        alive = [member for member in self.members if member.poll() is None]
+        victim = dice.choice([member for member in alive if str(member.pid) in self._lately()] or alive)
         victim.kill()
         victim.wait(30)
         self.hire()
+
+    def _lately(self) -> set[str]:
+        """The processes that the last lines of the history are of."""
+        path = self._folder / "history.jsonl"
+        return {event.node for event in read(path)[-10:]} if path.exists() else set()
 
     def dismiss(self) -> list[int]:
         """Stop all in order; their exit codes."""
