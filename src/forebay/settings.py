@@ -52,6 +52,15 @@ SETTINGS: Final = (
         "",
         "queues a worker takes from, with weights: critical=6,default=3 (empty: all the App declares)",
     ),
+    Setting(
+        "processes",
+        "0",
+        "worker processes under a supervisor that keeps them alive (0: one process, no supervisor)",
+    ),
+    Setting("max_tasks", "0", "deliveries after which a supervised process is replaced (0: never)"),
+    Setting("max_memory", "0", "memory at which a supervised process is replaced: 512M, 2G (0: never)"),
+    Setting("health", "", "where a worker serves /live and /ready: HOST:PORT (empty: nowhere)"),
+    Setting("health_file", "", "a file that a worker touches while it works (empty: none)"),
     Setting("stop_within", "25s", "how long a stopping worker lets its handlers finish"),
     Setting("lease", "30s", "how long a delivery stays with a worker that has gone silent"),
     Setting("heartbeat", "10s", "how often leases are renewed; at most a third of the lease"),
@@ -98,6 +107,19 @@ def whole_number(name: str, text: str, lowest: int = 1) -> int:
     return int(text)
 
 
+def byte_size(name: str, text: str) -> int:
+    """A setting as a number of bytes; K, M and G are powers of 1,024. Raises `InvalidOption`.
+
+    >>> byte_size("max_memory", "512M")
+    536870912
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise InvalidOption(f"{name} must be a number of bytes such as 512M or 2G, not {text!r}.")
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
+
+
+_SIZE: Final = re.compile(r"([0-9]{1,15}) ?([KMG]?)(?:i?B)?", re.IGNORECASE)
 _SECRET: Final = re.compile(r"([?&;][^=&;]*(?:pass|secret|token)[^=&;]*=)[^&;]*", re.IGNORECASE)
 
 

@@ -9,7 +9,7 @@ import pytest
 from forebay import App, QueueOptions, Timing
 from forebay.errors import ConfigError, ForebayError, Unsupported
 from forebay.model.when import SECOND
-from forebay.settings import SETTINGS, read, read_all
+from forebay.settings import SETTINGS, byte_size, read, read_all
 from forebay.stores.memory import MemoryEngine
 from forebay.testing.clock import VirtualClock
 from forebay.testing.hostile import HostileBus
@@ -172,3 +172,16 @@ def test_options_are_for_queues_that_can_be() -> None:
     App("memory://", queues={"_outbox": QueueOptions(concurrency=5)})
     with pytest.raises(ConfigError, match="is not a valid name"):
         App("memory://", queues={"a b": QueueOptions()})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("512M", 512 << 20), ("2g", 2 << 30), ("1 KiB", 1024), ("7B", 7)]
+)
+def test_a_size_is_a_number_with_a_unit(text: str, size: int) -> None:
+    assert byte_size("max_memory", text) == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5G", "2T", "much"])
+def test_a_size_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="max_memory must be a number of bytes"):
+        byte_size("max_memory", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import urllib.request
 from pathlib import Path
 
 import msgspec
@@ -260,3 +261,46 @@ def test_a_lifespan_that_fails_ends_the_worker(store: str) -> None:
 
     assert child.returncode == Exit.FAILED
     assert "the harbour is frozen" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--max-tasks", "3"], "add --processes 1, or more"),
+        (["--processes", "many"], "processes must be a whole number of at least 0, not 'many'"),
+        (["--processes", "2", "--max-memory", "lots"], "max_memory must be a number of bytes"),
+        (["--health", "here"], "health must be HOST:PORT"),
+    ],
+)
+def test_what_a_supervisor_cannot_do_is_a_sentence(
+    words: list[str], sentence: str, store: str, cli: Cli
+) -> None:
+    answer = cli("worker", "yard:app", *words)
+
+    assert answer.code == Exit.USAGE
+    assert sentence in answer.err
+
+
+def test_a_line_that_leads_to_no_supervisor_is_refused(
+    store: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOREBAY_LEASH", "nowhere")
+
+    answer = cli("worker", "yard:app")
+
+    assert answer.code == Exit.USAGE
+    assert "FOREBAY_LEASH='nowhere' leads to no supervisor" in answer.err
+
+
+def test_a_worker_alone_shows_its_health(store: str, tmp_path: Path) -> None:
+    beat = tmp_path / "beat"
+    with process("worker", "yard:app", "--health", "0", "--health-file", str(beat)) as child:
+        port = line_with(child, "health.served").rpartition("port=")[2].strip()
+        line_with(child, "worker.started")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+            shown = msgspec.json.decode(answer.read())
+        child.send_signal(signal.SIGTERM)
+        child.communicate()
+
+    assert (shown["ready"], shown["condition"], shown["pid"]) == (True, "working", child.pid)
+    assert (child.returncode, beat.exists()) == (Exit.OK, False)

@@ -21,6 +21,7 @@ class Exit(IntEnum):
     ENGINE = 3
     UNKNOWN = 4
     STUCK = 5
+    BLOCKED = 6
     INTERRUPTED = 130
     PIPE = 141
 
@@ -33,6 +34,7 @@ MEANINGS: Final[Mapping[Exit, str]] = MappingProxyType(
         Exit.ENGINE: "the engine cannot be reached or refuses the file",
         Exit.UNKNOWN: "the outcome is unknown: repeat with the same --id",
         Exit.STUCK: "the worker stopped, but handlers would not; their work is handed back",
+        Exit.BLOCKED: "the worker ended itself: a handler blocked it past its timeout; its log has the stacks",
         Exit.INTERRUPTED: "interrupted",
         Exit.PIPE: "nobody reads the output any more",
     }

@@ -6,27 +6,38 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, Self
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from forebay import __version__
 from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
 from forebay.cli.logs import set_up
 from forebay.cli.output import note, span
+from forebay.clock import SystemClock
 from forebay.errors import ConfigError, ForebayError, InvalidOption
 from forebay.model.names import check_name
-from forebay.model.when import micros, seconds
-from forebay.runtime.worker import WorkerOptions
+from forebay.model.query import HandBack, Selector
+from forebay.model.when import SECOND, micros, seconds
+from forebay.runtime.health import Health
+from forebay.runtime.worker import CUT_OFF, LAST_SETTLE, WorkerOptions
 from forebay.settings import read, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from forebay.app import App
+    from forebay.cli.supervising import Supervision
+    from forebay.model.when import Micros
+    from forebay.runtime.leash import Leash
     from forebay.runtime.worker import Worker
 
 log = logging.getLogger("forebay.worker")
+
+SLACK: Final = 5 * SECOND
+"""For all that has no limit of its own: closing files, ending the interpreter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +85,27 @@ def weights(text: str) -> Mapping[str, int] | None:
     return found or None
 
 
-def serve(spec: str, orders: Orders) -> Exit:
-    """Run a worker for the App that ``spec`` names until it is told to stop."""
+def serve(spec: str, orders: Orders, supervision: Supervision, leash: Leash | None) -> Exit:
+    """Run a worker for the App that ``spec`` names until it is told to stop. ``leash``: under a supervisor."""
     set_up(orders.log_level, orders.log_format)
     app = load(spec)
     shares = _shares(spec, app, orders.options)
-    _announce(app, spec, orders, shares)
+    if leash is not None and not app.engine.traits.shared:
+        raise ConfigError(
+            f"{app.engine.url} lives inside one process, so worker processes cannot share it: leave out --processes, or use another engine."
+        )
+    if leash is None or leash.first:
+        _announce(app, spec, orders, shares)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return _see_through(runner.get_loop(), app.worker(orders.options))
+        worker = app.worker(orders.options)
+        return _see_through(runner.get_loop(), worker, _work(app, worker, orders, supervision, leash))
 
 
-def _see_through(loop: asyncio.AbstractEventLoop, worker: Worker) -> Exit:
+def _see_through(
+    loop: asyncio.AbstractEventLoop, worker: Worker, work: Coroutine[object, object, Exit]
+) -> Exit:
     """Run the worker to its end. A `SystemExit` in a task or callback of a handler's own comes out of the loop: it ends no worker."""
-    working = loop.create_task(_work(worker))
+    working = loop.create_task(work)
     while True:
         try:
             return loop.run_until_complete(working)
@@ -109,10 +128,21 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _work(worker: Worker) -> Exit:
+async def _work(
+    app: App, worker: Worker, orders: Orders, supervision: Supervision, leash: Leash | None
+) -> Exit:
+    worker.on_blocked = _blocked
     code = Exit.OK
     try:
-        await worker.run(signals=True)
+        async with AsyncExitStack() as stack:
+            if leash is not None:
+                leash.hold(worker, patience(orders), _left_alone)
+                hand_back = partial(_hand_back, app) if app.engine.traits.remembers else None
+                attending = leash.attend(hand_back, supervision.fill, SystemClock())
+                await stack.enter_async_context(_beside(worker, attending))
+            else:
+                await supervision.show(stack, partial(_health, worker))
+            await worker.run(signals=True)
     except ExceptionGroup as faults:
         # Those of its own services the worker has logged, each with its traceback.
         fault = _first(faults)
@@ -121,6 +151,56 @@ async def _work(worker: Worker) -> Exit:
     if worker.stuck:
         _leave(worker.stuck)
     return code
+
+
+def patience(orders: Orders) -> Micros:
+    """How long a worker may take to stop in order, when all goes well and when it does not."""
+    return orders.options.stop_within + CUT_OFF + LAST_SETTLE + SLACK
+
+
+async def _hand_back(app: App, name: str) -> int:
+    return await app.steer(Selector(), HandBack(name))
+
+
+def _health(worker: Worker) -> Health:
+    return Health(
+        worker.condition == "working",
+        {"worker": worker.name, "condition": worker.condition, "pid": os.getpid()},
+    )
+
+
+@asynccontextmanager
+async def _beside(worker: Worker, service: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """A service that runs as long as the worker; if it fails the worker ends in order."""
+
+    async def guarded() -> None:
+        try:
+            await service
+        except Exception:
+            log.exception("worker.fault", extra={"worker": worker.name})
+            worker.stop()
+
+    task = asyncio.get_running_loop().create_task(guarded())  # ends below
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _blocked() -> NoReturn:
+    """End the process, whose loop does not turn: its log has the stacks. What it held counts as crashed."""
+    _end(Exit.BLOCKED)
+
+
+def _left_alone() -> NoReturn:
+    """End the process, whose supervisor is dead, and which does not stop."""
+    _end(Exit.STUCK)
+
+
+def _end(code: Exit) -> NoReturn:
+    """Not by way of the log's end: whatever blocks may hold its lock."""
+    os._exit(code)
 
 
 def _leave(stuck: int) -> NoReturn:

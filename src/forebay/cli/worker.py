@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,8 @@ import click
 from forebay.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from forebay.cli.exits import Exit
 
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     epilog=options.examples(
         "forebay worker shop:app",
         "forebay worker shop.tasks:app --concurrency 20 --queues critical=6,default=3",
+        "forebay worker shop:app --processes 4 --max-memory 1G --health 8080",
     )
 )
 @click.argument("app", metavar="APP")
@@ -32,6 +36,31 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--strict", is_flag=True, help="Take from a queue only while those before it in --queues are empty."
+)
+@click.option(
+    "--processes",
+    metavar="N",
+    help="Keep N processes at work, under a supervisor. Default: setting processes, 0: one, without.",
+)
+@click.option(
+    "--max-tasks",
+    metavar="N",
+    help="Replace a supervised process after about N deliveries. Default: setting max_tasks, 0: never.",
+)
+@click.option(
+    "--max-memory",
+    metavar="SIZE",
+    help="Replace a supervised process that has reached SIZE, such as 512M. Default: setting max_memory, 0: never.",
+)
+@click.option(
+    "--health",
+    metavar="HOST:PORT",
+    help="Serve /live and /ready there, on loopback if HOST is left out. Default: setting health, nowhere.",
+)
+@click.option(
+    "--health-file",
+    metavar="PATH",
+    help="Touch this file every second while at work. Default: setting health_file, none.",
 )
 @click.option(
     "--stop-within",
@@ -52,6 +81,11 @@ def worker(  # noqa: PLR0913  # one parameter for each option
     concurrency: str | None,
     queues: str | None,
     strict: bool,
+    processes: str | None,
+    max_tasks: str | None,
+    max_memory: str | None,
+    health: str | None,
+    health_file: str | None,
     stop_within: str | None,
     log_level: str | None,
     log_format: str | None,
@@ -59,15 +93,40 @@ def worker(  # noqa: PLR0913  # one parameter for each option
     """Work for an App: APP is module:attribute, imported with the current directory on the path.
 
     SIGTERM or Ctrl-C stops it in order: it takes nothing new, lets handlers finish, hands back the rest. A second one hands back at once.
+
+    With --processes a supervisor starts a process again that died, and hands what it held to the others at once. --concurrency is for each
+    process.
     """
     from forebay.cli.serving import Orders, serve
+    from forebay.cli.supervising import Supervision, supervise
+    from forebay.runtime.leash import Leash
 
-    orders = Orders.read(
-        concurrency=concurrency,
-        queues=queues,
-        strict=strict,
-        stop_within=stop_within,
-        log_level=log_level,
-        log_format=log_format,
+    said = {
+        "concurrency": concurrency,
+        "queues": queues,
+        "stop_within": stop_within,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    leash = Leash.taken(os.environ)
+    orders = Orders.read(**said, strict=strict)
+    supervision = Supervision.read(
+        processes=processes,
+        max_tasks=max_tasks,
+        max_memory=max_memory,
+        health=health,
+        health_file=health_file,
     )
-    return serve(app, orders)
+    if leash is not None or not supervision.processes:
+        return serve(app, orders, supervision, leash)
+    command = [*_words(app, said), *(["--strict"] if strict else []), *supervision.words()]
+    return supervise(app, command, orders, supervision)
+
+
+def _words(app: str, said: Mapping[str, str | None]) -> list[str]:
+    """This command line again, for a process of its own."""
+    words = [app]
+    for name, value in said.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", value]
+    return words

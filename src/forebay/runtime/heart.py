@@ -1,4 +1,6 @@
-"""Keeps leases alive, from a thread, a loop and a connection of its own, so that a handler that blocks the worker's loop keeps its work."""
+"""Keeps leases alive, from a thread, a loop and a connection of its own, so that a handler that blocks the worker's loop keeps its work:
+up to its timeout, for it also feels the loop's pulse.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Notice
 from forebay.errors import EngineError
+from forebay.runtime.pulse import Pulse
 from forebay.runtime.running import Why, stopper
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ _WHY: Final = {Notice.LOST: Why.LOST, Notice.CANCEL: Why.CANCEL}
 class Heart:
     """Beats from `start` to `stop`. Belongs to the loop that started it: that is where runs are cut off."""
 
-    def __init__(  # the composition root's one call
+    def __init__(  # noqa: PLR0913  # the composition root's one call
         self,
         engine: Engine,
         worker: str,
@@ -38,8 +41,10 @@ class Heart:
         clock: Clock,
         every: Micros,
         on_fault: Callable[[BaseException], None],
+        *,
+        on_blocked: Callable[[], None] = lambda: None,
     ) -> None:
-        self._on_fault = on_fault
+        self._on_fault, self._on_blocked = on_fault, on_blocked
         self._engine, self._worker, self._running, self._clock, self._every = (
             engine,
             worker,
@@ -74,20 +79,31 @@ class Heart:
 
     def _live(self) -> None:
         try:
-            asyncio.run(self._beat())
+            asyncio.run(self._beat_and_feel())
         except BaseException as error:  # noqa: BLE001  # without a heart the worker loses its leases: it has to end, in order
             self._up.set()
             with suppress(RuntimeError):  # the worker's loop is closed
                 if self._home is not None:
                     self._home.call_soon_threadsafe(self._on_fault, error)
 
-    async def _beat(self) -> None:
+    async def _beat_and_feel(self) -> None:
         self._own, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._up.set()
+        if self._home is None:
+            raise AssertionError("start() comes first")
+        pulse = Pulse(self._home, self._running, self._clock, self._on_blocked)
+        feeling = self._own.create_task(pulse.feel(self._stop))  # ends with the beat, below
+        try:
+            await self._beat(self._stop)
+        finally:
+            feeling.cancel()
+            await asyncio.wait([feeling])
+
+    async def _beat(self, stop: asyncio.Event) -> None:
         broker = self._engine.connect(self._worker, self._clock)
         opened = False
         try:
-            while not await self._clock.wait(self._stop, self._every):
+            while not await self._clock.wait(stop, self._every):
                 try:
                     if not opened:
                         await broker.declare([])

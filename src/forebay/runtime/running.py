@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forebay.model.when import SECOND, Micros
 
@@ -47,6 +47,10 @@ class Run:
     def end(self) -> None:
         """User code is over: from here on nothing may cancel the task, which still has to settle."""
         self._task = self.ends = None
+
+    def is_in(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether its user code is what ``task`` runs."""
+        return task is not None and self._task is task
 
     def stop(self, why: Why) -> None:
         """Cut off user code, for the first reason given. Called before it began, it will not begin."""

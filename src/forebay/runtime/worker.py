@@ -106,6 +106,9 @@ class Worker:
         self._crew: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
         self.on_verdict: list[Callable[..., None]] = []
+        self.on_blocked: Callable[[], None] = lambda: None
+        """Called from another thread when a handler has blocked the loop past its timeout, after the stacks are logged: a process of
+        the worker's own can only be ended, since code that does not yield cannot be stopped."""
 
     @property
     def name(self) -> str:
@@ -148,6 +151,13 @@ class Worker:
                 loop.remove_signal_handler(number)
         if self._faults:
             raise BaseExceptionGroup("the worker stopped because a part of it failed", self._faults)
+
+    @property
+    def condition(self) -> str:
+        """``starting``, ``working`` or ``stopping``."""
+        if self._stop.is_set():
+            return "stopping"
+        return "working" if self.ready.is_set() else "starting"
 
     @property
     def stuck(self) -> int:
@@ -296,7 +306,15 @@ class Worker:
             settler,
             runner,
             running,
-            Heart(engine, self.name, running, plant.clock, plant.timing.heartbeat, self._fail),
+            Heart(
+                engine,
+                self.name,
+                running,
+                plant.clock,
+                plant.timing.heartbeat,
+                self._fail,
+                on_blocked=self._blocked,
+            ),
         )
 
     def _lives(self, route: Route, threads: Threads) -> dict[str, Live]:
@@ -342,6 +360,9 @@ class Worker:
             task = asyncio.current_task()
             if task is not None:
                 self._crew.discard(task)
+
+    def _blocked(self) -> None:
+        self.on_blocked()
 
     def _fail(self, error: BaseException) -> None:
         log.error("worker.fault", extra={"worker": self.name}, exc_info=error)
