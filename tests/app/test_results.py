@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +21,7 @@ from forebay.errors import (
     EngineUnavailable,
     InvalidOption,
     NotOpen,
+    OutcomeUnknown,
     ResultTimeout,
     TaskCancelled,
     TaskDead,
@@ -507,3 +512,30 @@ async def test_results_are_waited_for_without_polling_hard() -> None:
         await asyncio.wait([waiting])
 
     assert looks <= 4
+
+
+def test_a_sync_call_that_a_close_in_another_thread_cuts_off_says_that_its_outcome_is_unknown() -> None:
+    app = App("memory://")
+    begun = threading.Event()
+
+    async def endless() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(lambda: app.sync(endless()))
+        assert begun.wait(10)
+        app.__exit__()
+
+        with pytest.raises(OutcomeUnknown, match="closed in another thread"):
+            calling.result(10)
+
+
+def test_a_script_that_sends_and_just_ends_ends_quietly(tmp_path: Path) -> None:
+    script = "import forebay; print(forebay.App('sqlite:///x.db').send_sync('job', 1).id)"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (ran.returncode, ran.stderr, len(ran.stdout.split())) == (0, "", 1)

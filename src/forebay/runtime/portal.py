@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from forebay.errors import NotOpen
+from forebay.errors import NotOpen, OutcomeUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -31,7 +33,9 @@ class Portal:
         self._thread: threading.Thread | None = None
 
     def call(self, work: Coroutine[Any, Any, R]) -> R:
-        """Run ``work`` on the portal's loop and wait for it. Raises what it raises, and `NotOpen` if called from an event loop."""
+        """Run ``work`` on the portal's loop and wait for it. Raises what it raises, `NotOpen` if called from an event
+        loop, and `OutcomeUnknown` if it was cut off by a `close`.
+        """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -41,7 +45,12 @@ class Portal:
             raise NotOpen(
                 "This thread runs an event loop: await the asynchronous method instead of its ..._sync twin."
             )
-        return self._submit(work).result()
+        try:
+            return self._submit(work).result()
+        except CancelledError:
+            raise OutcomeUnknown(
+                "The App was closed in another thread while this was under way: it may or may not have happened."
+            ) from None
 
     def owns(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether ``loop`` is the portal's."""
@@ -50,6 +59,7 @@ class Portal:
     def close(self) -> None:
         """Finish, close what the portal's loop opened, and end the thread. Does nothing if nothing was ever called."""
         self._check_process()
+        atexit.unregister(self.close)
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
@@ -71,6 +81,8 @@ class Portal:
                     target=self._loop.run_forever, name="forebay-portal", daemon=True
                 )
                 self._thread.start()
+                # A script that just ends has closed nothing: its loop would complain of every task that is left.
+                atexit.register(self.close)
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _check_process(self) -> None:

@@ -78,10 +78,13 @@ class WakeDirectory:
             return
 
     def bind(self, name: str) -> socket.socket | None:
-        """A new socket of that name; None where the path is too long or the file system has no sockets."""
+        """A new socket of that name; None if its path is too long, the file system has no sockets or the process no descriptors."""
         if self._near is None:
             return None
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError:
+            return None
         listener.setblocking(False)
         try:
             listener.bind(f"{self._near}/{name}")
