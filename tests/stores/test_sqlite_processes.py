@@ -36,7 +36,9 @@ from forebay.stores.sqlite import SqliteEngine
 async def main(path, name):
     store, source, taken = SqliteEngine(path).connect(name, SystemClock()), Source(queue="mail"), []
     await store.declare([source])
-    while batch := await store.receive(source, token=new_token(), limit=20, wait=300_000):
+    print("here", flush=True)
+    sys.stdin.readline()
+    while batch := await store.receive(source, token=new_token(), limit=20, wait=2_000_000):
         taken += [d.id for d in batch]
         assert set(await store.settle([Settlement(d, Done()) for d in batch])) == {"ok"}
     await store.close()
@@ -121,6 +123,12 @@ def test_processes_that_claim_at_once_never_share_a_message(tmp_path: Path) -> N
         sent = messages(3_000)
         await store.publish(sent[:1_500])
         claimers = [start(CLAIMER, path, f"worker-{n}") for n in range(4)]
+        for claimer in claimers:
+            assert await asyncio.to_thread(line, claimer) == "here"
+        for claimer in claimers:
+            assert claimer.stdin is not None
+            claimer.stdin.write("go\n")
+            claimer.stdin.flush()
         for batch in range(1_500, 3_000, 100):
             await store.publish(sent[batch : batch + 100])
 
