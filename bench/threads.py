@@ -67,9 +67,9 @@ class Remote:
         """Passed on."""
         return await self._there(self._broker.settle(*args))
 
-    async def extend(self, *args: object) -> object:
+    async def extend(self, *args: object, **kwargs: object) -> object:
         """Passed on, and noted."""
-        answer = await self._there(self._broker.extend(*args))
+        answer = await self._there(self._broker.extend(*args, **kwargs))
         self._renewals.append(time.monotonic())
         return answer
 
@@ -130,9 +130,9 @@ class Noted:
         self.receive, self.settle, self.sweep = broker.receive, broker.settle, broker.sweep
         self.find, self.watch, self.close = broker.find, broker.watch, broker.close
 
-    async def extend(self, *args: object) -> object:
+    async def extend(self, *args: object, **kwargs: object) -> object:
         """Passed on, and noted."""
-        answer = await self._broker.extend(*args)
+        answer = await self._broker.extend(*args, **kwargs)
         self._renewals.append(time.monotonic())
         return answer
 

@@ -239,8 +239,12 @@ class Broker(Protocol):
         """End deliveries, each with its verdict and follow-ups in one transaction; answers per item and in order."""
         ...
 
-    async def extend(self, batch: Sequence[Delivery]) -> Sequence[Notice]:
-        """Renew leases for another lease time from now."""
+    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
+        """Renew leases for another lease time from now; answers per delivery and in order.
+
+        ``under_way``: tokens of a `receive` whose answer has not been seen yet. If it has taken something, that is renewed too: a caller
+        whose loop is blocked between the claim and its answer must not lose what it does not know of.
+        """
         ...
 
     async def close(self) -> None:

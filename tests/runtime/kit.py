@@ -183,8 +183,10 @@ class SpiedStore:
         answer: Sequence[Settled] = await self._engine.call("settle", batch, self.inner.settle(batch))
         return answer
 
-    async def extend(self, batch: Sequence[Delivery]) -> Sequence[Notice]:
-        answer: Sequence[Notice] = await self._engine.call("extend", batch, self.inner.extend(batch))
+    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
+        answer: Sequence[Notice] = await self._engine.call(
+            "extend", batch, self.inner.extend(batch, under_way=under_way)
+        )
         return answer
 
     async def close(self) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from forebay import App, State, Timing
 from forebay.clock import SystemClock
-from forebay.engine import EngineOptions, Notice
+from forebay.engine import EngineOptions, Notice, Source
 from forebay.errors import EngineUnavailable
+from forebay.ids import new_token
 from forebay.model.query import HandBack, Selector
 from forebay.runtime.heart import Heart
 from forebay.runtime.running import Running, Why
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forebay.engine import Delivery
+    from forebay.ids import Token
 
 MS = 1_000
 BRISK = Timing(lease=1_000 * MS, heartbeat=20 * MS, sweep=20 * MS)
@@ -150,7 +152,9 @@ async def test_each_run_gets_the_notice_that_is_its_own() -> None:
 
         async def close(self) -> None: ...
 
-        async def extend(self, batch: Sequence[Delivery]) -> list[Notice]:
+        async def extend(
+            self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()
+        ) -> list[Notice]:  # the port
             loop.call_soon_threadsafe(beaten.set)
             return [notices[delivery.id] for delivery in batch]
 
@@ -187,3 +191,23 @@ async def test_a_heart_that_fails_says_so_and_can_still_be_stopped() -> None:
     await heart.stop()
 
     assert isinstance(error, ZeroDivisionError)
+
+
+@story
+async def test_what_a_receive_has_taken_is_kept_before_its_answer_is_seen() -> None:
+    """A loop that is blocked between a claim and its answer must not lose what it does not know of yet."""
+    engine = MemoryEngine(EngineOptions(timing=BRISK))
+    store = engine.connect("worker", SystemClock())
+    await store.declare([])
+    running, token = Running(SystemClock()), new_token()
+    heart = Heart(engine, "worker", running, SystemClock(), BRISK.heartbeat, lambda _: None)
+    await store.publish([a_delivery().message])
+    (taken,) = await store.receive(Source(queue="default"), token=token, limit=1, wait=0)
+    running.under_way.add(token)
+
+    heart.start()
+    await eventually(lambda: heart.beats >= 2)
+    await heart.stop()
+
+    lease = engine.ledger._leases[token]
+    assert lease.until > taken.received + BRISK.lease

@@ -116,10 +116,10 @@ class Heart:
             await broker.close()
 
     async def _extend_all(self, broker: Broker) -> None:
-        runs = self._running.snapshot()
-        for start in range(0, len(runs), BATCH):
+        under_way, runs = list(self._running.under_way), self._running.snapshot()
+        for start in range(0, max(len(runs), len(under_way[:1])), BATCH):
             batch = runs[start : start + BATCH]
-            notices = await broker.extend([run.delivery for run in batch])
+            notices = await broker.extend([run.delivery for run in batch], under_way=under_way)
             self._pass_on(batch, notices)
 
     def _pass_on(self, batch: Sequence[Run], notices: Sequence[Notice]) -> None:

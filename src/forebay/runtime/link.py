@@ -81,7 +81,7 @@ class Link:
     async def _serve(self, results: Results | None) -> None:
         async with asyncio.TaskGroup() as group:
             sends = group.create_task(self._sends.run())
-            waits = None if results is None else group.create_task(results.run())
+            waits = None if results is None else group.create_task(_survived(results))
             await sends
             if waits is not None:
                 waits.cancel()
@@ -129,6 +129,14 @@ class Link:
     async def _publish(self, batch: Sequence[Message]) -> list[Published | Exception]:
         """A batch of callers who do not know each other: each is answered for itself."""
         return await halved(partial(_repeated, self.broker.publish), batch)
+
+
+async def _survived(results: Results) -> None:
+    """A mistake in waiting for results ends that, and not the sending beside it."""
+    try:
+        await results.run()
+    except Exception:
+        log.exception("results.fault")
 
 
 async def _repeated(

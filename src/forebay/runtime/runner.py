@@ -122,6 +122,7 @@ class Runner:
                 continue
             for delivery in got:
                 gears.settler.submit(gears.running.add(delivery), Settlement(delivery, v.Release()))
+            gears.running.under_way.discard(lane.token)
 
     async def _slot(self) -> None:
         """Wait for a free slot in some lane."""
@@ -146,10 +147,13 @@ class Runner:
     async def _receive(self, lane: Lane, limit: int, wait: Micros) -> int:
         """Take up to ``limit``. A call that broke off is repeated under its token: what it may have taken is not left to its lease."""
         lane.token = lane.token or new_token()
-        got = await self._gears.broker.receive(lane.route.source, token=lane.token, limit=limit, wait=wait)
+        token, running = lane.token, self._gears.running
+        running.under_way.add(token)
+        got = await self._gears.broker.receive(lane.route.source, token=token, limit=limit, wait=wait)
         lane.token = None
         for delivery in got:
             self._start(lane, delivery)
+        running.under_way.discard(token)
         return len(got)
 
     def _order(self, lanes: list[Lane]) -> list[Lane]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from forebay.clock import Clock
     from forebay.engine import Delivery
+    from forebay.ids import Token
 
 log = logging.getLogger("forebay.running")
 
@@ -69,6 +70,8 @@ class Running:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._runs: dict[int, Run] = {}
+        self.under_way: set[Token] = set()
+        """Tokens of the `receive` calls whose answer has not been seen: what they may have taken is kept alive as well."""
         self._timer: asyncio.TimerHandle | None = None
         self._rings: Micros | None = None
         self.empty = asyncio.Event()

@@ -324,10 +324,13 @@ class HostileBroker:
         _after(fault, "settle")
         return [Settled.OK] * len(batch)
 
-    async def extend(self, batch: Sequence[Delivery]) -> Sequence[Notice]:
+    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
         """Renew what is still held, and say so of everything."""
         now = self._now()
         with self._bus.lock:
+            for (token, _), unseen in self._bus.held.items():
+                if token in under_way:
+                    unseen.until = now + self._bus.options.timing.lease
             for delivery in batch:
                 held = self._bus.held.get(
                     (delivery.token, delivery.native if isinstance(delivery.native, int) else 0)

@@ -228,11 +228,16 @@ class Ledger:
 
     def extend(self, delivery: Delivery, now: Instant) -> Notice:
         """Renew one lease."""
-        entry, lease = self.entries.get(delivery.id), self._leases.get(delivery.token)
-        if entry is None or lease is None or entry.token != delivery.token:
+        entry = self.entries.get(delivery.id)
+        if entry is None or delivery.token not in self._leases or entry.token != delivery.token:
             return Notice.LOST
-        lease.until = now + self.options.timing.lease
+        self.extend_lease(delivery.token, now)
         return Notice.CANCEL if entry.cancel_requested else Notice.KEPT
+
+    def extend_lease(self, token: Token, now: Instant) -> None:
+        """Renew what a token holds, if it holds anything."""
+        if token in self._leases:
+            self._leases[token].until = now + self.options.timing.lease
 
     # -- upkeep
 

@@ -135,10 +135,12 @@ class MemoryStore:
         self._tell([message for settlement in batch for message in settlement.then])
         return answers
 
-    async def extend(self, batch: Sequence[Delivery]) -> Sequence[Notice]:
+    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
         """Renew leases."""
         now = self._now()
         with self._lock:
+            for token in under_way:
+                self._ledger.extend_lease(token, now)
             return [self._ledger.extend(delivery, now) for delivery in batch]
 
     async def sweep(self, budget: int) -> Swept:

@@ -61,6 +61,10 @@ class FileLock:
                 # flock() knows no timeout; naps this short cost less than the commits they wait for.
                 self._never.wait(nap)
                 nap = min(nap * 1.5, _LONGEST_NAP)
+            except OSError as error:
+                raise EngineUnavailable(
+                    f"{self._path} cannot be locked ({error.strerror}): check the file system it is on."
+                ) from error
             else:
                 return
 

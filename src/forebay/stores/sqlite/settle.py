@@ -156,12 +156,14 @@ def loosen(desk: Desk, counts: Counter[Token]) -> None:
     desk.change("lease_empty", held)
 
 
-def extend(desk: Desk, deliveries: Sequence[Delivery], now: Instant) -> list[Notice]:
+def extend(
+    desk: Desk, deliveries: Sequence[Delivery], under_way: Sequence[Token], now: Instant
+) -> list[Notice]:
     """Renew leases; answers per item and in order."""
     seqs = _seqs(desk, deliveries)
     rows = [(seq, d.token) for seq, d in zip(seqs, deliveries, strict=True)]
     asked: dict[int, int] = dict(desk.rows("extend_match", {"batch": encoded(rows)}))
-    tokens = encoded(sorted({deliveries[n].token for n in asked}))
+    tokens = encoded(sorted({*under_way, *(deliveries[n].token for n in asked)}))
     desk.change("extend", {"tokens": tokens, "until": now + desk.options.timing.lease})
     return [
         Notice.LOST if n not in asked else Notice.CANCEL if asked[n] else Notice.KEPT

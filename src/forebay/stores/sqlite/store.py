@@ -183,10 +183,11 @@ class SqliteStore:
             work=partial(settle.settle, settlements=batch, now=self._clock.now()), rows=len(batch)
         )
 
-    async def extend(self, batch: Sequence[Delivery]) -> Sequence[Notice]:
+    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
         """Renew leases."""
         return await self._thread().submit(
-            work=partial(settle.extend, deliveries=batch, now=self._clock.now()), rows=len(batch)
+            work=partial(settle.extend, deliveries=batch, under_way=under_way, now=self._clock.now()),
+            rows=len(batch),
         )
 
     # -- memory

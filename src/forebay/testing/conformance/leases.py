@@ -44,6 +44,20 @@ async def a_renewed_lease_keeps_the_message(h: Harness) -> None:
     assert await h.settle(delivery, v.Done()) is Settled.OK
 
 
+async def what_a_receive_took_is_renewed_before_its_answer_is_seen(h: Harness) -> None:
+    await h.publish(h.message())
+    delivery, broker = await h.take_one(), await h.broker()
+
+    for _ in range(6):
+        await h.advance(h.lease // 2)
+        assert list(await broker.extend([], under_way=[new_token(), delivery.token])) == []
+        if h.traits.remembers:
+            await (await h.store()).sweep(100)
+
+    await h.nothing()
+    assert await h.settle(delivery, v.Done()) is Settled.OK
+
+
 async def a_late_settle_changes_nothing_and_says_so(h: Harness) -> None:
     await h.publish(h.message())
     first = await h.take_one("one")
@@ -234,6 +248,7 @@ CLAIMS: Final = (
         any_engine,
         a_lost_lease_hands_the_message_to_another,
         a_renewed_lease_keeps_the_message,
+        what_a_receive_took_is_renewed_before_its_answer_is_seen,
         a_settle_may_be_repeated,
         handing_back_spends_no_attempt,
     ),
