@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import socket
 import sys
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -40,12 +41,10 @@ class Pauses(Protocol):
 class Plain:
     """Nobody can press a key, and lines follow each other. An interrupt ends the wait, as it ends everything."""
 
-    def __init__(self) -> None:
-        self._never = threading.Event()
-
     def wait(self, span: Micros) -> bool:
         """Wait all of it."""
-        self._never.wait(span / 1e6)
+        with interruptible() as bell:
+            select.select([bell], [], [], span / 1e6)
         return True
 
     def afresh(self) -> None:
@@ -57,14 +56,28 @@ class Keys:
 
     def wait(self, span: Micros) -> bool:
         """Wait all of it, or until a key says something."""
-        ready, _, _ = select.select([sys.stdin], [], [], span / 1e6)
+        with interruptible() as bell:
+            ready, _, _ = select.select([sys.stdin, bell], [], [], span / 1e6)
         # By descriptor: what Python had buffered, `select` would not see.
-        typed = os.read(sys.stdin.fileno(), 64) if ready else b" "
+        typed = os.read(sys.stdin.fileno(), 64) if sys.stdin in ready else b" "
         return bool(typed) and not any(key in typed for key in _ENOUGH)
 
     def afresh(self) -> None:
         """Begin at the top."""
         sys.stdout.write(_AFRESH)
+
+
+@contextmanager
+def interruptible() -> Iterator[socket.socket]:
+    """Something to wait for beside everything else, so that a signal in the moment before a wait begins is not slept through."""
+    bell, hammer = socket.socketpair()
+    with bell, hammer:
+        hammer.setblocking(False)
+        before = signal.set_wakeup_fd(hammer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield bell
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 @contextmanager
