@@ -221,7 +221,7 @@ def test_a_second_signal_hands_back_at_once(tmp_path: Path) -> None:
             await eventually(lambda: notes(tmp_path), within=10)
             crew.process.send_signal(signal.SIGINT)
             await eventually(lambda: "worker.stopping" in crew.said and len(crew.alive()) == 1, within=10)
-            assert crew.stop(signal.SIGINT) == Exit.OK
+            assert crew.stop(signal.SIGINT) == Exit.OK, crew.said
             return await handle.status()
 
     with supervised(tmp_path, "yard:app", "--processes", "2", "--stop-within", "1h") as crew:

@@ -89,9 +89,14 @@ class Child:
             self.signal(signal.SIGTERM)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it is still there."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        """Send it a signal, if it is still there.
+
+        Not by the process object's own method: that looks first whether the process has ended, and so takes its exit code away from the
+        event loop's watcher, which then reports 255 (CPython issue 87744; needed until all supported versions have its cure).
+        """
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
     def tell(self, *words: str) -> None:
         """Write it a line. What it cannot be told any more, others are."""
