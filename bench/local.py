@@ -7,6 +7,8 @@ import statistics
 import sys
 import time
 from collections import Counter
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import anyio
@@ -91,6 +93,16 @@ async def memory_stream() -> float:
         return await hop(send.send, receive.receive, 20_000)
 
 
+async def culsans_hop() -> float:
+    queue = import_module("culsans").Queue(100)
+    return await hop(queue.async_q.put, queue.async_q.get, 50_000)
+
+
+async def aiochan_hop() -> float:
+    channel = import_module("aiochan").Chan(100)
+    return await hop(channel.put, channel.get, 50_000)
+
+
 async def select_of_two(capacity: int) -> float:
     """Items a second through a select over two channels, each with a producer."""
     one, two, count = Channel[int](capacity), Channel[int](capacity), 50_000
@@ -147,13 +159,18 @@ PAIRS: list[tuple[str, Callable[[], Awaitable[float]], str, Callable[[], Awaitab
 ]
 
 
+PEERS: list[tuple[str, Callable[[], Awaitable[float]]]] = [("culsans", culsans_hop), ("aiochan", aiochan_hop)]
+"""Compared where they are installed; nothing here needs them."""
+
+
 def main(arguments: list[str]) -> None:
     """Print a Markdown table, or the stress run's figures."""
     if arguments == ["million"]:
         million()
         return
     print("| what | figure | beside | figure | ratio |\n|---|---|---|---|---|")
-    for what, ours, beside, theirs in PAIRS:
+    peers = [("channel of 100, one hop", channel_hop, name, peer) for name, peer in PEERS if find_spec(name)]
+    for what, ours, beside, theirs in [*PAIRS, *peers]:
         # Taken in turn, so that a machine that drifts drifts for both; the ratio is the median of the rounds' own.
         rounds = [(asyncio.run(_taken(ours)), asyncio.run(_taken(theirs))) for _ in range(REPEATS)]
         mine, other = (statistics.median(column) for column in zip(*rounds, strict=True))
