@@ -188,15 +188,15 @@ class Ledger:
 
     # -- settle and extend
 
-    def settle(self, settlement: Settlement, now: Instant) -> tuple[Settled, list[Published]]:
+    def settle(self, settlement: Settlement, now: Instant) -> Settled:
         """End one delivery, if its token still holds the entry; publish what follows from a Done."""
         delivery, verdict = settlement.delivery, settlement.verdict
         entry = self.entries.get(delivery.id)
         if entry is None or entry.token != delivery.token:
             if entry is not None and entry.settled_by == delivery.token:
-                return Settled.OK, []
+                return Settled.OK
             self.counters["stale"] += 1
-            return Settled.STALE, []
+            return Settled.STALE
         event = v.event_of(verdict)
         self._record(entry, event, v.failure_of(verdict), now)
         entry.attempts += v.spends_attempt(verdict)
@@ -206,7 +206,8 @@ class Ledger:
             case v.Done(result):
                 entry.result = result
                 self._finish(entry, event, now)
-                return Settled.OK, [self.publish(message, now) for message in settlement.then]
+                for message in settlement.then:
+                    self.publish(message, now)
             case v.Retry(at) | v.Snooze(at):
                 unknown = isinstance(verdict, v.Snooze) and verdict.unknown
                 entry.unknown_since = (entry.unknown_since or now) if unknown else None
@@ -224,7 +225,7 @@ class Ledger:
                 self._finish(entry, event, now)
             case v.Cancelled() | v.Expired():
                 self._finish(entry, event, now)
-        return Settled.OK, []
+        return Settled.OK
 
     def extend(self, delivery: Delivery, now: Instant) -> Notice:
         """Renew one lease."""

@@ -18,6 +18,7 @@ from forebay.engine import (
 )
 from forebay.errors import InvalidOption, NotOpen, Unsupported
 from forebay.model.query import LONGEST_PAGE, HandBack, Page, Pause, Resume
+from forebay.stores.cursor import read_cursor
 from forebay.stores.memory.ledger import Ledger
 from forebay.stores.signals import Signals
 
@@ -130,7 +131,7 @@ class MemoryStore:
         """End deliveries."""
         now = self._now()
         with self._lock:
-            answers = [self._ledger.settle(settlement, now)[0] for settlement in batch]
+            answers = [self._ledger.settle(settlement, now) for settlement in batch]
         self._signals.notify({Finished(), *(Ready(s.delivery.source.queue) for s in batch)})
         self._tell([message for settlement in batch for message in settlement.then])
         return answers
@@ -180,7 +181,7 @@ class MemoryStore:
     async def find(self, query: Query) -> Page:
         """One page of records."""
         size = max(1, min(query.size, LONGEST_PAGE))
-        after = _read_cursor(query.cursor)
+        after = read_cursor(query.cursor)
         self._now()
         with self._lock:
             found = sorted(
@@ -223,11 +224,3 @@ class MemoryStore:
             queues |= {source.queue for source in bound if source.pattern is not None}
         if queues:
             self._signals.notify(map(Ready, queues))
-
-
-def _read_cursor(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not cursor.isdecimal():
-        raise InvalidOption(f"{cursor!r} is not a cursor: pass the `next` of the page before, unchanged.")
-    return int(cursor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from forebay.errors import InvalidOption
 from forebay.model.query import LONGEST_PAGE, Counts, Page, Query, QueueCounts, Selector
 from forebay.model.state import State
 from forebay.stores.sqlite.desk import batch as encoded, numbers
@@ -35,17 +34,6 @@ def find(desk: Desk, query: Query, after: int | None) -> Page:
         record(row, tries.get(row[0], ())) for row in desk.rows("records", {"entries": numbers(shown)})
     )
     return Page(records, str(shown[-1]) if len(seqs) > size else None)
-
-
-def read_cursor(cursor: str | None) -> int | None:
-    """The sequence number in a cursor. Raises `InvalidOption` for one that is not ours."""
-    if cursor is None:
-        return None
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):
-        raise InvalidOption(
-            f"{cursor[:60]!r} is not a cursor: pass the `next` of the page before, unchanged."
-        )
-    return int(cursor)
 
 
 def pick(

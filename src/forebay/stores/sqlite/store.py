@@ -13,6 +13,7 @@ from forebay.engine import Finished, Ready
 from forebay.errors import InvalidOption, NotOpen, Unsupported
 from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume
 from forebay.model.when import SECOND
+from forebay.stores.cursor import read_cursor
 from forebay.stores.sqlite import claim, look, publish, settle, steer, upkeep
 from forebay.stores.sqlite.claim import Ask, Claim, Claimed
 from forebay.stores.sqlite.connection import connect
@@ -235,7 +236,7 @@ class SqliteStore:
     async def find(self, query: Query) -> Page:
         """One page of records."""
         return await self._thread().submit(
-            look=partial(look.find, query=query, after=look.read_cursor(query.cursor))
+            look=partial(look.find, query=query, after=read_cursor(query.cursor))
         )
 
     async def count(self) -> Counts:
