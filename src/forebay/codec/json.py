@@ -23,6 +23,11 @@ def decode(body: bytes, kind: type[T] | Any) -> T:  # a type form such as list[i
     return msgspec.json.decode(body, type=kind, dec_hook=_from_plain)
 
 
+def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """`decode`, compiled once for what is read again and again."""
+    return msgspec.json.Decoder(kind, dec_hook=_from_plain)
+
+
 def _to_plain(value: object) -> object:
     if _is_pydantic(type(value)):
         return value.model_dump(mode="json")  # type: ignore[attr-defined]  # pydantic is optional

@@ -28,8 +28,7 @@ _BLANKS: Final = b" \t\r\n"
 _SENT: Final = list[msgspec.Raw] | dict[str, msgspec.Raw]
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(msgspec.Struct, frozen=True):
     """What a body holds, ready for the call."""
 
     args: tuple[Any, ...]
@@ -57,8 +56,7 @@ class Signature:
         self._names = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
         self._splat = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
         self._rest = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
-        self._struct = _struct(name, parameters)
-        self._fields = tuple(self.parameters)
+        self._decoder = json.decoder(_struct(name, parameters))
 
     @staticmethod
     def of(function: Callable[..., object], *, context: type) -> Signature:
@@ -94,7 +92,7 @@ class Signature:
         body = encode_named(self.name, named)
         sent = Unseen(self.name).encode(args, kwargs) if self._rest else body
         try:
-            json.decode(body, self._struct)
+            self._decoder.decode(body)
         except (msgspec.ValidationError, NotImplementedError, TypeError, ValueError) as error:
             raise InvalidArguments(f"{self.name}() does not take these arguments: {error}") from error
         return sent
@@ -106,7 +104,7 @@ class Signature:
         """
         if self._rest or b'"*"' in body or body.lstrip(_BLANKS).startswith(b"["):
             body = json.encode(self._bind_sent(body))
-        return self._arguments(json.decode(body, self._struct))
+        return self._arguments(self._decoder.decode(body))
 
     def _bind(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, object]:
         try:
@@ -124,7 +122,7 @@ class Signature:
         return self._bind(positional, sent)
 
     def _arguments(self, read: msgspec.Struct) -> Arguments:
-        values = {name: getattr(read, name) for name in self._fields}
+        values = msgspec.structs.asdict(read)
         if self._simple:
             return Arguments((), values)
         args = tuple(

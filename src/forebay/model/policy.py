@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from forebay.model import verdict as v
 from forebay.model.outcome import (
     Buried,
@@ -48,8 +50,7 @@ class RetryPolicy:
         return int(ceiling * roll)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What policy may know of the delivery it judges. Instants are the store's; ``now`` is its clock carried forward."""
 
     attempts: int
