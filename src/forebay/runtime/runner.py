@@ -265,6 +265,7 @@ _LEVELS: Final = {
     v.Snooze: (logging.DEBUG, "task.snoozed"),
     v.Release: (logging.INFO, "task.released"),
     v.Dead: (logging.ERROR, "task.dead"),
+    v.Crashed: (logging.ERROR, "task.crashed"),
     v.Cancelled: (logging.INFO, "task.cancelled"),
     v.Expired: (logging.INFO, "task.expired"),
 }
