@@ -22,6 +22,7 @@ from forebay.model.message import HIGHEST_PRIORITY, LOWEST_PRIORITY, EntryId
 from forebay.model.names import check_name, check_new_name, check_pattern
 from forebay.model.policy import RetryPolicy
 from forebay.model.when import micros
+from forebay.runtime.address import address_of
 from forebay.runtime.bridge import OUTBOX
 from forebay.runtime.handler import DEFAULT_TIMEOUT, Handler, Route, event_decoder, task_decoder
 from forebay.runtime.worker import Plant, Worker, WorkerOptions
@@ -297,7 +298,11 @@ class App:
 
     def worker(self, options: WorkerOptions | None = None) -> Worker:
         """A worker for what this App declares."""
-        plant = Plant(
+        return Worker(self.plant(), options or WorkerOptions())
+
+    def plant(self) -> Plant:
+        """What a worker works on."""
+        return Plant(
             name=self._door.identity,
             engine=self.engine,
             bus=self.bus,
@@ -308,8 +313,8 @@ class App:
             clock=self._clock,
             opened=self._door.opened,
             lifespan=self._lifespan,
+            address=lambda: address_of(self),
         )
-        return Worker(plant, options or WorkerOptions())
 
     def routes(self) -> list[Route]:
         """Where this App's work comes from, and who handles it."""
@@ -379,12 +384,25 @@ def _handler(
         context=context,
         leads=context is not None and _leads(function, context),
         threaded=not inspect.iscoroutinefunction(function),
+        process=_pool(name, function, options) == "process",
         policy=policy,
         timeout=check_timeout(micros(options["timeout"], "timeout"))
         if "timeout" in options
         else DEFAULT_TIMEOUT,
         no_retry_on=_exceptions(options.get("no_retry_on", ())),
     )
+
+
+def _pool(name: str, function: Callable[..., Any], options: SubscribeOptions) -> str | None:
+    """Where its tries run. Raises `InvalidOption` for a pool that is none, or that coroutines do not run in."""
+    pool = options.get("pool")
+    if pool not in (None, "thread", "process"):
+        raise InvalidOption(f"{name}: pool must be 'thread' or 'process', not {pool!r}.")
+    if pool == "thread" and inspect.iscoroutinefunction(function):
+        raise InvalidOption(
+            f"{name} is a coroutine function and runs in the event loop: leave out pool='thread', or make it a plain function."
+        )
+    return pool
 
 
 def _signature(function: Callable[..., Any], where: str) -> Signature:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from forebay.engine import Delivery
     from forebay.middleware import Call
     from forebay.model.message import Message
+    from forebay.model.when import Micros
     from forebay.runtime.handler import Handler
     from forebay.runtime.running import Run, Running
 
@@ -54,14 +55,8 @@ class Executor:
     async def execute(self, run: Run, live: Live | None) -> tuple[o.Outcome, tuple[Message, ...]]:
         """One try of one delivery, and what it wants to send if it succeeded."""
         delivery = run.delivery
-        if delivery.expires is not None and delivery.expires <= delivery.received:
-            return o.TooLate(), ()
-        if delivery.deadline is not None and delivery.deadline <= delivery.received:
-            return o.Buried(
-                Reason.DEADLINE,
-                Failure("Deadline", "its deadline had passed before it could begin"),
-                counts=False,
-            ), ()
+        if (late := too_late(delivery)) is not None:
+            return late, ()
         if live is None:
             return o.Nameless(delivery.message.name), ()
         ctx = self._read(delivery, live.handler)
@@ -89,9 +84,9 @@ class Executor:
 
     async def _call(self, run: Run, live: Live, ctx: Context) -> o.Outcome:
         if (cut := run.cut) is not None:
-            return _cut_off(cut, live.handler)
+            return cut_off(cut, live.handler)
         task = asyncio.current_task()
-        run.begin(task, self._clock.monotonic() + self._limit(run.delivery, live.handler))
+        run.begin(task, self._clock.monotonic() + limit_of(run.delivery, live.handler))
         self._running.watch(run)
         try:
             value = await live.call(ctx)
@@ -114,13 +109,24 @@ class Executor:
                 pass
         return _steered(value) if isinstance(value, o.Steer) else _returned(value)
 
-    def _limit(self, delivery: Delivery, handler: Handler) -> int:
-        """How long this try may take: its timeout, or what is left until the deadline."""
-        asked = None if handler.relays else delivery.message.timeout
-        timeout = asked or handler.timeout
-        if delivery.deadline is None:
-            return timeout
-        return max(0, min(timeout, delivery.deadline - delivery.received))
+
+def too_late(delivery: Delivery) -> o.Outcome | None:
+    """What becomes of a delivery whose time was over before it could begin."""
+    if delivery.expires is not None and delivery.expires <= delivery.received:
+        return o.TooLate()
+    if delivery.deadline is not None and delivery.deadline <= delivery.received:
+        failure = Failure("Deadline", "its deadline had passed before it could begin")
+        return o.Buried(Reason.DEADLINE, failure, counts=False)
+    return None
+
+
+def limit_of(delivery: Delivery, handler: Handler) -> Micros:
+    """How long a try may take: its timeout, or what is left until the deadline."""
+    asked = None if handler.relays else delivery.message.timeout
+    timeout = asked or handler.timeout
+    if delivery.deadline is None:
+        return timeout
+    return max(0, min(timeout, delivery.deadline - delivery.received))
 
 
 def _returned(value: object) -> o.Outcome:
@@ -158,10 +164,11 @@ def _steered(word: o.Steer) -> o.Outcome:
 
 def _interrupted(run: Run, error: asyncio.CancelledError, handler: Handler) -> o.Outcome:
     """Cut off by us, or a handler that let its own cancellation out: a failure like any other."""
-    return _failed(error, handler) if run.cut is None else _cut_off(run.cut, handler)
+    return _failed(error, handler) if run.cut is None else cut_off(run.cut, handler)
 
 
-def _cut_off(why: Why, handler: Handler) -> o.Outcome:
+def cut_off(why: Why, handler: Handler) -> o.Outcome:
+    """What a try comes to that was cut off."""
     match why:
         case Why.TIMEOUT | Why.DEADLINE:
             failure = Failure("Timeout", f"{handler.name} ran out of time")

@@ -33,7 +33,8 @@ class Handler:
     """A function, how its message is read, and what happens when it fails. ``timeout`` is of one try, in microseconds.
 
     ``context`` names the parameter that takes the context; ``leads``: it is the first, so it is given by position. ``relays``: it only
-    carries messages on, so what they ask for (tries, time, size) is for the handler they go to and not for this one.
+    carries messages on, so what they ask for (tries, time, size) is for the handler they go to and not for this one. ``process``: each try
+    has a process to itself.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Handler:
     leads: bool = False
     relays: bool = False
     threaded: bool = False
+    process: bool = False
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeout: Micros = DEFAULT_TIMEOUT
     no_retry_on: tuple[type[BaseException], ...] = ()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from forebay.engine import Broker, Delivery
     from forebay.model.message import Message
     from forebay.model.outcome import Outcome
+    from forebay.runtime.cells import Cells
     from forebay.runtime.execute import Executor, Live
     from forebay.runtime.handler import Handler, Route
     from forebay.runtime.running import Run, Running
@@ -58,12 +59,16 @@ class Limits:
 
 @dataclass(slots=True)
 class Lane:
-    """A route, and how many of its deliveries are at work here. ``token``: of a `receive` that is under way, or was broken off."""
+    """A route, and how many of its deliveries are at work here. ``token``: of a `receive` that is under way, or was broken off.
+
+    ``pooled``: some of its handlers have a process to themselves.
+    """
 
     route: Route
     lives: dict[str, Live]
     busy: int = 0
     token: Token | None = None
+    pooled: bool = False
 
     def room(self, free: int) -> int:
         """How many more this lane may take when ``free`` slots are free."""
@@ -73,7 +78,9 @@ class Lane:
 
 @dataclass(slots=True)
 class Gears:
-    """What a runner works with."""
+    """What a runner works with. ``pool``: where handlers run that ask for a process; ``suspects``: where messages with a crash on record
+    do, if there is such a place.
+    """
 
     broker: Broker
     executor: Executor
@@ -83,6 +90,8 @@ class Gears:
     spawn: Spawn
     roll: Callable[[], float]
     on_verdict: list[Callable[[Delivery, v.Verdict], None]] = field(default_factory=list)
+    pool: Cells | None = None
+    suspects: Cells | None = None
 
 
 class Runner:
@@ -90,7 +99,7 @@ class Runner:
 
     def __init__(self, gears: Gears, lanes: Sequence[Lane], limits: Limits) -> None:
         self._gears, self._lanes, self._limits = gears, list(lanes), limits
-        self._busy = 0
+        self._busy = self._suspects = 0
         self._freed = asyncio.Event()
         self._nameless: set[str] = set()
 
@@ -194,20 +203,46 @@ class Runner:
         woken.set()
 
     def _start(self, lane: Lane, delivery: Delivery) -> None:
+        cells = self._cells(lane, delivery) if delivery.crashes or lane.pooled else None
+        if cells is not None and cells is self._gears.suspects:
+            if self._suspects >= cells.limit:
+                self._put_off(lane, delivery, cells)
+                return
+            self._suspects += 1
         self._busy += 1
         lane.busy += 1
         run = self._gears.running.add(delivery)
-        self._gears.spawn(self._see_through(lane, run))
+        self._gears.spawn(self._see_through(lane, run, cells))
 
-    async def _see_through(self, lane: Lane, run: Run) -> None:
+    def _cells(self, lane: Lane, delivery: Delivery) -> Cells | None:
+        """Where a delivery is tried, if not here."""
+        gears, handler = self._gears, lane.route.handler_of(delivery.message)
+        if handler is None or handler.relays:
+            return None
+        if delivery.crashes and gears.suspects is not None:
+            return gears.suspects
+        return gears.pool if handler.process else None
+
+    def _put_off(self, lane: Lane, delivery: Delivery, suspects: Cells) -> None:
+        """A message with a crash on record that finds no free cell comes again later. It is not kept here meanwhile: should another one
+        bring this process down, that would count against it.
+        """
+        handler = lane.route.handler_of(delivery.message)
+        self._judge(self._gears.running.add(delivery), handler, suspects.later(), (), 0)
+
+    async def _see_through(self, lane: Lane, run: Run, cells: Cells | None) -> None:
         """From delivery to verdict. The slot is free when user code is over; the settlement goes its own way."""
         gears, handler = self._gears, lane.route.handler_of(run.delivery.message)
         began = gears.clock.monotonic()
         try:
-            live = None if handler is None else lane.lives[handler.name]
-            outcome, then = await gears.executor.execute(run, live)
+            if cells is not None and handler is not None:
+                outcome, then = await cells.execute(run, handler)
+            else:
+                live = None if handler is None else lane.lives[handler.name]
+                outcome, then = await gears.executor.execute(run, live)
         except asyncio.CancelledError:
             outcome, then = Interrupted(), ()
+        self._suspects -= cells is not None and cells is gears.suspects
         self._busy -= 1
         lane.busy -= 1
         self._freed.set()
