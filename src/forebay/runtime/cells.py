@@ -93,17 +93,15 @@ class Cell:
             cell.tell(address)
             async with asyncio.timeout(START / SECOND):
                 report = await cell.hear()
-        except TimeoutError:
-            cell.kill()
-            raise UnfitError(f"importing the App took longer than {START // SECOND} s") from None
-        except DiedError as error:
-            raise UnfitError(f"it died while it imported the App: {error}") from error
-        except BaseException:
-            cell.kill()
+            if not isinstance(report, wire.Ready):
+                raise UnfitError(report.why if isinstance(report, wire.Unfit) else "it spoke out of turn")
+        except BaseException as error:
+            await cell.end()
+            if isinstance(error, TimeoutError):
+                raise UnfitError(f"importing the App took longer than {START // SECOND} s") from None
+            if isinstance(error, DiedError):
+                raise UnfitError(f"it died while it imported the App: {error}") from error
             raise
-        if not isinstance(report, wire.Ready):
-            cell.kill()
-            raise UnfitError(report.why if isinstance(report, wire.Unfit) else "it spoke out of turn")
         return cell
 
     def tell(self, order: wire.Order) -> None:
@@ -124,6 +122,7 @@ class Cell:
 
     async def _end(self) -> str:
         """How the process ended, in words."""
+        self.writer.close()
         try:
             async with asyncio.timeout(LAST_WORDS / SECOND):
                 code = await self.process.wait()
@@ -147,6 +146,13 @@ class Cell:
                 os.kill(self.process.pid, signal.SIGKILL)
         self.writer.close()
 
+    async def end(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.kill()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS / SECOND):
+                await self.process.wait()
+
 
 class Cells:
     """Up to ``limit`` cells, started when needed. Idle ones end after ``idle`` microseconds (None: with the worker)."""
@@ -163,6 +169,7 @@ class Cells:
         self.limit, self._idle_for = limit, idle
         self._slots = asyncio.Semaphore(limit)
         self._idle: deque[Cell] = deque()
+        self._started: list[Cell] = []
         self._timer: asyncio.TimerHandle | None = None
         self._average: Micros = SECOND // 10
         self._unfit = 0
@@ -198,19 +205,19 @@ class Cells:
         except UnfitError as error:
             return self._unfitting(error, handler), ()
         except DiedError as died:
-            log.error("cell.died", extra={"task": handler.name, "id": run.delivery.id, "error": str(died)})  # noqa: TRY400  # the child's
             return o.Fell(died.failure), ()
         finally:
             run.end()
         return self._answer(cell, report)
 
-    def close(self) -> None:
-        """End all idle cells. Busy ones end with their tries."""
+    async def close(self) -> None:
+        """End all cells. When handlers have been let finish or been cut off, none is busy."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._idle:
-            self._idle.popleft().kill()
+        self._idle.clear()
+        for cell in self._started:
+            await cell.end()
 
     async def _cell(self) -> Cell:
         while self._idle:
@@ -222,6 +229,7 @@ class Cells:
         if address is None:
             raise UnfitError("the App cannot be found by a process of its own")
         cell = await Cell.start(address)
+        self._started = [one for one in self._started if one.process.returncode is None] + [cell]
         self._unfit = 0
         return cell
 

@@ -231,7 +231,7 @@ class Worker:
             swept.set()
             threads.close()
             for cells in [cells for side in sides for cells in side.cells]:
-                cells.close()
+                await self._guarded(cells.close())
             for side in sides:
                 side.running.close()
                 await side.heart.stop()
