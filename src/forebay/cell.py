@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from forebay.app import App
+from forebay.cli.logs import set_up
 from forebay.model import outcome as o
 from forebay.runtime import wire
 from forebay.runtime.execute import Executor
@@ -42,6 +43,8 @@ def main() -> None:
     line = socket.socket(fileno=int(sys.argv[1]))
     line.set_inheritable(False)
     _die_with(int(sys.argv[2]))
+    if said := os.environ.pop(wire.CELL_LOG, ""):
+        set_up(*said.split())
     orders = line.makefile("rb")
     address = _next(orders)
     if not isinstance(address, wire.Address):

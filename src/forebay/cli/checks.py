@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 OLD: Final = 900 * SECOND
 """How long the oldest ready message of a queue may have been waiting before that is worth a word."""
 OLDEST_PYTHON: Final = (3, 11)
-OTHER_VARIABLES: Final = frozenset({"FOREBAY_DEBUG", "FOREBAY_DEMO_NOTEBOOK"})
+OTHER_VARIABLES: Final = frozenset({"FOREBAY_DEBUG", "FOREBAY_DEMO_NOTEBOOK", "FOREBAY_CELL_LOG"})
 """Variables that are no settings."""
 NAMED: Final = 5
 """Queues that are named in one line."""
@@ -122,6 +122,7 @@ def _read_through(values: dict[str, Value]) -> None:
     """Read every value as its user will. Raises `ConfigError` for the first that cannot be, or that does not go with another."""
     for name in ("concurrency", "max_body"):
         whole_number(name, values[name].text)
+    whole_number("pool_processes", values["pool_processes"].text, 0)
     spans = {name: micros(values[name].text, name) for name in ("lease", "heartbeat", "sweep", "stop_within")}
     weights(values["queues"].text)
     try:
