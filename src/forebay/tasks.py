@@ -39,6 +39,15 @@ class SubscribeOptions(TypedDict, total=False):
     pool: Literal["thread", "process"]
 
 
+class BatchOptions(SubscribeOptions, total=False):
+    """What may be said of a subscription that takes events in batches: ``batch``, how many at most, and ``within`` which time of the first
+    (default 1 s).
+    """
+
+    batch: int
+    within: Duration
+
+
 class HandlerOptions(SubscribeOptions, total=False):
     """What may be said of a task: of a subscription all the same, and the ``priority`` of its messages, 0 to 9, higher first, default 4."""
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from forebay.codec import json
+from forebay.codec.signature import Arguments
 from forebay.context import Context
 from forebay.model import outcome as o
 from forebay.model.verdict import Failure, Reason
 from forebay.runtime.running import Why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from forebay.clock import Clock
     from forebay.compose import Composer
@@ -59,11 +60,61 @@ class Executor:
             return late, ()
         if live is None:
             return o.Nameless(delivery.message.name), ()
+        if live.handler.batch:
+            (one,) = await self.execute_batch([run], live)
+            return one
         ctx = self._read(delivery, live.handler)
         if not isinstance(ctx, Context):
             return ctx, ()
         outcome = await self._call(run, live, ctx)
         return outcome, ctx.collected if isinstance(outcome, o.Returned) else ()
+
+    async def execute_batch(
+        self, runs: Sequence[Run], live: Live
+    ) -> list[tuple[o.Outcome, tuple[Message, ...]]]:
+        """One call for many deliveries; what became of each, in order. What cannot be read or came too late never gets into it."""
+        outcomes: dict[Run, tuple[o.Outcome, tuple[Message, ...]]] = {}
+        contexts: dict[Run, Context] = {}
+        for run in runs:
+            ctx = too_late(run.delivery) or self._read(run.delivery, live.handler)
+            if run.cut is not None:
+                outcomes[run] = cut_off(run.cut, live.handler), ()
+            elif isinstance(ctx, Context):
+                contexts[run] = ctx
+            else:
+                outcomes[run] = ctx, ()
+        if contexts:
+            said = await self._call_batch(contexts, live)
+            for (run, ctx), outcome in zip(contexts.items(), said, strict=True):
+                outcomes[run] = outcome, ctx.collected if isinstance(outcome, o.Returned) else ()
+        return [outcomes[run] for run in runs]
+
+    async def _call_batch(self, contexts: Mapping[Run, Context], live: Live) -> Sequence[o.Outcome]:
+        """The call itself. Middleware is around all of it, with a context that is the first message's and has the arguments of the batch."""
+        handler, each = live.handler, list(contexts.values())
+        task, first = asyncio.current_task(), each[0]
+        given: dict[str, object] = {handler.items: [_only(ctx.arguments) for ctx in each]}
+        if handler.context is not None:
+            given[handler.context] = each
+        limit = min(limit_of(run.delivery, handler) for run in contexts)
+        for run in contexts:
+            run.in_company = len(each) > 1
+            run.begin(task, self._clock.monotonic() + limit)
+        self._running.watch(next(iter(contexts)))
+        try:
+            value = await live.call(Context(first.delivery, self._composer, Arguments((), given)))
+        except asyncio.CancelledError as error:
+            return [_interrupted(run, error, handler) for run in contexts]
+        except o.Steer as word:
+            return [_steered(word)] * len(each)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
+            return [_failed(error, handler)] * len(each)
+        finally:
+            for run in contexts:
+                run.end()
+            while task is not None and task.uncancel():
+                pass
+        return _verdicts(value, len(each), handler)
 
     def _read(self, delivery: Delivery, handler: Handler) -> Context | o.Buried:
         """The context of the call, or why the message cannot be read. `ValidationError` is a `DecodeError`, so it is asked for first."""
@@ -108,6 +159,31 @@ class Executor:
             while task.uncancel():
                 pass
         return _steered(value) if isinstance(value, o.Steer) else _returned(value)
+
+
+def _only(arguments: Arguments) -> object:
+    """The one argument of an item."""
+    return next(iter((*arguments.args, *arguments.kwargs.values())), None)
+
+
+def _verdicts(value: object, count: int, handler: Handler) -> Sequence[o.Outcome]:
+    """What a batch handler says of each of its items."""
+    if value is None:
+        return [o.Returned(None)] * count
+    if isinstance(value, list | tuple) and len(value) == count:
+        return [_said(one, handler) for one in value]
+    said = f"a list of {len(value)}" if isinstance(value, list | tuple) else type(value).__name__
+    failure = Failure(
+        "BatchResult",
+        f"{handler.name} was given {count} items and returned {said}: a batch handler returns None, or a list with one word for each item",
+    )
+    return [o.Failed(failure)] * count
+
+
+def _said(word: object, handler: Handler) -> o.Outcome:
+    if isinstance(word, o.Steer):
+        return _steered(word)
+    return _failed(word, handler) if isinstance(word, BaseException) else _returned(word)
 
 
 def too_late(delivery: Delivery) -> o.Outcome | None:

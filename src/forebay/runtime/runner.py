@@ -37,6 +37,8 @@ BATCH: Final = 500
 """Deliveries asked for at a time, however many slots are free."""
 MOST_NAMELESS: Final = 1_000
 """Unknown names that are remembered, so that each is warned of once."""
+COMPANY: Final = 2
+"""Failed tries after which a message is not put into a batch any more, but tried alone."""
 _NAMELESS: Final = RetryPolicy()
 
 
@@ -57,11 +59,26 @@ class Limits:
     grace: Micros = 300 * SECOND
 
 
+class Batch:
+    """Messages that wait for company: full, or for as long as the first of them may wait."""
+
+    __slots__ = ("_clock", "full", "handler", "runs")
+
+    def __init__(self, handler: Handler, clock: Clock) -> None:
+        self.handler, self._clock = handler, clock
+        self.runs: list[Run] = []
+        self.full = asyncio.Event()
+
+    async def gathered(self) -> None:
+        """Return when it is time to begin."""
+        await self._clock.wait(self.full, self.handler.within)
+
+
 @dataclass(slots=True)
 class Lane:
     """A route, and how many of its deliveries are at work here. ``token``: of a `receive` that is under way, or was broken off.
 
-    ``pooled``: some of its handlers have a process to themselves.
+    ``pooled``: some of its handlers have a process to themselves; ``batched``: some take batches, and ``batches`` are gathering.
     """
 
     route: Route
@@ -69,6 +86,8 @@ class Lane:
     busy: int = 0
     token: Token | None = None
     pooled: bool = False
+    batched: bool = False
+    batches: dict[str, Batch] = field(default_factory=dict)
 
     def room(self, free: int) -> int:
         """How many more this lane may take when ``free`` slots are free."""
@@ -119,8 +138,12 @@ class Runner:
                 pause = min(2 * pause, 2 * SECOND)
 
     async def hand_back(self) -> None:
-        """After `run` was cancelled: hand back what the `receive` that was under way may have taken."""
+        """After `run` was cancelled: hand back what gathers still, and what the `receive` that was under way may have taken."""
         gears = self._gears
+        for batch in [batch for lane in self._lanes for batch in lane.batches.values()]:
+            for run in batch.runs:
+                run.stop(Why.STOP)
+            batch.full.set()
         for lane in self._lanes:
             if lane.token is None:
                 continue
@@ -212,7 +235,44 @@ class Runner:
         self._busy += 1
         lane.busy += 1
         run = self._gears.running.add(delivery)
+        if lane.batched and cells is None and (handler := self._batching(lane, delivery)) is not None:
+            self._gather(lane, run, handler)
+            return
         self._gears.spawn(self._see_through(lane, run, cells))
+
+    def _batching(self, lane: Lane, delivery: Delivery) -> Handler | None:
+        """The handler that takes this delivery in a batch. What failed twice is tried alone: it may be what the batches failed of."""
+        handler = lane.route.handler_of(delivery.message)
+        return handler if handler is not None and handler.batch and delivery.attempts < COMPANY else None
+
+    def _gather(self, lane: Lane, run: Run, handler: Handler) -> None:
+        batch = lane.batches.get(handler.name)
+        if batch is None:
+            batch = lane.batches[handler.name] = Batch(handler, self._gears.clock)
+            self._gears.spawn(self._see_batch_through(lane, batch))
+        batch.runs.append(run)
+        most = self._limits.concurrency
+        if len(batch.runs) >= min(handler.batch, lane.route.concurrency or most, most):
+            del lane.batches[handler.name]
+            batch.full.set()
+
+    async def _see_batch_through(self, lane: Lane, batch: Batch) -> None:
+        """From the first of a batch to the verdicts on all."""
+        gears, handler, runs = self._gears, batch.handler, batch.runs
+        await batch.gathered()
+        if lane.batches.get(handler.name) is batch:
+            del lane.batches[handler.name]
+        began = gears.clock.monotonic()
+        try:
+            answers = await gears.executor.execute_batch(runs, lane.lives[handler.name])
+        except asyncio.CancelledError:
+            answers = [(Interrupted(), ())] * len(runs)
+        self._busy -= len(runs)
+        lane.busy -= len(runs)
+        self._freed.set()
+        took = gears.clock.monotonic() - began
+        for run, (outcome, then) in zip(runs, answers, strict=True):
+            self._end(run, handler, outcome, then, took)
 
     def _cells(self, lane: Lane, delivery: Delivery) -> Cells | None:
         """Where a delivery is tried, if not here."""
@@ -246,11 +306,17 @@ class Runner:
         self._busy -= 1
         lane.busy -= 1
         self._freed.set()
+        self._end(run, handler, outcome, then, gears.clock.monotonic() - began)
+
+    def _end(
+        self, run: Run, handler: Handler | None, outcome: Outcome, then: tuple[Message, ...], took: Micros
+    ) -> None:
+        """Judge a try; one whose lease was lost is nobody's to judge any more."""
         if run.cut is Why.LOST:
             log.warning("lease.lost", extra={"task": run.delivery.message.name, "id": run.delivery.id})
-            gears.running.remove(run)
+            self._gears.running.remove(run)
             return
-        self._judge(run, handler, outcome, then, gears.clock.monotonic() - began)
+        self._judge(run, handler, outcome, then, took)
 
     def _judge(
         self, run: Run, handler: Handler | None, outcome: Outcome, then: tuple[Message, ...], took: Micros

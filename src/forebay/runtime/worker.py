@@ -341,7 +341,14 @@ class Worker:
     def _lane(self, route: Route, threads: Threads) -> Lane:
         pooled = any(handler.process for handler in _handlers(route))
         bounded = _pooled(route, self._pool_size) if pooled else route
-        return Lane(bounded, lives_of(self._plant, route, threads), pooled=pooled)
+        batches = [handler.batch for handler in _handlers(route) if handler.batch]
+        most = min(bounded.concurrency or self._options.concurrency, self._options.concurrency)
+        if batches and max(batches) > most:
+            log.warning(
+                "batch.bounded",
+                extra={"queue": route.source.queue, "batch": max(batches), "concurrency": most},
+            )
+        return Lane(bounded, lives_of(self._plant, route, threads), pooled=pooled, batched=bool(batches))
 
     @property
     def _pool_size(self) -> int:
