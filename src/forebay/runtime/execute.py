@@ -90,7 +90,7 @@ class Executor:
         return [outcomes[run] for run in runs]
 
     async def _call_batch(self, contexts: Mapping[Run, Context], live: Live) -> Sequence[o.Outcome]:
-        """The call itself. Middleware is around all of it, with a context that is the first message's and has the arguments of the batch."""
+        """The call itself. Middleware is around all of it, with the context of the first message and the arguments of the batch."""
         handler, each = live.handler, list(contexts.values())
         task, first = asyncio.current_task(), each[0]
         given: dict[str, object] = {handler.items: [_only(ctx.arguments) for ctx in each]}
