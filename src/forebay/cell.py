@@ -55,7 +55,11 @@ def main() -> None:
         why = "".join(traceback.format_exception_only(error)).strip()
         line.sendall(wire.frame(wire.Unfit(f"importing {address.module} raised {why}"[:LONGEST_WHY])))
         return
-    asyncio.run(_Work(app, line, orders).run())
+    asyncio.run(_work(app, line, orders))
+
+
+async def _work(app: App, line: socket.socket, orders: BinaryIO) -> None:
+    await _Work(app, line, orders).run()
 
 
 def _die_with(parent: int) -> None:
@@ -111,11 +115,13 @@ class _Work:
         self._plant = app.plant()
         self._jobs: asyncio.Queue[wire.Job] = asyncio.Queue()
         self._run: Run | None = None
+        self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
         """Until the parent is gone."""
         plant, threads = self._plant, Threads(1)
         running = Running(plant.clock)
+        running.on_news = self._tell
         executor = Executor(plant.composer, running, plant.clock)
         lives = {route.source.queue: (route, lives_of(plant, route, threads)) for route in plant.routes}
         async with AsyncExitStack() as stack:
@@ -151,6 +157,15 @@ class _Work:
             self._run = None
             running.remove(run)
         return wire.Tried(outcome, then)
+
+    def _tell(self) -> None:
+        """Carry on how far the job is. From whichever thread its handler runs in, so a thread's word is handed to the loop first."""
+        self._loop.call_soon_threadsafe(self._tell_latest)
+
+    def _tell_latest(self) -> None:
+        if self._run is not None and (said := self._run.progress) is not None:
+            self._run.told = said
+            self._say(wire.Told(said))
 
     def _say(self, report: wire.Report) -> None:
         try:

@@ -170,7 +170,7 @@ async def _hand_back(app: App, name: str) -> int:
 def _health(worker: Worker) -> Health:
     return Health(
         worker.condition == "working",
-        {"worker": worker.name, "condition": worker.condition, "pid": os.getpid()},
+        {"worker": worker.name, "condition": worker.condition, "pid": os.getpid(), **worker.load},
     )
 
 

@@ -197,7 +197,7 @@ class Cells:
                 run.begin(task, began + limit_of(run.delivery, handler) + MERCY)
                 self._running.watch(run)
                 cell.tell(wire.Job.of(run.delivery))
-                report = await cell.hear()
+                report = await self._heard(cell, run)
                 self._note(self._clock.monotonic() - began)
         except asyncio.CancelledError:
             run.end()
@@ -218,6 +218,12 @@ class Cells:
         self._idle.clear()
         for cell in self._started:
             await cell.end()
+
+    async def _heard(self, cell: Cell, run: Run) -> wire.Report:
+        """Its last word; what it says of its progress before is carried on."""
+        while isinstance(report := await cell.hear(), wire.Told):
+            self._running.say(run, report.progress)
+        return report
 
     async def _cell(self) -> Cell:
         while self._idle:
@@ -273,7 +279,7 @@ class Cells:
         cell.tell(wire.Stop())
         try:
             async with asyncio.timeout(CLEAN_UP / SECOND):
-                report = await cell.hear()
+                report = await self._heard(cell, run)
         except (TimeoutError, DiedError, asyncio.CancelledError):
             cell.kill()
             return cut_off(why, handler), ()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from forebay.engine import Delivery
     from forebay.middleware import Call
     from forebay.model.message import Message
+    from forebay.model.query import Progress
     from forebay.model.when import Micros
     from forebay.runtime.handler import Handler
     from forebay.runtime.running import Run, Running
@@ -47,6 +48,24 @@ class Live:
     call: Call
 
 
+class Tied:
+    """A try's tie to its worker, for its context."""
+
+    __slots__ = ("_run", "_running")
+
+    def __init__(self, run: Run, running: Running) -> None:
+        self._run, self._running = run, running
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is to stop."""
+        return self._run.cut is not None
+
+    def say(self, said: Progress) -> None:
+        """Carry on how far it is."""
+        self._running.say(self._run, said)
+
+
 class Executor:
     """Turns deliveries into outcomes."""
 
@@ -63,7 +82,7 @@ class Executor:
         if live.handler.batch:
             (one,) = await self.execute_batch([run], live)
             return one
-        ctx = self._read(delivery, live.handler)
+        ctx = self._read(run, live.handler)
         if not isinstance(ctx, Context):
             return ctx, ()
         outcome = await self._call(run, live, ctx)
@@ -76,7 +95,7 @@ class Executor:
         outcomes: dict[Run, tuple[o.Outcome, tuple[Message, ...]]] = {}
         contexts: dict[Run, Context] = {}
         for run in runs:
-            ctx = too_late(run.delivery) or self._read(run.delivery, live.handler)
+            ctx = too_late(run.delivery) or self._read(run, live.handler)
             if run.cut is not None:
                 outcomes[run] = cut_off(run.cut, live.handler), ()
             elif isinstance(ctx, Context):
@@ -116,8 +135,9 @@ class Executor:
                 pass
         return _verdicts(value, len(each), handler)
 
-    def _read(self, delivery: Delivery, handler: Handler) -> Context | o.Buried:
+    def _read(self, run: Run, handler: Handler) -> Context | o.Buried:
         """The context of the call, or why the message cannot be read. `ValidationError` is a `DecodeError`, so it is asked for first."""
+        delivery = run.delivery
         body = delivery.message.body
         if len(body) > self._composer.max_body and not handler.relays:
             failure = Failure(
@@ -125,7 +145,9 @@ class Executor:
             )
             return o.Buried(Reason.TOO_LARGE, failure, counts=False)
         try:
-            return Context(delivery, self._composer, handler.decode(delivery.message))
+            return Context(
+                delivery, self._composer, handler.decode(delivery.message), Tied(run, self._running)
+            )
         except msgspec.ValidationError as error:
             return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
         except _UNREADABLE as error:

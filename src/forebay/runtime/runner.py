@@ -120,6 +120,8 @@ class Runner:
         self._gears, self._lanes, self._limits = gears, list(lanes), limits
         self._busy = self._suspects = 0
         self._freed = asyncio.Event()
+        self.missing: Micros | None = None
+        """Since when (monotonic) the engine could not be reached; None if it could."""
         self._nameless: set[str] = set()
 
     async def run(self) -> None:
@@ -131,8 +133,9 @@ class Runner:
                 await self._slot()
                 if not await self._take():
                     await self._idle()
-                pause = SECOND // 20
+                pause, self.missing = SECOND // 20, None
             except (EngineUnavailable, OutcomeUnknown) as error:
+                self.missing = self.missing or self._gears.clock.monotonic()
                 log.warning("receive.waits", extra={"error": str(error), "seconds": pause / SECOND})
                 await self._gears.clock.sleep(pause)
                 pause = min(2 * pause, 2 * SECOND)

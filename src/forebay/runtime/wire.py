@@ -11,6 +11,7 @@ from forebay.engine import Delivery, Source
 from forebay.ids import Token
 from forebay.model.message import EntryId, Message
 from forebay.model.outcome import Outcome
+from forebay.model.query import Progress
 from forebay.model.when import Instant
 
 if TYPE_CHECKING:
@@ -78,9 +79,15 @@ class Tried(msgspec.Struct, frozen=True, tag="tried"):
     then: tuple[Message, ...] = ()
 
 
+class Told(msgspec.Struct, frozen=True, tag="told"):
+    """How far the job is."""
+
+    progress: Progress
+
+
 Order: TypeAlias = Address | Job | Stop
 """What a child is told."""
-Report: TypeAlias = Ready | Unfit | Tried
+Report: TypeAlias = Ready | Unfit | Told | Tried
 """What a child says."""
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

@@ -42,6 +42,8 @@ log = logging.getLogger("forebay.worker")
 
 CUT_OFF: Final = 5 * SECOND
 """How long a cancelled handler may take to clean up before its work is handed back without it."""
+AWAY: Final = 5 * SECOND
+"""How long the engine may be out of reach before the worker says that it is waiting for it."""
 SUSPECTS: Final = 8
 """Messages with a crash on record that are tried at the same time, each in a process of its own."""
 SUSPECTS_IDLE: Final = 10 * SECOND
@@ -119,6 +121,7 @@ class Worker:
         self._thread = 0
         self._faults: list[BaseException] = []
         self._crew: set[asyncio.Task[None]] = set()
+        self._at_work: Sequence[Side] = ()
         self.ready = asyncio.Event()
         self.on_verdict: list[Callable[..., None]] = []
         self.on_blocked: Callable[[], None] = lambda: None
@@ -169,10 +172,22 @@ class Worker:
 
     @property
     def condition(self) -> str:
-        """``starting``, ``working`` or ``stopping``."""
+        """``starting``, ``working``, ``waiting`` (for its engine, which it cannot reach) or ``stopping``."""
         if self._stop.is_set():
             return "stopping"
-        return "working" if self.ready.is_set() else "starting"
+        if not self.ready.is_set():
+            return "starting"
+        long_ago = self._plant.clock.monotonic() - AWAY
+        missing = [part.missing for side in self._at_work for part in (side.runner, side.heart)]
+        return "waiting" if any(since is not None and since < long_ago for since in missing) else "working"
+
+    @property
+    def load(self) -> dict[str, int]:
+        """How many deliveries it has, and how many of them are handlers whose time is up and that cannot be stopped."""
+        return {
+            "running": sum(len(side.running) for side in self._at_work),
+            "overdue": sum(side.running.overdue for side in self._at_work),
+        }
 
     @property
     def stuck(self) -> int:
@@ -182,7 +197,7 @@ class Worker:
     async def _serve(self, link: Link) -> None:
         threads = Threads(self._options.concurrency)
         swept, cancelled = asyncio.Event(), False
-        sides = await self._sides(link, threads)
+        sides = self._at_work = await self._sides(link, threads)
         async with asyncio.TaskGroup() as tasks:
             settling = [tasks.create_task(self._guarded(side.settler.run())) for side in sides]
             fetching = [tasks.create_task(self._guarded(side.runner.run())) for side in sides]

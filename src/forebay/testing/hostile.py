@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from forebay.engine import (
+    NOTHING,
     Delivery,
     Durability,
     EngineOptions,
@@ -35,11 +36,12 @@ from forebay.model.names import matches
 from forebay.stores.signals import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from forebay.clock import Clock
     from forebay.engine import Source
     from forebay.ids import Token
+    from forebay.model.query import Progress
     from forebay.model.when import Instant, Micros
 
 TRAITS: Final = Traits(
@@ -327,7 +329,13 @@ class HostileBroker:
         _after(fault, "settle")
         return [Settled.OK] * len(batch)
 
-    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
+    async def extend(
+        self,
+        batch: Sequence[Delivery],
+        *,
+        under_way: Sequence[Token] = (),
+        progress: Mapping[EntryId, Progress] = NOTHING,
+    ) -> Sequence[Notice]:
         """Renew what is still held, and say so of everything."""
         now = self._now()
         with self._bus.lock:

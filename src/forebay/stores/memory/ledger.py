@@ -6,6 +6,8 @@ import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from forebay.engine import Delivery, Notice, Published, Settled, Stored, Swept
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, entry_id
@@ -50,6 +52,7 @@ class Entry:
     reason: v.Reason | None = None
     result: bytes | None = None
     settled_by: Token | None = None
+    progress: q.Progress | None = None
     history: list[q.Try] = field(default_factory=list)
 
 
@@ -140,7 +143,7 @@ class Ledger:
                     break
                 heapq.heappop(self._ready[source.queue])
                 self._move(entry, Event.CLAIM)
-                entry.token, entry.started = token, now
+                entry.token, entry.started, entry.progress = token, now, None
                 taken.append(entry)
         if taken:
             self._leases[token] = Lease(worker, now + self.options.timing.lease, {e.id for e in taken})
@@ -231,12 +234,14 @@ class Ledger:
                 self._finish(entry, event, now)
         return Settled.OK
 
-    def extend(self, delivery: Delivery, now: Instant) -> Notice:
-        """Renew one lease."""
+    def extend(self, delivery: Delivery, now: Instant, progress: q.Progress | None) -> Notice:
+        """Renew one lease, and keep what is said of its progress."""
         entry = self.entries.get(delivery.id)
         if entry is None or delivery.token not in self._leases or entry.token != delivery.token:
             return Notice.LOST
         self.extend_lease(delivery.token, now)
+        if progress is not None:
+            entry.progress = replace(progress, at=now)
         return Notice.CANCEL if entry.cancel_requested else Notice.KEPT
 
     def extend_lease(self, token: Token, now: Instant) -> None:
@@ -358,7 +363,7 @@ class Ledger:
             id=entry.id, message=entry.message, queue=entry.queue, state=entry.state, created=entry.created, due=entry.due,
             expires=entry.expires, deadline=entry.deadline, started=entry.started, finished=entry.finished, attempts=entry.attempts,
             crashes=entry.crashes, releases=entry.releases, cancel_requested=entry.cancel_requested, reason=entry.reason,
-            result=entry.result, tries=tuple(entry.history),
+            progress=entry.progress, result=entry.result, tries=tuple(entry.history),
         )  # fmt: skip
 
     def counts(self, now: Instant) -> q.Counts:

@@ -12,7 +12,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from forebay.engine import EngineOptions, Finished, Ready
+    from forebay.engine import EngineOptions, Topic
     from forebay.stores.sqlite.connection import Connection
 
 Row: TypeAlias = tuple[Any, ...]
@@ -28,7 +28,7 @@ class Desk:
     conn: Connection
     sql: Mapping[str, str]
     options: EngineOptions
-    news: set[Ready | Finished] = field(default_factory=set)
+    news: set[Topic] = field(default_factory=set)
 
     def rows(self, name: str, bindings: Mapping[str, Value] | None = None) -> list[Row]:
         """All rows of a query."""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from forebay.engine import Delivery, Settlement
     from forebay.ids import Token
-    from forebay.model.message import Message
+    from forebay.model.message import EntryId, Message
+    from forebay.model.query import Progress
     from forebay.model.when import Instant
     from forebay.stores.sqlite.desk import Desk
 
@@ -174,7 +175,11 @@ def loosen(desk: Desk, counts: Counter[Token]) -> None:
 
 
 def extend(
-    desk: Desk, deliveries: Sequence[Delivery], under_way: Sequence[Token], now: Instant
+    desk: Desk,
+    deliveries: Sequence[Delivery],
+    under_way: Sequence[Token],
+    progress: Mapping[EntryId, Progress],
+    now: Instant,
 ) -> list[Notice]:
     """Renew leases; answers per item and in order."""
     seqs = _seqs(desk, deliveries)
@@ -182,6 +187,13 @@ def extend(
     asked: dict[int, int] = dict(desk.rows("extend_match", {"batch": encoded(rows)}))
     tokens = encoded(sorted({*under_way, *(deliveries[n].token for n in asked)}))
     desk.change("extend", {"tokens": tokens, "until": now + desk.options.timing.lease})
+    if progress:
+        told = [
+            (seq, d.token, said.share, said.note, int(said.overdue))
+            for seq, d in zip(seqs, deliveries, strict=True)
+            if (said := progress.get(d.id)) is not None
+        ]
+        desk.change("progress", {"batch": encoded(told), "now": now})
     return [
         Notice.LOST if n not in asked else Notice.CANCEL if asked[n] else Notice.KEPT
         for n in range(len(rows))
