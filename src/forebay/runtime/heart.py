@@ -108,6 +108,8 @@ class Heart:
     async def _beat_and_feel(self) -> None:
         self._own, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._news, self._urgent = asyncio.Event(), asyncio.Event()
+        # The first beat is at once: it opens the connection, which from then on hears of cancels.
+        self._urgent.set()
         self._up.set()
         if self._home is None:
             raise AssertionError("start() comes first")
