@@ -11,7 +11,7 @@ import click
 
 from forebay import __version__
 from forebay.cli.exits import Exit, code_of, table
-from forebay.cli.output import ReaderGone
+from forebay.cli.output import ReaderGone, sentence
 from forebay.errors import ForebayError
 
 if TYPE_CHECKING:
@@ -81,12 +81,19 @@ def program() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns its exit code. Errors become a sentence on stderr; ``FOREBAY_DEBUG=1`` lets them through."""
+    """Run one command line; returns its exit code.
+
+    Errors become a sentence on stderr, with their code behind it, or an object on one line for a command that was told ``--json``.
+    ``FOREBAY_DEBUG=1`` lets them through.
+    """
     try:
         code = program.main(args=list(arguments), prog_name="forebay", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        if _wants_json(arguments):
+            _say_object("usage", error.format_message(), error.exit_code)
+        else:
+            error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("forebay: interrupted.", err=True)
@@ -98,6 +105,22 @@ def run(arguments: Sequence[str]) -> int:
     except ForebayError as error:
         if os.environ.get("FOREBAY_DEBUG"):
             raise
-        click.echo(f"forebay: {error}", err=True)
+        if _wants_json(arguments):
+            _say_object(error.code, str(error), code_of(error))
+        else:
+            click.echo(f"forebay: {sentence(error)}", err=True)
         return code_of(error)
     return code if isinstance(code, int) else Exit.OK
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON: words behind ``--`` are arguments, whatever they look like."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options
+
+
+def _say_object(code: str, message: str, ending: int) -> None:
+    import json  # not for help
+
+    words = {"error": code, "message": message, "exit": int(ending)}
+    click.echo(json.dumps(words, ensure_ascii=False), err=True)

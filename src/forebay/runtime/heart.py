@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Notice
-from forebay.errors import EngineError
+from forebay.errors import EngineError, told
 from forebay.runtime.pulse import Pulse
 from forebay.runtime.running import Why, stopper
 
@@ -111,7 +111,7 @@ class Heart:
                     await self._extend_all(broker)
                     self.beats += 1
                 except EngineError as error:
-                    log.warning("heart.missed", extra={"error": str(error)})
+                    log.warning("heart.missed", extra=told(error))
         finally:
             await broker.close()
 
