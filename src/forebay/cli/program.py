@@ -90,6 +90,7 @@ def run(arguments: Sequence[str]) -> int:
         code = program.main(args=list(arguments), prog_name="forebay", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
+        error.message += _nearest(error)
         if _wants_json(arguments):
             _say_object("usage", error.format_message(), error.exit_code)
         else:
@@ -111,6 +112,18 @@ def run(arguments: Sequence[str]) -> int:
             click.echo(f"forebay: {sentence(error)}", err=True)
         return code_of(error)
     return code if isinstance(code, int) else Exit.OK
+
+
+def _nearest(error: click.ClickException) -> str:
+    """The command that was meant, if one was misspelt: click says it of options only."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx is None or not isinstance(ctx.command, click.Group) or "command" not in error.message:
+        return ""
+    import difflib  # not for help
+
+    written = error.message.rpartition(" ")[2].strip("'.")
+    near = difflib.get_close_matches(written, ctx.command.list_commands(ctx), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
