@@ -118,9 +118,15 @@ def unexplained_errors() -> list[str]:
     told = SECTION.findall(page.read_text(encoding="utf-8")) if page.exists() else []
     codes = {kind.code for kind in pages.kinds()}
     return [
-        *(f"docs/errors.md: has no section '### `{code}`': say why it happens and what to do" for code in sorted(codes - {*told})),
+        *(
+            f"docs/errors.md: has no section '### `{code}`': say why it happens and what to do"
+            for code in sorted(codes - {*told})
+        ),
         *(f"docs/errors.md: there is no error with the code {code}" for code in told if code not in codes),
-        *(f"docs/errors.md: explains {code} twice" for code in sorted({c for c in told if told.count(c) > 1})),
+        *(
+            f"docs/errors.md: explains {code} twice"
+            for code in sorted({c for c in told if told.count(c) > 1})
+        ),
     ]
 
 

@@ -18,7 +18,7 @@ from forebay.model.state import mermaid
 from forebay.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 def states() -> str:
@@ -81,7 +81,9 @@ def _context(words: tuple[str, ...], command: click.Command) -> click.Context:
 
 def _paragraphs(text: str) -> list[str]:
     """Help as paragraphs: click folds lines, so Markdown may."""
-    return [" ".join(one.split()) for one in inspect.cleandoc(text).replace("\b", "").split("\n\n") if one.strip()]
+    return [
+        " ".join(one.split()) for one in inspect.cleandoc(text).replace("\b", "").split("\n\n") if one.strip()
+    ]
 
 
 def _options(command: click.Command, ctx: click.Context) -> list[str]:
@@ -95,7 +97,7 @@ def _options(command: click.Command, ctx: click.Context) -> list[str]:
 
 def _examples(epilog: str) -> list[str]:
     lines = [line.strip() for line in epilog.replace("\b", "").splitlines()]
-    shown = [line for line in lines if line and not line.rstrip(":") in ("Example", "Examples")]
+    shown = [line for line in lines if line and line.rstrip(":") not in ("Example", "Examples")]
     return ["```console\n" + "\n".join(f"$ {line}" for line in shown) + "\n```"] if shown else []
 
 
@@ -122,7 +124,9 @@ def errors() -> str:
         above = kind.__mro__[1].__name__
         under = "" if above in ("Exception", "ForebayError") else f", under `{above}`"
         ending = str(code_of(_one(kind)).value)
-        rows.append((f"[`{kind.code}`](#{kind.code})", f"`{kind.__name__}`{under}{home}", ending, _summary(kind)))
+        rows.append(
+            (f"[`{kind.code}`](#{kind.code})", f"`{kind.__name__}`{under}{home}", ending, _summary(kind))
+        )
     return _table(("code", "class", "exit", "meaning"), rows)
 
 
@@ -155,6 +159,6 @@ def _summary(kind: type[ForebayError]) -> str:
     return re.sub(r"``([^`]+)``", r"`\1`", " ".join(said.split()))
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -58,7 +58,16 @@ def disk() -> float:
 
 def memory(queue: str, concurrency: int, *, until_empty: bool = False) -> float:
     """The most a worker needed: of its own and resident, once all its slots are busy, or all its work is done."""
-    command = [sys.executable, "-m", "forebay", "worker", "weigher:app", f"--queues={queue}", f"-c{concurrency}", "--stop-within=0.1s"]
+    command = [
+        sys.executable,
+        "-m",
+        "forebay",
+        "worker",
+        "weigher:app",
+        f"--queues={queue}",
+        f"-c{concurrency}",
+        "--stop-within=0.1s",
+    ]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as worker:
         asyncio.run(reached(queue, concurrency, until_empty=until_empty))
         status = Path(f"/proc/{worker.pid}/status").read_text("utf-8")
@@ -73,7 +82,11 @@ async def reached(queue: str, busy: int, *, until_empty: bool) -> None:
     async with app:
         while True:
             states = next(one.states for one in (await app.count()).queues if one.queue == queue)
-            if states.get("running", 0) >= busy if not until_empty else not states.get("ready", 0) + states.get("running", 0):
+            if (
+                states.get("running", 0) >= busy
+                if not until_empty
+                else not states.get("ready", 0) + states.get("running", 0)
+            ):
                 break
             await asyncio.sleep(0.2)
         await asyncio.sleep(0.5)

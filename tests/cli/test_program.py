@@ -70,8 +70,12 @@ def test_the_version_is_a_document_too(cli: Cli) -> None:
     assert cli("version", "--json").document["forebay"] == __version__
 
 
-@pytest.mark.parametrize(("words", "meant"), [(("taks",), "task"), (("dead", "lsit"), "list"), (("xyz",), "")])
-def test_a_misspelt_command_is_answered_with_the_nearest(words: tuple[str, ...], meant: str, cli: Cli) -> None:
+@pytest.mark.parametrize(
+    ("words", "meant"), [(("taks",), "task"), (("dead", "lsit"), "list"), (("xyz",), "")]
+)
+def test_a_misspelt_command_is_answered_with_the_nearest(
+    words: tuple[str, ...], meant: str, cli: Cli
+) -> None:
     answer = cli(*words)
 
     assert answer.code == Exit.USAGE

@@ -107,7 +107,9 @@ def test_a_page_that_is_stale_is_noticed_and_mended(tmp_path: Path, monkeypatch:
     page = tmp_path / "page.md"
     page.write_text("# Page\n<!-- x:begin -->\nold\n<!-- x:end -->\nrest\n")
     monkeypatch.setattr(check_docs, "ROOT", tmp_path)
-    monkeypatch.setattr(check_docs, "GENERATED", {"page.md": {"x": lambda: "new"}, "gone.md": {"y": lambda: "z"}})
+    monkeypatch.setattr(
+        check_docs, "GENERATED", {"page.md": {"x": lambda: "new"}, "gone.md": {"y": lambda: "z"}}
+    )
 
     stale, missing = check_docs.stale_blocks(write=False)
     check_docs.stale_blocks(write=True)

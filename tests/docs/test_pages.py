@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.docs.reading import PAGES, blocks, mentions, parse, program_of, sessions
+from tests.docs.reading import PAGES, ROOT, blocks, mentions, parse, program_of, sessions
 
 ALONE = Path(__file__).parent / "alone"
-TEXTS = {page.name: page.read_text("utf-8") for page in PAGES}
+TEXTS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in PAGES}
 PROGRAMS = [name for name, text in TEXTS.items() if program_of(text)]
 UNFINISHED = {
     "README.md": "its first block shows the idea with names that stand nowhere: OrderPlaced, OrderBilled"
@@ -27,7 +28,11 @@ def run(code: str, folder: Path, *, seconds: int = 30) -> subprocess.CompletedPr
     return subprocess.run(
         [sys.executable, "page.py"],
         cwd=folder,
-        env={**settings, "PYTHONPATH": str(ALONE), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env={
+            **settings,
+            "PYTHONPATH": str(ALONE),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
         capture_output=True,
         text=True,
         timeout=seconds,
@@ -102,3 +107,17 @@ def test_shell_sessions_are_read_as_a_shell_reads_them() -> None:
 def test_every_python_block_of_a_page_is_found() -> None:
     for name, text in TEXTS.items():
         assert len(blocks(text, "python")) == text.count("\n```python\n"), name
+
+
+EVENT = re.compile(
+    r'\blog\.\w+\(\s*(?:[^"()]*,\s*)?"([a-z]+\.[a-z_]+)"|logging\.[A-Z]+, "([a-z]+\.[a-z_]+)"|args=\("([a-z]+\.[a-z_]+)",\)'
+)
+
+
+def test_every_event_of_the_log_is_explained() -> None:
+    told = TEXTS["docs/operations.md"]
+    files = [path for path in (ROOT / "src" / "forebay").rglob("*.py") if "testing" not in path.parts]
+    events = {"".join(found) for path in files for found in EVENT.findall(path.read_text("utf-8"))}
+
+    assert {"task.dead", "loop.blocked", "settle.stale", "process.ended"} <= events
+    assert sorted(event for event in events if f"`{event}`" not in told) == []

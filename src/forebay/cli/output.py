@@ -72,10 +72,10 @@ def note(text: str) -> None:
 
 
 def sentence(error: ForebayError) -> str:
-    """An error for the person, its code at the end of the first line.
+    r"""An error for the person, its code at the end of the first line.
 
-    >>> sentence(ForebayError("No luck.\\nTry again."))
-    'No luck.  [forebay-error]\\nTry again.'
+    >>> sentence(ForebayError("No luck.\nTry again."))
+    'No luck.  [forebay-error]\nTry again.'
     """
     first, newline, rest = str(error).partition("\n")
     return f"{first}  [{error.code}]{newline}{rest}"

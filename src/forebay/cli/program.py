@@ -90,12 +90,12 @@ def run(arguments: Sequence[str]) -> int:
         code = program.main(args=list(arguments), prog_name="forebay", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.message += _nearest(error)
+        refusal = _with_nearest(error)
         if _wants_json(arguments):
-            _say_object("usage", error.format_message(), error.exit_code)
+            _say_object("usage", refusal.format_message(), refusal.exit_code)
         else:
-            error.show()
-        return error.exit_code
+            refusal.show()
+        return refusal.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("forebay: interrupted.", err=True)
         return Exit.INTERRUPTED
@@ -114,16 +114,16 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else Exit.OK
 
 
-def _nearest(error: click.ClickException) -> str:
-    """The command that was meant, if one was misspelt: click says it of options only."""
+def _with_nearest(error: click.ClickException) -> click.ClickException:
+    """With the command that was meant, if one was misspelt: click says it of options only."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     if ctx is None or not isinstance(ctx.command, click.Group) or "command" not in error.message:
-        return ""
+        return error
     import difflib  # not for help
 
     written = error.message.rpartition(" ")[2].strip("'.")
     near = difflib.get_close_matches(written, ctx.command.list_commands(ctx), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    return click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) if near else error
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

@@ -97,9 +97,7 @@ class Settler:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _bury(self, settlement: Settlement, refusal: Exception) -> Settled:
-        log.error(
-            "settle.refused", extra={"id": settlement.delivery.id, **told(refusal)}, exc_info=refusal
-        )
+        log.error("settle.refused", extra={"id": settlement.delivery.id, **told(refusal)}, exc_info=refusal)
         failure = v.Failure(type(refusal).__name__, f"the engine refused this settlement: {refusal}")
         (answer,) = await self._settled([Settlement(settlement.delivery, v.Dead(v.Reason.RESULT, failure))])
         if isinstance(answer, Exception):
