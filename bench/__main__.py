@@ -1,5 +1,5 @@
 """``make bench``: every figure of README.md, in one run. ``python -m bench threads`` measures the thread layouts instead,
-``python -m bench local`` work inside one process.
+``python -m bench local`` work inside one process, ``python -m bench peers`` another library beside this one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import idle, latency, local, raw, threads, work
+from bench import idle, latency, local, peers, raw, threads, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
         if sys.argv[1:] == ["threads"]:
             _threads(Path(folder))
+        elif sys.argv[1:] == ["peers"]:
+            peers.main(Path(folder))
         else:
             _table(Path(folder))
 

@@ -108,3 +108,13 @@ App("memory://", queues={"a": 5})  # type: ignore[dict-item]  # pyright: ignore[
 QueueOptions(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 WorkerOptions(concurrency="many")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Retry(after=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@app.task(batch=100)
+async def index(orders: list[Order]) -> None: ...
+
+
+async def batches() -> None:
+    await index.send([Order(1)])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await index(Order(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.task(batch="9")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]

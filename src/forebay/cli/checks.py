@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 OLD: Final = 900 * SECOND
 """How long the oldest ready message of a queue may have been waiting before that is worth a word."""
 OLDEST_PYTHON: Final = (3, 11)
-OTHER_VARIABLES: Final = frozenset({"FOREBAY_DEBUG", "FOREBAY_DEMO_NOTEBOOK"})
+OTHER_VARIABLES: Final = frozenset({"FOREBAY_DEBUG", "FOREBAY_DEMO_NOTEBOOK", "FOREBAY_CELL_LOG"})
 """Variables that are no settings."""
 NAMED: Final = 5
 """Queues that are named in one line."""
@@ -121,7 +121,13 @@ def _settings() -> Finding:
 
 def _read_through(values: dict[str, Value]) -> None:
     """Read every value as its user will. Raises `ConfigError` for the first that cannot be, or that does not go with another."""
-    for name, lowest in (("concurrency", 1), ("max_body", 1), ("processes", 0), ("max_tasks", 0)):
+    for name, lowest in (
+        ("concurrency", 1),
+        ("max_body", 1),
+        ("processes", 0),
+        ("max_tasks", 0),
+        ("pool_processes", 0),
+    ):
         whole_number(name, values[name].text, lowest)
     byte_size("max_memory", values["max_memory"].text)
     if values["health"].text:

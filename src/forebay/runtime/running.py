@@ -32,13 +32,14 @@ class Why(StrEnum):
 class Run:
     """One delivery at work. Lives from its receipt until it is settled."""
 
-    __slots__ = ("_task", "cut", "delivery", "ends", "overdue")
+    __slots__ = ("_task", "cut", "delivery", "ends", "in_company", "overdue")
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         self.cut: Why | None = None
         self.ends: Micros | None = None
         self.overdue = False
+        self.in_company = False
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, task: asyncio.Task[None] | None, ends: Micros | None) -> None:
@@ -54,9 +55,14 @@ class Run:
         return task is not None and self._task is task
 
     def stop(self, why: Why) -> None:
-        """Cut off user code, for the first reason given. Called before it began, it will not begin."""
+        """Cut off user code, for the first reason given. Called before it began, it will not begin.
+
+        What concerns one message alone does not cut off those it is handled with, in a batch.
+        """
         if self.cut is None:
             self.cut = why
+            if self.in_company and why in (Why.LOST, Why.CANCEL):
+                return
             if self._task is not None:
                 self._task.cancel(why.value)
 

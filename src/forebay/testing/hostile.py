@@ -221,7 +221,10 @@ class HostileBus:
                 _note(copy, verdict, now)
                 self.redeliver(copy)
                 return
-            case v.Dead():
+            case v.Crashed() if copy.crashes + 1 < self.options.timing.crashes:
+                self.redeliver(copy, crashed=True)
+                return
+            case v.Dead() | v.Crashed():
                 dead = f"{copy.queue}.dead"
                 self._add(
                     msgspec.structs.replace(copy.message, queue=dead, topic=None), dead, now, copied=False

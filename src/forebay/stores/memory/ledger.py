@@ -197,6 +197,10 @@ class Ledger:
                 return Settled.OK
             self.counters["stale"] += 1
             return Settled.STALE
+        if isinstance(verdict, v.Crashed):
+            entry.settled_by = delivery.token
+            self._lose(entry, now, verdict.error)
+            return Settled.OK
         event = v.event_of(verdict)
         self._record(entry, event, v.failure_of(verdict), now)
         entry.attempts += v.spends_attempt(verdict)
@@ -272,18 +276,18 @@ class Ledger:
             self._lose(entry, now)
         return len(lost)
 
-    def _lose(self, entry: Entry, now: Instant) -> bool:
-        """A lease is lost: the worker crashed or was cut off. Whether that was once too often."""
+    def _lose(self, entry: Entry, now: Instant, error: v.Failure | None = None) -> bool:
+        """A lease is lost: the worker crashed or was cut off; ``error`` if it is known how. Whether that was once too often."""
         entry.crashes += 1
         self.counters["crashed"] += 1
         if entry.crashes < self.options.timing.crashes:
-            self._record(entry, Event.LOSE, None, now)
+            self._record(entry, Event.LOSE, error, now)
             self._let_go(entry)
             self._move(entry, Event.LOSE)
             if not self._cancel_if_asked(entry, now):
                 self._make_ready(entry, now)
             return False
-        failure = v.Failure(
+        failure = error or v.Failure(
             "Crashed",
             f"the lease was lost {entry.crashes} times: its workers died or were cut off while they had it",
         )

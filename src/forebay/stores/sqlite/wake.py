@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ LONGEST_PATH: Final = 70
 """Bytes of the directory's path in an address, which has room for 107: some to spare for the name."""
 LONGEST_TEXT: Final = 4_096
 """Bytes of queue names in one datagram; more is told as "any queue"."""
+STEADY: Final = 50_000_000
+"""Nanoseconds after a change of the directory from which on its stamp, which is as coarse as the kernel's tick, tells of the next one."""
 _ANY: Final = b"*"
 _BURST: Final = 64
 """Datagrams read in one go. The kernel keeps fewer for one socket."""
@@ -42,6 +45,8 @@ class WakeDirectory:
         if len(os.fsencode(near)) > LONGEST_PATH:
             near = f"/proc/self/fd/{self._folder}"
         self._near = near if Path(near).exists() else None
+        self._listed: list[str] = []
+        self._stamp = 0
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
 
@@ -61,11 +66,19 @@ class WakeDirectory:
                 self._send(name, _ANY)
 
     def _names(self) -> list[str]:
-        """Who listens; nobody where this process has no descriptor left to look with. They poll as well."""
+        """Who listens; nobody where this process has no descriptor left to look with. They poll as well.
+
+        Asked after every commit, so the directory is only read again when its stamp says that it has changed.
+        """
         try:
-            return os.listdir(self._folder)  # noqa: PTH208  # by descriptor
+            stamp = os.fstat(self._folder).st_mtime_ns
+            if stamp != self._stamp:
+                steady = time.time_ns() - stamp > STEADY
+                self._listed = os.listdir(self._folder)  # noqa: PTH208  # by descriptor
+                self._stamp = stamp if steady else 0
         except OSError:
             return []
+        return self._listed
 
     def _send(self, name: str, text: bytes) -> None:
         try:
