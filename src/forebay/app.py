@@ -530,7 +530,8 @@ def _timing() -> Timing:
             sweep=micros(read("sweep"), "sweep"),
         )
     except ValueError as error:
-        raise ConfigError(f"The settings lease, heartbeat and sweep do not fit: {error}") from error
+        said = ", ".join(f"{name} {read(name)}" for name in ("lease", "heartbeat", "sweep"))
+        raise ConfigError(f"The settings {said} do not fit: {error}") from error
 
 
 def _no_code(*_: object, **__: object) -> None:

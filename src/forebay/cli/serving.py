@@ -15,7 +15,7 @@ from forebay import __version__
 from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
 from forebay.cli.logs import set_up
-from forebay.cli.output import note, span
+from forebay.cli.output import note, sentence, span
 from forebay.clock import SystemClock
 from forebay.errors import ConfigError, ForebayError, InvalidOption
 from forebay.model.names import check_name
@@ -117,7 +117,7 @@ def _see_through(
         except SystemExit as error:
             if working.done():
                 raise
-            log.exception("worker.exit_refused", extra={"code": error.code})
+            log.exception("worker.exit_refused", extra={"exit": error.code})
         except KeyboardInterrupt:
             if working.done():
                 raise
@@ -151,8 +151,10 @@ async def _work(
     except ExceptionGroup as faults:
         # Those of its own services the worker has logged, each with its traceback.
         fault = _first(faults)
-        note(f"forebay: the worker stopped because a part of it failed: {type(fault).__name__}: {fault}")
-        code = code_of(fault) if isinstance(fault, ForebayError) else Exit.FAILED
+        said, code = str(fault), Exit.FAILED
+        if isinstance(fault, ForebayError):
+            said, code = sentence(fault), code_of(fault)
+        note(f"forebay: the worker stopped because a part of it failed: {type(fault).__name__}: {said}")
     if worker.stuck:
         _leave(worker.stuck)
     return code

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from forebay.engine import Cancels, Notice
-from forebay.errors import EngineError
+from forebay.errors import EngineError, told
 from forebay.model.when import SECOND
 from forebay.runtime.pulse import Pulse
 from forebay.runtime.running import Why, stopper
@@ -139,7 +139,7 @@ class Heart:
                     self.missing = None
                 except EngineError as error:
                     self.missing = self.missing or self._clock.monotonic()
-                    log.warning("heart.missed", extra={"error": str(error)})
+                    log.warning("heart.missed", extra=told(error))
         finally:
             if listening is not None:
                 listening.cancel()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from forebay.engine import Settlement
-from forebay.errors import EngineUnavailable, OutcomeUnknown
+from forebay.errors import EngineUnavailable, OutcomeUnknown, told
 from forebay.ids import Token, new_token
 from forebay.model import verdict as v
 from forebay.model.outcome import Interrupted
@@ -136,7 +136,7 @@ class Runner:
                 pause, self.missing = SECOND // 20, None
             except (EngineUnavailable, OutcomeUnknown) as error:
                 self.missing = self.missing or self._gears.clock.monotonic()
-                log.warning("receive.waits", extra={"error": str(error), "seconds": pause / SECOND})
+                log.warning("receive.waits", extra={**told(error), "seconds": pause / SECOND})
                 await self._gears.clock.sleep(pause)
                 pause = min(2 * pause, 2 * SECOND)
 
@@ -153,7 +153,7 @@ class Runner:
             try:
                 got = await gears.broker.receive(lane.route.source, token=lane.token, limit=1, wait=0)
             except (EngineUnavailable, OutcomeUnknown) as error:
-                log.warning("receive.left", extra={"queue": lane.route.source.queue, "error": str(error)})
+                log.warning("receive.left", extra={"queue": lane.route.source.queue, **told(error)})
                 continue
             for delivery in got:
                 gears.settler.submit(gears.running.add(delivery), Settlement(delivery, v.Release()))
