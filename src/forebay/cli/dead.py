@@ -11,7 +11,7 @@ from forebay.errors import InvalidOption
 
 if TYPE_CHECKING:
     from forebay.cli.exits import Exit
-    from forebay.cli.touch import Verb
+    from forebay.cli.touch import Manner, Verb
 
 every = click.option("--all", "every", is_flag=True, help="All dead letters of the engine.")
 
@@ -63,8 +63,7 @@ def list_(  # noqa: PLR0913  # one parameter for each option
 @options.queue
 @options.name
 @options.limit(None, "Touch at most this many, the oldest first.")
-@options.yes
-@options.as_json
+@options.manner
 @options.url
 def retry(  # noqa: PLR0913  # one parameter for each option
     *,
@@ -73,8 +72,7 @@ def retry(  # noqa: PLR0913  # one parameter for each option
     queue: str | None,
     name: str | None,
     limit: int | None,
-    yes: bool,
-    as_json: bool,
+    manner: Manner,
     url: str | None,
 ) -> Exit:
     """Send dead letters back to work.
@@ -83,9 +81,7 @@ def retry(  # noqa: PLR0913  # one parameter for each option
     """
     from forebay.cli.touch import REVIVE
 
-    return _touch(
-        REVIVE, ids, every=every, queue=queue, name=name, limit=limit, yes=yes, as_json=as_json, url=url
-    )
+    return _touch(REVIVE, ids, every=every, queue=queue, name=name, limit=limit, manner=manner, url=url)
 
 
 @dead.command(
@@ -98,8 +94,7 @@ def retry(  # noqa: PLR0913  # one parameter for each option
 @options.queue
 @options.name
 @options.limit(None, "Touch at most this many, the oldest first.")
-@options.yes
-@options.as_json
+@options.manner
 @options.url
 def discard(  # noqa: PLR0913  # one parameter for each option
     *,
@@ -108,8 +103,7 @@ def discard(  # noqa: PLR0913  # one parameter for each option
     queue: str | None,
     name: str | None,
     limit: int | None,
-    yes: bool,
-    as_json: bool,
+    manner: Manner,
     url: str | None,
 ) -> Exit:
     """Delete dead letters.
@@ -118,9 +112,7 @@ def discard(  # noqa: PLR0913  # one parameter for each option
     """
     from forebay.cli.touch import DISCARD
 
-    return _touch(
-        DISCARD, ids, every=every, queue=queue, name=name, limit=limit, yes=yes, as_json=as_json, url=url
-    )
+    return _touch(DISCARD, ids, every=every, queue=queue, name=name, limit=limit, manner=manner, url=url)
 
 
 def _touch(  # noqa: PLR0913  # what was said, and how it is to be done
@@ -131,19 +123,16 @@ def _touch(  # noqa: PLR0913  # what was said, and how it is to be done
     queue: str | None,
     name: str | None,
     limit: int | None,
-    yes: bool,
-    as_json: bool,
+    manner: Manner,
     url: str | None,
 ) -> Exit:
     from forebay.cli.loading import opened
     from forebay.cli.task import selector
-    from forebay.cli.touch import Manner, touch
+    from forebay.cli.touch import touch
 
     if bool(ids) == (every or queue is not None or name is not None):
         raise InvalidOption(
             f"Say which dead letters to {verb.word}: their ids, or --all, --queue or --name; not both, and not neither."
         )
     with opened(url) as app:
-        return touch(
-            app, verb, ids, selector(queue, ("dead",), name, limit), Manner(yes=yes, as_json=as_json)
-        )
+        return touch(app, verb, ids, selector(queue, ("dead",), name, limit), manner)

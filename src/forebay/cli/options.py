@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -40,6 +41,39 @@ ended = click.option(
 )
 as_json_lines = click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
 cursor = click.option("--cursor", metavar="CURSOR", help="Go on where a page before this one ended.")
+
+
+dry_run = click.option("--dry-run", is_flag=True, help="Only show what would be touched.")
+most = click.option(
+    "--max",
+    "most",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Touch nothing if that would be more than N.",
+)
+watch = click.option(
+    "--watch",
+    is_flag=False,
+    flag_value="2s",
+    metavar="[TIME]",
+    help="Look again every 2 s, or every TIME, until q or Ctrl-C.",
+)
+
+
+def manner(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how a command touches messages; the command is given them as its ``manner``."""
+
+    @yes
+    @dry_run
+    @most
+    @as_json
+    @wraps(command)
+    def told(*, yes: bool, dry_run: bool, most: int | None, as_json: bool, **others: Any) -> Any:
+        from forebay.cli.touch import Manner  # not for help
+
+        return command(manner=Manner(yes=yes, dry_run=dry_run, most=most, as_json=as_json), **others)
+
+    return told
 
 
 def limit(default: int | None, text: str) -> Callable[[F], F]:

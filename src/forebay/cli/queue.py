@@ -12,6 +12,7 @@ from forebay.errors import ForebayError
 if TYPE_CHECKING:
     from forebay.app import App
     from forebay.cli.exits import Exit
+    from forebay.cli.touch import Manner
     from forebay.model.query import Counts, Pause, QueueCounts, Resume
 
 
@@ -99,21 +100,20 @@ def resume(*, name: str, as_json: bool, url: str | None) -> None:
 
 @queue.command(epilog=options.examples("forebay queue purge mail"))
 @click.argument("name", metavar="QUEUE")
-@options.yes
-@options.as_json
+@options.manner
 @options.url
-def purge(*, name: str, yes: bool, as_json: bool, url: str | None) -> Exit:
+def purge(*, name: str, manner: Manner, url: str | None) -> Exit:
     """Delete all that waits in a queue.
 
     What runs, and what is finished or dead, stays.
     """
     from forebay.cli.loading import opened
-    from forebay.cli.touch import PURGE, Manner, touch
+    from forebay.cli.touch import PURGE, touch
     from forebay.model.query import Selector
 
     with opened(url) as app:
         one, _counts = _known(app, name)
-        return touch(app, PURGE, (), Selector(queue=one.queue), Manner(yes=yes, as_json=as_json))
+        return touch(app, PURGE, (), Selector(queue=one.queue), manner)
 
 
 def _turn(name: str, command: Pause | Resume, past: str, *, as_json: bool, url: str | None) -> None:

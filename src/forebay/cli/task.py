@@ -11,7 +11,7 @@ from forebay.errors import InvalidOption
 
 if TYPE_CHECKING:
     from forebay.cli.exits import Exit
-    from forebay.cli.touch import Verb
+    from forebay.cli.touch import Manner, Verb
     from forebay.model.query import Selector
 
 
@@ -128,8 +128,7 @@ def show(*, id: str, no_body: bool, as_json: bool, url: str | None) -> None:
 @options.states
 @options.name
 @options.limit(None, "Touch at most this many, the oldest first.")
-@options.yes
-@options.as_json
+@options.manner
 @options.url
 def retry(  # noqa: PLR0913  # one parameter for each option
     *,
@@ -138,8 +137,7 @@ def retry(  # noqa: PLR0913  # one parameter for each option
     states: tuple[str, ...],
     name: str | None,
     limit: int | None,
-    yes: bool,
-    as_json: bool,
+    manner: Manner,
     url: str | None,
 ) -> Exit:
     """Make messages ready now, by id or by options.
@@ -150,9 +148,7 @@ def retry(  # noqa: PLR0913  # one parameter for each option
     from forebay.cli.touch import RETRY
 
     chosen = states or (() if ids else ("dead",))
-    return _touch(
-        RETRY, ids, selector(queue, chosen, name, limit), yes=yes, as_json=as_json, url=url, said=bool(states)
-    )
+    return _touch(RETRY, ids, selector(queue, chosen, name, limit), manner=manner, url=url, said=bool(states))
 
 
 @task.command(
@@ -166,8 +162,7 @@ def retry(  # noqa: PLR0913  # one parameter for each option
 @options.states
 @options.name
 @options.limit(None, "Touch at most this many, the oldest first.")
-@options.yes
-@options.as_json
+@options.manner
 @options.url
 def cancel(  # noqa: PLR0913  # one parameter for each option
     *,
@@ -176,8 +171,7 @@ def cancel(  # noqa: PLR0913  # one parameter for each option
     states: tuple[str, ...],
     name: str | None,
     limit: int | None,
-    yes: bool,
-    as_json: bool,
+    manner: Manner,
     url: str | None,
 ) -> Exit:
     """Cancel messages, by id or by options.
@@ -186,7 +180,7 @@ def cancel(  # noqa: PLR0913  # one parameter for each option
     """
     from forebay.cli.touch import CANCEL
 
-    return _touch(CANCEL, ids, selector(queue, states, name, limit), yes=yes, as_json=as_json, url=url)
+    return _touch(CANCEL, ids, selector(queue, states, name, limit), manner=manner, url=url)
 
 
 @task.command(
@@ -200,8 +194,7 @@ def cancel(  # noqa: PLR0913  # one parameter for each option
 @options.states
 @options.name
 @options.limit(None, "Touch at most this many, the oldest first.")
-@options.yes
-@options.as_json
+@options.manner
 @options.url
 def delete(  # noqa: PLR0913  # one parameter for each option
     *,
@@ -210,8 +203,7 @@ def delete(  # noqa: PLR0913  # one parameter for each option
     states: tuple[str, ...],
     name: str | None,
     limit: int | None,
-    yes: bool,
-    as_json: bool,
+    manner: Manner,
     url: str | None,
 ) -> Exit:
     """Delete messages, by id or by options.
@@ -220,7 +212,7 @@ def delete(  # noqa: PLR0913  # one parameter for each option
     """
     from forebay.cli.touch import DELETE
 
-    return _touch(DELETE, ids, selector(queue, states, name, limit), yes=yes, as_json=as_json, url=url)
+    return _touch(DELETE, ids, selector(queue, states, name, limit), manner=manner, url=url)
 
 
 def selector(
@@ -239,18 +231,17 @@ def selector(
     )
 
 
-def _touch(  # noqa: PLR0913  # what was said, and how it is to be done
+def _touch(  # what was said, and how it is to be done
     verb: Verb,
     ids: tuple[str, ...],
     which: Selector,
     *,
-    yes: bool,
-    as_json: bool,
+    manner: Manner,
     url: str | None,
     said: bool = True,
 ) -> Exit:
     from forebay.cli.loading import opened
-    from forebay.cli.touch import Manner, touch
+    from forebay.cli.touch import touch
 
     chosen = which.queue is not None or which.name is not None or (said and bool(which.states))
     if bool(ids) == chosen:
@@ -258,4 +249,4 @@ def _touch(  # noqa: PLR0913  # what was said, and how it is to be done
             f"Say which tasks to {verb.word}: their ids, or some of --queue, --state and --name; not both, and not neither."
         )
     with opened(url) as app:
-        return touch(app, verb, ids, which, Manner(yes=yes, as_json=as_json))
+        return touch(app, verb, ids, which, manner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -27,12 +28,18 @@ SHORTEST_PREFIX: Final = 8
 FARTHEST: Final = 10_000
 """The newest messages among which the beginning of an id is looked for, and the most that are counted one by one."""
 PAGE: Final = 200
+PORTION: Final = 1_000
+"""Messages that one step of a command on many touches."""
 SHOWN: Final = 5
 WHOLE_ID: Final = 36
 
 
 class Unsure(ConfigError):
     """What was asked for is not said clearly enough to be done."""
+
+
+class TooMany(ForebayError):
+    """More messages are concerned than the command was allowed to touch."""
 
 
 class Declined(ForebayError):
@@ -64,10 +71,21 @@ PURGE: Final = Verb(word="delete", past="deleted", command=Delete(), can=WAITING
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How a command is carried out: without asking, with a document for an answer."""
+    """How a command is carried out: without asking, only in appearance, not on more than ``most``, with a document for an answer."""
 
-    yes: bool
-    as_json: bool
+    yes: bool = False
+    dry_run: bool = False
+    most: int | None = None
+    as_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a command would touch: in words, how many, and the first of them."""
+
+    total: str
+    number: int
+    some: Iterable[TaskRecord]
 
 
 # -- finding
@@ -154,8 +172,12 @@ def _touch_named(app: App, verb: Verb, ids: Sequence[str], manner: Manner) -> Ex
             fit.append(record)
         else:
             unchanged.append({"id": record.id, "why": f"it is {record.state.value}"})
+    _bound(verb, len(fit), manner)
+    if manner.dry_run:
+        _show(verb, Sight(counted(len(fit), "task"), len(fit), fit), manner, unchanged)
+        return Exit.FAILED if unchanged else Exit.OK
     if verb.asks and fit:
-        _ask(verb, counted(len(fit), "task"), len(fit), fit, manner)
+        _ask(verb, Sight(counted(len(fit), "task"), len(fit), fit), manner)
     changed: list[str] = []
     for record in fit:
         if app.sync(app.steer(Selector(ids=(record.id,)), verb.command)):
@@ -192,14 +214,71 @@ def _touch_selected(app: App, verb: Verb, which: Selector, manner: Manner) -> Ex
     if not more:
         # What is sent while we ask, or while we work, was not meant; and a busy sender must not keep us at it for ever.
         wanted = msgspec.structs.replace(wanted, limit=number)
-    some = newest(app, wanted, min(SHOWN, number), oldest_first=True)
-    _ask(verb, _total(number, states, more=more), number, some, manner)
-    changed = app.sync(app.steer(wanted, verb.command))
+    sight = Sight(
+        _total(number, states, more=more), number, newest(app, wanted, min(SHOWN, number), oldest_first=True)
+    )
+    _bound(verb, number, manner)
+    if manner.dry_run:
+        _show(verb, sight, manner, [])
+        return Exit.OK
+    _ask(verb, sight, manner)
+    changed = _carry_out(app, verb, wanted, None if more else number)
     if manner.as_json:
         document({verb.past: changed, "unchanged": []})
     else:
         say(f"{verb.past} {counted(changed, 'task')}")
     return Exit.OK
+
+
+def _carry_out(app: App, verb: Verb, wanted: Selector, number: int | None) -> int:
+    """In portions, with a bar at a terminal: whoever interrupts it is told how far it came, and may say it again for the rest."""
+    done = 0
+    with ExitStack() as stack:
+        bar = None
+        if sys.stderr.isatty() and (number is None or number > PORTION):
+            bar = stack.enter_context(
+                click.progressbar(length=number or FARTHEST, file=sys.stderr, label=verb.past)
+            )
+        try:
+            while number is None or done < number:
+                room = PORTION if number is None else min(PORTION, number - done)
+                changed = app.sync(app.steer(msgspec.structs.replace(wanted, limit=room), verb.command))
+                if not changed:
+                    break
+                done += changed
+                if bar is not None:
+                    bar.update(changed)
+        except KeyboardInterrupt:
+            of = "" if number is None else f" of {number:,}"
+            note(
+                f"\nforebay: {verb.past} {done:,}{of} when it was interrupted; the same command does the rest."
+            )
+            raise
+    return done
+
+
+def _bound(verb: Verb, number: int, manner: Manner) -> None:
+    """Raise `TooMany` for more than was allowed."""
+    if manner.most is not None and number > manner.most:
+        raise TooMany(
+            f"Nothing was {verb.past}: that would be {counted(number, 'task')}, and --max allows {manner.most:,}."
+        )
+
+
+def _show(verb: Verb, sight: Sight, manner: Manner, unchanged: Sequence[dict[str, str]]) -> None:
+    """What would be touched, as the answer."""
+    some = list(islice(sight.some, SHOWN))
+    if manner.as_json:
+        ids = [record.id for record in some]
+        document({"would": verb.word, "tasks": sight.number, "examples": ids, "unchanged": unchanged})
+        return
+    say(f"would {verb.word} {sight.total}")
+    for record in some:
+        say(f"  {clean(record.id)}  {record.message.name}  {record.queue}  {record.state.value}")
+    if sight.number > SHOWN:
+        say(f"  ... and {sight.number - SHOWN:,} more")
+    for one in unchanged:
+        note(f"forebay: {clean(one['id'])} would not be {verb.past}: {one['why']}.")
 
 
 def _narrowed(verb: Verb, which: Selector) -> Selector:
@@ -244,15 +323,15 @@ def _described(which: Selector) -> str:
     return " ".join(parts)
 
 
-def _ask(verb: Verb, total: str, number: int, some: Iterable[TaskRecord], manner: Manner) -> None:
+def _ask(verb: Verb, sight: Sight, manner: Manner) -> None:
     """Show what would be touched; return only if that is wanted. Raises `Declined`, and `Unsure` where nobody can be asked."""
     if manner.yes:
         return
-    note(f"This would {verb.word} {total}:")
-    for record in islice(some, SHOWN):
+    note(f"This would {verb.word} {sight.total}:")
+    for record in islice(sight.some, SHOWN):
         note(f"  {clean(record.id)}  {record.message.name}  {record.queue}  {record.state.value}")
-    if number > SHOWN:
-        note(f"  ... and {number - SHOWN:,} more")
+    if sight.number > SHOWN:
+        note(f"  ... and {sight.number - SHOWN:,} more")
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Unsure(
             f"Nothing was {verb.past}: there is nobody to ask here. Say --yes to {verb.word} without being asked."
