@@ -27,6 +27,7 @@ def dead() -> None:
 @options.limit(50, "Show at most this many.")
 @options.cursor
 @options.no_body
+@options.watch
 @options.as_json
 @options.url
 def list_(  # noqa: PLR0913  # one parameter for each option
@@ -36,6 +37,7 @@ def list_(  # noqa: PLR0913  # one parameter for each option
     limit: int,
     cursor: str | None,
     no_body: bool,
+    watch: str | None,
     as_json: bool,
     url: str | None,
 ) -> None:
@@ -49,7 +51,7 @@ def list_(  # noqa: PLR0913  # one parameter for each option
     show_list(
         url,
         selector(queue, ("dead",), name),
-        Listing(limit=limit, cursor=cursor, body=not no_body, as_json=as_json),
+        Listing(limit=limit, cursor=cursor, body=not no_body, as_json=as_json, watch=watch),
     )
 
 

@@ -7,11 +7,11 @@ import select
 import signal
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from forebay.model.when import Micros
 
@@ -65,6 +65,23 @@ class Keys:
     def afresh(self) -> None:
         """Begin at the top."""
         sys.stdout.write(_AFRESH)
+
+
+def repeated(watch: str | None, look: Callable[[], None]) -> None:
+    """Look once, or with ``watch`` (a time) again and again until the person wants no more. Raises `InvalidOption`."""
+    if watch is None:
+        look()
+        return
+    from forebay.model.when import micros  # not for help
+
+    span = max(micros(watch, "--watch"), SHORTEST)
+    # An interrupt is the usual way out.
+    with suppress(KeyboardInterrupt), pauses() as between:
+        while True:
+            between.afresh()
+            look()
+            if not between.wait(span):
+                return
 
 
 @contextmanager

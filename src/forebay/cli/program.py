@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HOMES: Final = {
     "worker": ("forebay.cli.worker", "Work for an App."),
+    "dev": ("forebay.cli.dev", "Work for an App while you write it: anew after each change."),
     "send": ("forebay.cli.send", "Send a task by name."),
     "publish": ("forebay.cli.send", "Publish an event to a topic."),
     "task": ("forebay.cli.task", "list, tail, show, retry, cancel, delete: messages and their stories."),
@@ -28,6 +29,7 @@ HOMES: Final = {
     "doctor": ("forebay.cli.doctor", "Look over this installation and say what to do."),
     "config": ("forebay.cli.config", "show: every setting, and where it comes from."),
     "demo": ("forebay.cli.demo", "See it at work: two workers, one of them killed."),
+    "completion": ("forebay.cli.completion", "Make a shell complete command lines."),
     "version": ("forebay.cli.config", "Show the version."),
 }
 """Where each command lives (in a variable of its name), and what help says of it: help itself imports none of them."""

@@ -26,21 +26,32 @@ def queue() -> None:
 
 
 @queue.command("list", epilog=options.examples("forebay queue list"))
+@options.watch
 @options.as_json
 @options.url
-def list_(*, as_json: bool, url: str | None) -> None:
+def list_(*, watch: str | None, as_json: bool, url: str | None) -> None:
     """Show all queues.
 
     How much of each waits, runs and is dead, and for how long the oldest has been ready.
     """
+    from forebay.cli.following import repeated
     from forebay.cli.loading import opened
-    from forebay.cli.output import Column, document, table
+    from forebay.cli.output import document, json_line
+
+    def look() -> None:
+        counts = app.sync(app.count())
+        if as_json:
+            (document if watch is None else json_line)([described(one, counts) for one in counts.queues])
+        else:
+            _table(counts)
 
     with opened(url) as app:
-        counts = app.sync(app.count())
-    if as_json:
-        document([described(one, counts) for one in counts.queues])
-        return
+        repeated(watch, look)
+
+
+def _table(counts: Counts) -> None:
+    from forebay.cli.output import Column, table
+
     titles = ("ready", "running", "scheduled", "retrying", "dead", "succeeded")
     columns = [
         Column("queue"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from forebay.cli.following import repeated
 from forebay.cli.loading import opened
-from forebay.cli.output import document, note
+from forebay.cli.output import document, json_line, note
 from forebay.cli.records import full, listing
 from forebay.cli.touch import PAGE
 from forebay.clock import SystemClock
@@ -25,17 +27,22 @@ class Listing:
     cursor: str | None
     body: bool
     as_json: bool
+    watch: str | None = None
 
 
 def show_list(url: str | None, which: Selector, how: Listing) -> None:
     """Print what ``which`` selects, newest first."""
     with opened(url) as app:
-        records, more = _collect(app, which, how)
+        repeated(how.watch, partial(_look, app, which, how))
+
+
+def _look(app: App, which: Selector, how: Listing) -> None:
+    records, more = _collect(app, which, how)
     if how.as_json:
-        document([full(record, body=how.body) for record in records])
+        (document if how.watch is None else json_line)([full(record, body=how.body) for record in records])
     else:
         listing(records, SystemClock().now())
-    if more is not None:
+    if more is not None and how.watch is None:
         note(f"There is more: --cursor {more}")
 
 

@@ -36,6 +36,7 @@ def task() -> None:
 @options.limit(50, "Show at most this many.")
 @options.cursor
 @options.no_body
+@options.watch
 @options.as_json
 @options.url
 def list_(  # noqa: PLR0913  # one parameter for each option
@@ -46,6 +47,7 @@ def list_(  # noqa: PLR0913  # one parameter for each option
     limit: int,
     cursor: str | None,
     no_body: bool,
+    watch: str | None,
     as_json: bool,
     url: str | None,
 ) -> None:
@@ -55,7 +57,7 @@ def list_(  # noqa: PLR0913  # one parameter for each option
     show_list(
         url,
         selector(queue, states, name),
-        Listing(limit=limit, cursor=cursor, body=not no_body, as_json=as_json),
+        Listing(limit=limit, cursor=cursor, body=not no_body, as_json=as_json, watch=watch),
     )
 
 

@@ -1,0 +1,37 @@
+"""``forebay dev``: work for an App while somebody writes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from forebay.cli import options
+
+if TYPE_CHECKING:
+    from forebay.cli.exits import Exit
+
+
+@click.command(
+    epilog=options.examples("forebay dev shop:app", "forebay dev shop:app --url sqlite:///scratch.db")
+)
+@click.argument("app", metavar="APP")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="The engine of an App that names none. Default: FOREBAY_URL, else sqlite:///.forebay/dev.db.",
+)
+@click.option(
+    "--concurrency", "-c", metavar="N", help="Deliveries handled at the same time. Default: setting concurrency, 100."
+)  # fmt: skip
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. Default: info.")
+def dev(*, app: str, url: str | None, concurrency: str | None, log_level: str | None) -> Exit:
+    """Work for an App, and begin anew whenever its code changes.
+
+    Watches the .py files and pyproject.toml below this folder. A worker that is replaced lets its handlers finish for 3 s and hands
+    back the rest; code that cannot be imported is told, and waited for. What is sent meanwhile waits in the store. Ctrl-C ends it.
+    """
+    from forebay.cli.development import develop
+
+    said = {"concurrency": concurrency, "log-level": log_level}
+    return develop(app, url, [f"--{name}={value}" for name, value in said.items() if value is not None])
