@@ -33,6 +33,7 @@ TRAITS: Final = Traits(
     exact=True,
     virtual_clock=True,
     shared=True,
+    limits=True,
     max_body=64 << 20,
 )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from forebay.testing.conformance import claiming, control, events, leases, life, retries, sending
+from forebay.testing.conformance import claiming, control, events, leases, life, limits, retries, sending
 from forebay.testing.conformance.harness import Claim, Factory, Harness, run
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *events.CLAIMS,
     *control.CLAIMS,
     *life.CLAIMS,
+    *limits.CLAIMS,
 )
 
 
