@@ -154,9 +154,7 @@ class Ledger:
     def _is_known(self, message: Message, queue: str) -> bool:
         """Whether this would be a duplicate there."""
         key = entry_id(message.id, queue, copied=message.topic is not None)
-        return key in self.entries or (
-            message.unique is not None and (queue, message.unique) in self._unique
-        )
+        return key in self.entries or (message.unique is not None and (queue, message.unique) in self._unique)
 
     def _queues(self, message: Message) -> list[str]:
         if message.queue is not None:

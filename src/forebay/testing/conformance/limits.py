@@ -1,5 +1,7 @@
 """Limits: what waits in a queue is bounded for senders from outside, and for nobody else."""
 
+# ruff: noqa: D103  # the name of a claim says it
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
@@ -10,7 +12,7 @@ from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId
 from forebay.model.state import State
 from forebay.model.when import After
-from forebay.testing.conformance.harness import FAILURE, WORK, Harness, but, claims, refused, survives
+from forebay.testing.conformance.harness import FAILURE, WORK, Harness, but, claims, ids, refused, survives
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +59,7 @@ async def a_full_queue_refuses_and_keeps_nothing_of_it(h: Harness) -> None:
     (answer,) = await _sent(h, late)
 
     assert answer.status is Stored.FULL
-    assert answer.id == late.id
+    assert ids([answer]) == [late.id]
     assert await _states(h) == {State.READY: LIMIT}
     page = await (await h.store("one", (LIMITED,))).find(q.Query(which=q.Selector(ids=(answer.id,))))
     assert page.records == (), "what was refused was stored"
@@ -94,7 +96,7 @@ async def of_a_batch_that_is_too_large_the_first_are_stored(h: Harness) -> None:
     answers = await _sent(h, *messages)
 
     assert _statuses(answers) == [Stored.STORED] * LIMIT + [Stored.FULL] * 2
-    assert [d.id for d in await h.take(source=LIMITED)] == [m.id for m in messages[:LIMIT]]
+    assert ids(await h.take(source=LIMITED)) == [m.id for m in messages[:LIMIT]]
 
 
 async def a_full_queue_is_no_other_queues_business(h: Harness) -> None:
@@ -148,7 +150,7 @@ async def a_repeat_is_a_duplicate_however_full_the_queue_is(h: Harness) -> None:
     answers = await _sent(h, h.message(), *messages)
 
     assert _statuses(answers) == [Stored.FULL] + [Stored.DUPLICATE] * LIMIT
-    assert [a.id for a in answers[1:]] == [m.id for m in messages]
+    assert ids(answers[1:]) == [m.id for m in messages]
 
 
 async def a_repeat_within_a_batch_takes_no_second_place(h: Harness) -> None:
@@ -188,7 +190,7 @@ async def a_unique_key_in_use_is_a_duplicate_however_full_the_queue_is(h: Harnes
     answers = await _sent(h, but(h.message(), unique="k"), but(h.message(), unique="free"))
 
     assert _statuses(answers) == [Stored.DUPLICATE, Stored.FULL]
-    assert answers[0].id == holder.id
+    assert ids(answers[:1]) == [holder.id]
 
 
 async def what_follows_from_a_success_is_let_in(h: Harness) -> None:
@@ -208,9 +210,8 @@ async def what_comes_back_is_let_in_and_counts(h: Harness) -> None:
     taken = await h.take(source=LIMITED)
     await _filled(h)
 
-    for delivery, verdict in zip(
-        taken, (v.Retry(After(h.tick), FAILURE), v.Snooze(After(h.tick)), v.Release()), strict=True
-    ):
+    back: tuple[v.Verdict, ...] = (v.Retry(After(h.tick), FAILURE), v.Snooze(After(h.tick)), v.Release())
+    for delivery, verdict in zip(taken, back, strict=True):
         assert await h.settle(delivery, verdict) is Settled.OK
 
     found = await _states(h)
@@ -397,7 +398,9 @@ CLAIMS: Final = (
         senders_share_one_limit,
         a_limit_is_shown,
     ),
-    *claims("limits", lambda t: _limits(t) and t.virtual_clock, the_hint_follows_how_fast_the_queue_is_emptied),
+    *claims(
+        "limits", lambda t: _limits(t) and t.virtual_clock, the_hint_follows_how_fast_the_queue_is_emptied
+    ),
     *claims("limits", lambda t: _limits(t) and t.delay, what_waits_for_its_time_counts),
     *claims(
         "limits",
