@@ -78,14 +78,14 @@ class Door:
         """Publish one message. Raises `QueueFull` when there is no room, or none in the time that the App would wait."""
         link = await self.link()
         answer = await link.publish(message)
-        if answer.full is not None:
+        if answer.refused is not None:
 
             async def again(batch: Sequence[Message]) -> list[Published]:
                 return [await link.publish(one) for one in batch]
 
             (answer,) = await self._room().wait(again, [message], [answer])
-            if answer.full is not None:
-                raise refusal(answer.full)
+            if answer.refused is not None:
+                raise refusal(answer.refused)
         return answer
 
     async def send_many(self, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
@@ -96,10 +96,10 @@ class Door:
         link = await self.link()
         answers = await link.publish_many((call.message(self._composer) for call in bound), self._room())
         handles = [
-            self._handle(call, answer) if answer.full is None else None
+            self._handle(call, answer) if answer.refused is None else None
             for call, answer in zip(bound, answers, strict=True)
         ]
-        if full := next((answer.full for answer in answers if answer.full is not None), None):
+        if full := next((answer.refused for answer in answers if answer.refused is not None), None):
             raise refusal_of_many(full, handles)
         return [handle for handle in handles if handle is not None]
 

@@ -195,6 +195,15 @@ class Published(msgspec.Struct, frozen=True):
     groups: int | None = None
     full: Full | None = None
 
+    @property
+    def refused(self) -> Full | None:
+        """Why it was not stored; None if it was, or had been before."""
+        if self.status is not Stored.FULL:
+            return None
+        if self.full is None:
+            raise AssertionError(self)
+        return self.full
+
 
 class Notice(StrEnum):
     """The answer to one lease renewal."""

@@ -56,9 +56,9 @@ def inbox(source: Source, store: Callable[[Message], Awaitable[Published]]) -> R
         answer = await store(
             msgspec.structs.replace(message, queue=source.queue, topic=message.topic or message.name)
         )
-        if answer.full is not None:
+        if answer.refused is not None:
             # The bus keeps it until there is room.
-            raise refusal(answer.full)
+            raise refusal(answer.refused)
 
     def decode(message: Message) -> Arguments:
         return Arguments((message,), {})

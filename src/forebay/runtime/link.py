@@ -113,7 +113,7 @@ class Link:
                 stored = await storing
             finally:
                 storing.cancel()
-            if room is not None and any(answer.full is not None for answer in stored):
+            if room is not None and any(answer.status is Stored.FULL for answer in stored):
                 stored = await room.wait(partial(_repeated, self.broker.publish), sent, stored)
             answers += stored
         return answers

@@ -61,9 +61,9 @@ class Room:
         """What is worth another try."""
         now = self.clock.monotonic()
         return [
-            (n, answer.full)
+            (n, answer.refused)
             for n, answer in enumerate(answers)
-            if answer.full is not None and until.get(answer.full.queue, 0) > now
+            if answer.refused is not None and until.get(answer.refused.queue, 0) > now
         ]
 
 
