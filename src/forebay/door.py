@@ -95,13 +95,14 @@ class Door:
             self._composer.check_size(call.task.name, call.body)
         link = await self.link()
         answers = await link.publish_many((call.message(self._composer) for call in bound), self._room())
+        full = next((answer.refused for answer in answers if answer.status is Stored.FULL), None)
+        if full is None:
+            return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
         handles = [
-            self._handle(call, answer) if answer.refused is None else None
+            None if answer.status is Stored.FULL else self._handle(call, answer)
             for call, answer in zip(bound, answers, strict=True)
         ]
-        if full := next((answer.refused for answer in answers if answer.refused is not None), None):
-            raise refusal_of_many(full, handles)
-        return [handle for handle in handles if handle is not None]
+        raise refusal_of_many(full, handles)
 
     def sync(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine of this App for a caller without a loop."""

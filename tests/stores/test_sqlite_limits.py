@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import apsw
@@ -16,9 +17,12 @@ from forebay.clock import SystemClock
 from forebay.engine import Settlement, Source, Stored
 from forebay.ids import Ids, new_token
 from forebay.model.message import Message
-from forebay.model.verdict import Done, Failure, Release, Retry
+from forebay.model.query import HandBack, Redrive, Selector
+from forebay.model.state import State
+from forebay.model.verdict import Dead, Done, Failure, Reason, Release, Retry
 from forebay.model.when import SECOND, After
 from forebay.stores.sqlite import SqliteEngine
+from forebay.stores.sqlite.claim import Ask, put_back
 from forebay.stores.sqlite.connection import APPLICATION, migrations
 from forebay.stores.sqlite.desk import Desk
 from forebay.stores.sqlite.publish import admit
@@ -40,6 +44,7 @@ from forebay.engine import Source
 from forebay.ids import Ids
 from forebay.model.message import Message
 from forebay.stores.sqlite import SqliteEngine
+from forebay.stores.sqlite.claim import Ask, put_back
 
 async def main(path, number, size):
     store, ids, told = SqliteEngine(path).connect("sender", SystemClock()), Ids(), []
@@ -122,6 +127,36 @@ def test_what_no_limit_holds_back_is_added_to_a_count_that_is_still_good(
         return [stored(await sender.publish(messages(number))) for number in (100, 1)]
 
     assert asyncio.run(story()) == [129 - 20 - 29, 0]
+    assert asked["limit_count"] == 0
+
+
+@pytest.mark.parametrize("how", ["handed back", "redriven", "put back"])
+def test_what_comes_back_by_itself_or_by_hand_is_added_too(
+    tmp_path: Path, asked: Counter[str], how: str
+) -> None:
+    async def story() -> int:
+        engine, clock, token = SqliteEngine(tmp_path / "f.db"), VirtualClock(), new_token()
+        sender, worker = (engine.connect(name, clock) for name in ("sender", "worker"))
+        for store in (sender, worker):
+            await store.declare([mail(LARGE)])
+        await sender.publish(messages(LARGE - 70))
+        taken = await worker.receive(mail(LARGE), token=token, limit=30, wait=0)
+        if how == "redriven":
+            await worker.settle([Settlement(one, Dead(Reason.ASKED)) for one in taken])
+        await sender.publish(messages(1))
+        asked.clear()
+        match how:
+            case "handed back":
+                assert await worker.steer(Selector(), HandBack("worker")) == 30
+            case "redriven":
+                assert await worker.steer(Selector(states=frozenset({State.DEAD})), Redrive()) == 30
+            case _:
+                ask = Ask(mail(LARGE), token, 30, "worker", clock.now())
+                await worker._thread().submit(work=partial(put_back, ask=ask))
+        return stored(await sender.publish(messages(100)))
+
+    # Without the thirty there would be room for 99.
+    assert asyncio.run(story()) == 69
     assert asked["limit_count"] == 0
 
 
