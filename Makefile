@@ -21,7 +21,7 @@ check: setup ## Check format, lint, types, import layers and documents; changes 
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) .venv/bin/lint-imports --no-logo
-	$(PY) scripts/check_docs.py
+	$(PY) -m scripts.check_docs
 
 bench: setup ## Measure speed and memory beside the raw driver's ceiling; ARGS go to the benchmark
 	@$(PY) -m bench $(ARGS)
@@ -29,7 +29,7 @@ bench: setup ## Measure speed and memory beside the raw driver's ceiling; ARGS g
 fmt: setup ## Format the code and mend what the linter can, and redraw generated documents
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
-	$(PY) scripts/check_docs.py --write
+	$(PY) -m scripts.check_docs --write
 
 lock: setup ## Pin the newest versions that pyproject.toml allows, with hashes
 	$(PY) -m uv pip compile pyproject.toml --quiet --upgrade --output-file requirements/dev.lock \

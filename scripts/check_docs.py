@@ -10,11 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from forebay.model.state import mermaid
+from scripts import pages
 
 ROOT = Path(__file__).resolve().parent.parent
-INTERNALS = ROOT / "docs" / "internals.md"
-BEGIN, END = "<!-- states:begin -->", "<!-- states:end -->"
+GENERATED = {
+    "docs/internals.md": {"states": pages.states},
+    "docs/cli.md": {"commands": pages.commands, "exits": pages.exits},
+    "docs/settings.md": {"settings": pages.settings},
+    "docs/errors.md": {"errors": pages.errors},
+}
+"""Pages with blocks between `<!-- name:begin -->` and `<!-- name:end -->`, and who draws each."""
+SECTION = re.compile(r"^### `([a-z-]+)`$", re.MULTILINE)
 
 # Fenced blocks and inline code hold programs, where `a[b](c)` is no link.
 CODE = re.compile(r"^ {0,3}(```+|~~~+).*?^ {0,3}\1|(`+)[^`].*?\2", re.DOTALL | re.MULTILINE)
@@ -33,7 +39,7 @@ def main() -> int:
     """Return 0 when all documents stand, 1 after printing one line for each fault."""
     files = project_files()
     write = "--write" in sys.argv[1:]
-    faults = [*broken_links(files), *unpublishable(files), *stale_states(write=write)]
+    faults = [*broken_links(files), *unpublishable(files), *stale_blocks(write=write), *unexplained_errors()]
     for fault in faults:
         print(fault)
     print(f"check_docs: {len(files)} files, {len(faults)} faults")
@@ -80,23 +86,48 @@ def unpublishable(files: list[Path]) -> list[str]:
     return faults
 
 
-def stale_states(*, write: bool) -> list[str]:
-    """Compare the state diagram in the internals page with the transition table, or redraw it."""
-    where = INTERNALS.relative_to(ROOT)
-    if not INTERNALS.exists():
-        return [f"{where}: is missing; it holds the state diagram between {BEGIN} and {END}"]
-    text = INTERNALS.read_text(encoding="utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    held, end, tail = rest.partition(END)
-    if not begin or not end:
-        return [f"{where}: has no block between {BEGIN} and {END}"]
-    drawn = f"\n```mermaid\n{mermaid().strip()}\n```\n"
-    if held == drawn:
-        return []
-    if not write:
-        return [f"{where}: the state diagram differs from the transition table; run: make fmt"]
-    INTERNALS.write_text(head + begin + drawn + end + tail, encoding="utf-8")
-    return []
+def stale_blocks(*, write: bool) -> list[str]:
+    """Compare every generated block with what it is drawn from, or redraw it."""
+    faults = []
+    for name, blocks in GENERATED.items():
+        page = ROOT / name
+        if not page.exists():
+            faults.append(f"{name}: is missing; it holds the generated blocks {', '.join(blocks)}")
+            continue
+        for block, draw in blocks.items():
+            begin, end = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
+            text = page.read_text(encoding="utf-8")
+            head, opened, rest = text.partition(begin)
+            held, closed, tail = rest.partition(end)
+            if not opened or not closed:
+                faults.append(f"{name}: has no block between {begin} and {end}")
+                continue
+            drawn = f"\n{draw().strip()}\n"
+            if held == drawn:
+                continue
+            if write:
+                page.write_text(head + begin + drawn + end + tail, encoding="utf-8")
+            else:
+                faults.append(f"{name}: the block {block} is not what the code says; run: make fmt")
+    return faults
+
+
+def unexplained_errors() -> list[str]:
+    """Name every error code without a section of its own on the page of errors, and every section without an error."""
+    page = ROOT / "docs" / "errors.md"
+    told = SECTION.findall(page.read_text(encoding="utf-8")) if page.exists() else []
+    codes = {kind.code for kind in pages.kinds()}
+    return [
+        *(
+            f"docs/errors.md: has no section '### `{code}`': say why it happens and what to do"
+            for code in sorted(codes - {*told})
+        ),
+        *(f"docs/errors.md: there is no error with the code {code}" for code in told if code not in codes),
+        *(
+            f"docs/errors.md: explains {code} twice"
+            for code in sorted({c for c in told if told.count(c) > 1})
+        ),
+    ]
 
 
 if __name__ == "__main__":

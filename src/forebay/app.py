@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
@@ -38,12 +38,13 @@ from forebay.ids import Ids
 from forebay.model.message import HIGHEST_PRIORITY, LOWEST_PRIORITY, EntryId
 from forebay.model.names import check_name, check_new_name, check_pattern
 from forebay.model.policy import RetryPolicy
-from forebay.model.when import Duration, Micros, micros
+from forebay.model.when import SECOND, Duration, Micros, micros
+from forebay.runtime.address import address_of
 from forebay.runtime.bridge import OUTBOX
 from forebay.runtime.handler import DEFAULT_TIMEOUT, Handler, Route, event_decoder, task_decoder
 from forebay.runtime.worker import Plant, Worker, WorkerOptions
 from forebay.settings import read, whole_number
-from forebay.tasks import BoundTask, HandlerOptions, SubscribeOptions, Task
+from forebay.tasks import BatchOptions, BoundTask, HandlerOptions, SubscribeOptions, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+I = TypeVar("I")  # noqa: E741  # an item
+LONGEST_GATHERING: Final = 60 * SECOND
+"""The longest time a message may wait for others to be handled with."""
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
@@ -107,6 +111,38 @@ class TaskDecorator(Protocol):
     ) -> Task[P, R, Concatenate[Context, P], R]: ...
     @overload
     def __call__(self, function: Callable[P, R]) -> Task[P, R, P, R]: ...
+
+
+class BatchDecorator(Protocol):
+    """What ``app.task(batch=...)`` returns. The handler takes a list; senders send one. Contexts, where wanted, come first."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[Context], list[I]], Coroutine[Any, Any, Any]]
+    ) -> Task[[I], Any, [list[Context], list[I]], Coroutine[Any, Any, Any]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[I]], Coroutine[Any, Any, Any]]
+    ) -> Task[[I], Any, [list[I]], Coroutine[Any, Any, Any]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[Context], list[I]], R]
+    ) -> Task[[I], Any, [list[Context], list[I]], R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[I]], R]) -> Task[[I], Any, [list[I]], R]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """How many messages a handler takes at once, and for how long the first waits for the others, in microseconds."""
+
+    size: int
+    within: Micros
+
+    def of(self, handler: Handler, signature: Signature) -> Handler:
+        """``handler``, for batches."""
+        (items,) = signature.parameters
+        return replace(handler, batch=self.size, within=self.within, items=items)
 
 
 @dataclass(slots=True)
@@ -191,21 +227,41 @@ class App:
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R, P, R]: ...
     @overload
+    def task(
+        self, /, *, batch: int, within: Duration = 1, **options: Unpack[HandlerOptions]
+    ) -> BatchDecorator: ...
+    @overload
     def task(self, /, **options: Unpack[HandlerOptions]) -> TaskDecorator: ...
-    def task(self, function: Callable[..., Any] | None = None, /, **options: Unpack[HandlerOptions]) -> Any:
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        batch: int | None = None,
+        within: Duration | None = None,
+        **options: Unpack[HandlerOptions],
+    ) -> Any:
         """Declare a task: ``@app.task`` or ``@app.task(queue="mail", ...)``; see `HandlerOptions`.
+
+        With ``batch`` the handler takes a list: up to so many messages at once, those that come ``within`` a time of the first (default
+        1 s). It returns None, or a list with one word for each: a result, `Retry`, `Snooze`, `Dead`, `Cancel` or an exception.
+
+        >>> @app.task(batch=100, within="1s")                     # doctest: +SKIP
+        ... async def index(documents: list[Document]) -> None: ...
+        >>> await index.send(document)                            # one at a time  # doctest: +SKIP
 
         Raises `InvalidOption`, `InvalidName`, `NameTaken` or `ConfigError`, at import.
         """
-        check_options(options, HandlerOptions.__annotations__, "@app.task")
+        check_options(options, [*HandlerOptions.__annotations__, "batch", "within"], "@app.task")
+        company = _company(batch, within, options)
 
         def declare(function: Callable[..., Any]) -> Task[Any, Any, Any, Any]:
-            return self._declare_task(function, options)
+            return self._declare_task(function, options, company)
 
         return declare if function is None else declare(function)
 
     def subscribe(
-        self, topic: str, *, group: str | None = None, **options: Unpack[SubscribeOptions]
+        self, topic: str, *, group: str | None = None, **options: Unpack[BatchOptions]
     ) -> Callable[[F], F]:
         """Declare a handler of the events that match ``topic`` (a name, or a pattern with ``*`` and ``**``) for one group.
 
@@ -216,19 +272,21 @@ class App:
         """
         check_pattern(topic, "topic")
         chosen = check_new_name(self.name if group is None else group, "group")
-        check_options(options, SubscribeOptions.__annotations__, "@app.subscribe")
+        queue = check_new_name(options["queue"], "queue") if "queue" in options else None
+        check_options(options, BatchOptions.__annotations__, "@app.subscribe")
+        company = _company(options.get("batch"), options.get("within"), options)
 
         def declare(function: F) -> F:
-            self._declare_subscription(topic, chosen, function, options)
+            self._declare_subscription(Source.subscription(topic, chosen, queue), function, options, company)
             return function
 
         return declare
 
     def _declare_task(
-        self, function: Callable[..., Any], options: HandlerOptions
+        self, function: Callable[..., Any], options: HandlerOptions, company: Company | None
     ) -> Task[Any, Any, Any, Any]:
-        signature = _signature(function, "@app.task")
-        if signature.context is not None and not _leads(function, signature.context):
+        signature = _signature(function, "@app.task", company)
+        if company is None and signature.context is not None and not _leads(function, signature.context):
             raise InvalidOption(f"{function.__name__}: a task takes its context as its first parameter.")
         name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "task")
         queue = check_new_name(options.get("queue", "default"), "queue")
@@ -239,6 +297,8 @@ class App:
         if queue in self._declared.subscriptions:
             raise NameTaken(f"Queue {queue!r} belongs to a subscription: give task {name!r} another queue.")
         handler = _handler(name, function, options, task_decoder(signature), signature.context)
+        if company is not None:
+            handler = company.of(handler, signature)
         fixed = {"priority": _priority(options)} if "priority" in options else {}
         draft = Draft(queue=queue, fixed=fixed)
         self._declared.tasks.setdefault(queue, {})[name] = handler
@@ -246,26 +306,26 @@ class App:
         return Task(function, signature, draft, name, self._door)
 
     def _declare_subscription(
-        self, topic: str, group: str, function: Callable[..., Any], options: SubscribeOptions
+        self, source: Source, function: Callable[..., Any], options: SubscribeOptions, company: Company | None
     ) -> None:
-        signature = _signature(function, "@app.subscribe(...)")
+        signature = _signature(function, "@app.subscribe(...)", company)
         if len(signature.parameters) > 1:
             raise InvalidOption(
                 f"{function.__name__}: a subscriber takes the event and its context, nothing else."
             )
-        chosen = check_new_name(options["queue"], "queue") if "queue" in options else None
-        source = Source.subscription(topic, group, chosen)
         if source.queue in self._declared.subscriptions or source.queue in self._declared.tasks:
             raise NameTaken(
-                f"Queue {source.queue!r} is taken: group {group!r} has a handler for {topic!r} already; use another group= or queue=."
+                f"Queue {source.queue!r} is taken: group {source.group!r} has a handler for {source.pattern!r} already; "
+                "use another group= or queue=."
             )
         parameter = next(iter(signature.parameters.values()), None)
         if parameter is not None and parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise InvalidOption(f"{function.__name__}: the event is one parameter, not {str(parameter)!r}.")
         name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "handler")
+        handler = _handler(name, function, options, event_decoder(parameter), signature.context)
         self._declared.subscriptions[source.queue] = (
             source,
-            _handler(name, function, options, event_decoder(parameter), signature.context),
+            handler if company is None else company.of(handler, signature),
         )
 
     # -- send
@@ -336,7 +396,11 @@ class App:
 
     def worker(self, options: WorkerOptions | None = None) -> Worker:
         """A worker for what this App declares."""
-        plant = Plant(
+        return Worker(self.plant(), options or WorkerOptions())
+
+    def plant(self) -> Plant:
+        """What a worker works on."""
+        return Plant(
             name=self._door.identity,
             engine=self.engine,
             bus=self.bus,
@@ -347,8 +411,8 @@ class App:
             clock=self._clock,
             opened=self._door.opened,
             lifespan=self._lifespan,
+            address=lambda: address_of(self),
         )
-        return Worker(plant, options or WorkerOptions())
 
     def _check_limits(self) -> None:
         limited = [queue for queue, options in self._queues.items() if options.limit is not None]
@@ -471,6 +535,7 @@ def _handler(
         context=context,
         leads=context is not None and _leads(function, context),
         threaded=not inspect.iscoroutinefunction(function),
+        process=_pool(name, function, options) == "process",
         policy=policy,
         timeout=check_timeout(micros(options["timeout"], "timeout"))
         if "timeout" in options
@@ -479,7 +544,34 @@ def _handler(
     )
 
 
-def _signature(function: Callable[..., Any], where: str) -> Signature:
+def _pool(name: str, function: Callable[..., Any], options: SubscribeOptions) -> str | None:
+    """Where its tries run. Raises `InvalidOption` for a pool that is none, or that coroutines do not run in."""
+    pool = options.get("pool")
+    if pool not in (None, "thread", "process"):
+        raise InvalidOption(f"{name}: pool must be 'thread' or 'process', not {pool!r}.")
+    if pool == "thread" and inspect.iscoroutinefunction(function):
+        raise InvalidOption(
+            f"{name} is a coroutine function and runs in the event loop: leave out pool='thread', or make it a plain function."
+        )
+    return pool
+
+
+def _company(batch: int | None, within: Duration | None, options: SubscribeOptions) -> Company | None:
+    """How many messages a handler takes at once. Raises `InvalidOption`."""
+    if batch is None:
+        if within is not None:
+            raise InvalidOption("within says how long a batch gathers: it goes with batch=...")
+        return None
+    if options.get("pool") == "process":
+        raise InvalidOption("batch= and pool='process' do not go together: a batch is handled in the worker.")
+    size = check_count(batch, "batch", 2, 10_000)
+    wait = micros(1 if within is None else within, "within")
+    if wait > LONGEST_GATHERING:
+        raise InvalidOption(f"within must be at most {LONGEST_GATHERING // SECOND} s, not {within!r}.")
+    return Company(size, wait)
+
+
+def _signature(function: Callable[..., Any], where: str, company: Company | None) -> Signature:
     """The signature of what can be a handler."""
     given: object = function
     if isinstance(given, Task):
@@ -490,7 +582,7 @@ def _signature(function: Callable[..., Any], where: str) -> Signature:
         )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise InvalidOption(f"{function.__name__}() yields, and a handler returns: {where} cannot take it.")
-    return Signature.of(function, context=Context)
+    return (Signature.of if company is None else Signature.of_items)(function, context=Context)
 
 
 def _leads(function: Callable[..., Any], context: str) -> bool:
@@ -519,7 +611,8 @@ def _timing() -> Timing:
             sweep=micros(read("sweep"), "sweep"),
         )
     except ValueError as error:
-        raise ConfigError(f"The settings lease, heartbeat and sweep do not fit: {error}") from error
+        said = ", ".join(f"{name} {read(name)}" for name in ("lease", "heartbeat", "sweep"))
+        raise ConfigError(f"The settings {said} do not fit: {error}") from error
 
 
 def _no_code(*_: object, **__: object) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 
 from forebay.codec.signature import Arguments
 from forebay.errors import InvalidOption, SendError
+from forebay.model.query import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 MOST_FOLLOW_UPS: Final = 1_000
 """Messages one handler may collect. More belong into a loop of `app.send_many`, or into batches of their own tasks."""
+
+LONGEST_NOTE: Final = 200
+"""Characters of a note of progress; the rest is cut off."""
 
 _LOG: Final = logging.getLogger("forebay.task")
 
@@ -29,6 +34,19 @@ class Bound(Protocol):
         ...
 
 
+class Tether(Protocol):
+    """What ties a try to its worker."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is to stop."""
+        ...
+
+    def say(self, said: Progress) -> None:
+        """Carry on how far it is."""
+        ...
+
+
 class Context:
     """One try of one message. Ask for it with a parameter annotated ``Context``.
 
@@ -37,10 +55,13 @@ class Context:
     ...     ctx.publish("orders.billed", OrderBilled(order.id))   # leaves with this handler's success, or not at all
     """
 
-    __slots__ = ("_composer", "_then", "arguments", "delivery")
+    __slots__ = ("_composer", "_tether", "_then", "arguments", "delivery")
 
-    def __init__(self, delivery: Delivery, composer: Composer, arguments: Arguments) -> None:
+    def __init__(
+        self, delivery: Delivery, composer: Composer, arguments: Arguments, tether: Tether | None = None
+    ) -> None:
         self.delivery, self._composer, self.arguments = delivery, composer, arguments
+        self._tether = tether
         self._then: list[Message] = []
 
     @property
@@ -82,6 +103,38 @@ class Context:
     def log(self) -> logging.LoggerAdapter[Any]:
         """A logger that names this message in every line."""
         return logging.LoggerAdapter(_LOG, {"task": self.name, "id": self.id, "attempt": self.attempt})
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this try is asked to stop: somebody cancelled it, its time is up, its lease is lost, or its worker must end now.
+
+        For plain functions, which nothing else can stop; a coroutine is cancelled anyway.
+        """
+        return self._tether is not None and self._tether.is_cut
+
+    def check_cancelled(self) -> None:
+        """Raise what ends this try, if it is asked to stop; a call for loops in plain functions.
+
+        >>> for row in rows:                                       # doctest: +SKIP
+        ...     ctx.check_cancelled()
+        ...     work(row)
+        """
+        if self.cancelled:
+            raise CancelledError
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Say how far this try is: ``progress(0.4)``, or ``progress(40, 100, "orders")``. Cheap; may be said as often as one likes.
+
+        The store, and whoever looks, hears of the latest about once a second. Raises `InvalidOption` for a share that is not
+        between 0 and 1.
+        """
+        share = done if total is None else done / total if total else 1.0
+        if not 0 <= share <= 1:
+            raise InvalidOption(
+                f"progress must lie between 0 and 1, or 0 and its total, not {done!r} of {total!r}."
+            )
+        if self._tether is not None:
+            self._tether.say(Progress(share=round(float(share), 4), note=str(note)[:LONGEST_NOTE]))
 
     def publish(self, topic: str, event: object, **options: Unpack[EventOptions]) -> None:
         """Publish an event if, and only if, this handler succeeds: in the same transaction. A plain call; it collects.

@@ -13,7 +13,8 @@ not at all, and repeating it is safe.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -24,11 +25,15 @@ from forebay.model.verdict import Verdict
 from forebay.model.when import SECOND, Instant, Micros
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from forebay.clock import Clock
     from forebay.model.checkup import Finding
-    from forebay.model.query import Command, Counts, Page, Query, Selector
+    from forebay.model.query import Command, Counts, Page, Progress, Query, Selector
+
+
+NOTHING: Final[Mapping[EntryId, Progress]] = MappingProxyType({})
+"""No progress to tell of."""
 
 
 class Ordering(StrEnum):
@@ -233,6 +238,14 @@ class Finished(msgspec.Struct, frozen=True):
     """Watch for messages that come to an end."""
 
 
+class Cancels(msgspec.Struct, frozen=True):
+    """Watch for running messages that are asked to stop. Nobody polls for these: renewals of leases hear of them as well."""
+
+
+Topic: TypeAlias = Ready | Finished | Cancels
+"""What can be watched."""
+
+
 class Broker(Protocol):
     """Moves messages. Every engine is one."""
 
@@ -271,11 +284,18 @@ class Broker(Protocol):
         """End deliveries, each with its verdict and follow-ups in one transaction; answers per item and in order."""
         ...
 
-    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
+    async def extend(
+        self,
+        batch: Sequence[Delivery],
+        *,
+        under_way: Sequence[Token] = (),
+        progress: Mapping[EntryId, Progress] = NOTHING,
+    ) -> Sequence[Notice]:
         """Renew leases for another lease time from now; answers per delivery and in order.
 
         ``under_way``: tokens of a `receive` whose answer has not been seen yet. If it has taken something, that is renewed too: a caller
-        whose loop is blocked between the claim and its answer must not lose what it does not know of.
+        whose loop is blocked between the claim and its answer must not lose what it does not know of. ``progress``: what some of the
+        handlers say of theirs; a store keeps it for those of the batch whose lease holds, others ignore it.
         """
         ...
 
@@ -303,7 +323,7 @@ class Store(Broker, Protocol):
         """All queues by state."""
         ...
 
-    def watch(self, topic: Ready | Finished) -> AsyncIterator[None]:
+    def watch(self, topic: Topic) -> AsyncIterator[None]:
         """Hurry-up signals: something may have happened. Polling stays the safety net of whoever watches."""
         ...
 

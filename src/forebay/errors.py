@@ -1,5 +1,8 @@
 """Every error Forebay raises, in one tree. Nothing here does anything but describe.
 
+Each class has a ``code``, a short word that stays when sentences are improved: programs and searches go by it. The command line shows it
+behind the sentence, logs carry it as a field, and docs/errors.md says of each what to do.
+
 ForebayError
 ├── ConfigError                a name, option, URL or setting is wrong: fix the code or the configuration
 │   ├── InvalidName
@@ -28,14 +31,35 @@ ForebayError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_HUMP: Final = re.compile(r"(?<!^)(?=[A-Z])")
+
 
 class ForebayError(Exception):
     """The root: ``except ForebayError`` catches everything this library raises on purpose."""
+
+    code: ClassVar[str] = "forebay-error"
+    """A short word for this kind of error. A class that says none has its name's: ``QueueFull`` is ``queue-full``."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "code" not in vars(cls):
+            cls.code = _HUMP.sub("-", cls.__name__).lower()
+
+
+def told(error: BaseException) -> dict[str, str]:
+    """An error as a log tells it: ``error``, and ``code`` if it is one of ours.
+
+    >>> told(ForebayError("no luck"))
+    {'error': 'no luck', 'code': 'forebay-error'}
+    """
+    text = str(error)
+    return {"error": text, "code": error.code} if isinstance(error, ForebayError) else {"error": text}
 
 
 class ConfigError(ForebayError):

@@ -57,6 +57,11 @@ SETTINGS: Final = (
         "0",
         "worker processes under a supervisor that keeps them alive (0: one process, no supervisor)",
     ),
+    Setting(
+        "pool_processes",
+        "0",
+        "processes for handlers that ask for one, pool='process' (0: as many as there are processors)",
+    ),
     Setting("max_tasks", "0", "deliveries after which a supervised process is replaced (0: never)"),
     Setting("max_memory", "0", "memory at which a supervised process is replaced: 512M, 2G (0: never)"),
     Setting("health", "", "where a worker serves /live and /ready: HOST:PORT (empty: nowhere)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
 
 from forebay.compose import Composer, Draft, SendOptions
 from forebay.handle import Handle, Ways
@@ -25,7 +25,8 @@ class SubscribeOptions(TypedDict, total=False):
 
     ``name``: the function's, unless given. ``queue``: where it is sent to. ``timeout``: of one try, default 10 minutes. ``max_attempts``:
     default 20. ``backoff`` and ``backoff_cap``: the first and the longest ceiling of the random wait between tries, default 1 s and 1 h.
-    ``no_retry_on``: exception types after which there is no other try.
+    ``no_retry_on``: exception types after which there is no other try. ``pool``: ``"thread"``, the default for plain functions, or
+    ``"process"``: each try in a process of its own, which is killed at its timeout.
     """
 
     name: str
@@ -35,6 +36,16 @@ class SubscribeOptions(TypedDict, total=False):
     backoff: Duration
     backoff_cap: Duration
     no_retry_on: type[BaseException] | tuple[type[BaseException], ...]
+    pool: Literal["thread", "process"]
+
+
+class BatchOptions(SubscribeOptions, total=False):
+    """What may be said of a subscription that takes events in batches: ``batch``, how many at most, and ``within`` which time of the first
+    (default 1 s).
+    """
+
+    batch: int
+    within: Duration
 
 
 class HandlerOptions(SubscribeOptions, total=False):

@@ -88,7 +88,7 @@ def test_a_pyproject_that_cannot_be_used_is_said(project: Path, text: str, sente
         (
             "LEASE",
             "20s",
-            "The settings lease, heartbeat and sweep do not fit: a lease must last at least three heartbeats",
+            "The settings lease 20s, heartbeat 10s, sweep 5s do not fit: a lease must last at least three heartbeats",
         ),
         ("HEARTBEAT", "0", "heartbeat is not a duration|do not fit"),
         ("MAX_BODY", "many", "max_body must be a whole number of at least 1, not 'many'"),

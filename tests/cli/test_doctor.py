@@ -119,6 +119,9 @@ def test_it_changes_nothing_in_the_file(store: str, cli: Cli, tmp_path: Path) ->
     ("variable", "text", "word"),
     [
         ("FOREBAY_HEARTBEAT", "20s", "three heartbeats"),
+        ("FOREBAY_MAX_MEMORY", "5X", "number of bytes"),
+        ("FOREBAY_MAX_TASKS", "-1", "max_tasks"),
+        ("FOREBAY_HEALTH", "99999", "port"),
         ("FOREBAY_LEASE", "soon", "not a duration"),
         ("FOREBAY_CONCURRENCY", "many", "whole number"),
         ("FOREBAY_QUEUES", "a,a", "twice"),

@@ -70,6 +70,18 @@ def test_the_version_is_a_document_too(cli: Cli) -> None:
     assert cli("version", "--json").document["forebay"] == __version__
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"), [(("taks",), "task"), (("dead", "lsit"), "list"), (("xyz",), "")]
+)
+def test_a_misspelt_command_is_answered_with_the_nearest(
+    words: tuple[str, ...], meant: str, cli: Cli
+) -> None:
+    answer = cli(*words)
+
+    assert answer.code == Exit.USAGE
+    assert answer.err.endswith(f" Did you mean {meant!r}?\n" if meant else f"No such command {words[0]!r}.\n")
+
+
 def test_an_unknown_command_is_wrong_usage(cli: Cli) -> None:
     answer = cli("tsak")
 

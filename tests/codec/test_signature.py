@@ -333,3 +333,12 @@ def test_no_json_whatever_raises_anything_unforeseen(value: Any) -> None:
         except (msgspec.MsgspecError, InvalidArguments):
             continue
         seen_by(function, arguments)
+
+
+def test_object_takes_whatever_json_holds_as_any_does() -> None:
+    def note(event: dict[str, object], rest: object = None) -> None: ...
+
+    signature = Signature.of(note, context=Context)
+    body = signature.encode(({"id": 7, "lines": [1, {"n": None}]},), {"rest": [True]})
+
+    assert signature.decode(body).kwargs == {"event": {"id": 7, "lines": [1, {"n": None}]}, "rest": [True]}

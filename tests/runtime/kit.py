@@ -13,7 +13,7 @@ from forebay.clock import SystemClock
 from forebay.codec.signature import Signature
 from forebay.compose import Composer
 from forebay.context import Context
-from forebay.engine import Delivery, Source
+from forebay.engine import NOTHING, Delivery, Source
 from forebay.ids import Ids, new_token
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.runtime.execute import Executor, Live
@@ -22,15 +22,15 @@ from forebay.runtime.running import Run, Running
 from forebay.testing.clock import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from forebay import App, Handle, State, Worker, WorkerOptions
     from forebay.clock import Clock
-    from forebay.engine import Engine, Finished, Notice, Published, Ready, Settled, Settlement, Swept, Traits
+    from forebay.engine import Engine, Notice, Published, Settled, Settlement, Swept, Topic, Traits
     from forebay.ids import Token
     from forebay.middleware import Call
     from forebay.model.outcome import Outcome
-    from forebay.model.query import Command, Counts, Page, Query, Selector, TaskRecord
+    from forebay.model.query import Command, Counts, Page, Progress, Query, Selector, TaskRecord
     from forebay.model.when import Micros
 
 P = ParamSpec("P")
@@ -183,9 +183,15 @@ class SpiedStore:
         answer: Sequence[Settled] = await self._engine.call("settle", batch, self.inner.settle(batch))
         return answer
 
-    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
+    async def extend(
+        self,
+        batch: Sequence[Delivery],
+        *,
+        under_way: Sequence[Token] = (),
+        progress: Mapping[EntryId, Progress] = NOTHING,
+    ) -> Sequence[Notice]:
         answer: Sequence[Notice] = await self._engine.call(
-            "extend", batch, self.inner.extend(batch, under_way=under_way)
+            "extend", batch, self.inner.extend(batch, under_way=under_way, progress=progress)
         )
         return answer
 
@@ -208,7 +214,7 @@ class SpiedStore:
         answer: Counts = await self._engine.call("count", None, self.inner.count())
         return answer
 
-    def watch(self, topic: Ready | Finished) -> AsyncIterator[None]:
+    def watch(self, topic: Topic) -> AsyncIterator[None]:
         signals: AsyncIterator[None] = self.inner.watch(topic)
         return signals
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forebay.engine import Delivery
-    from forebay.ids import Token
 
 MS = 1_000
 BRISK = Timing(lease=1_000 * MS, heartbeat=20 * MS, sweep=20 * MS)
@@ -152,9 +151,7 @@ async def test_each_run_gets_the_notice_that_is_its_own() -> None:
 
         async def close(self) -> None: ...
 
-        async def extend(
-            self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()
-        ) -> list[Notice]:  # the port
+        async def extend(self, batch: Sequence[Delivery], **_: object) -> list[Notice]:  # the port
             loop.call_soon_threadsafe(beaten.set)
             return [notices[delivery.id] for delivery in batch]
 

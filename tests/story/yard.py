@@ -50,3 +50,12 @@ async def fork() -> int:
 @app.task
 async def quick() -> None:
     """Nothing."""
+
+
+@app.task
+async def poison(number: int, *, deadly: bool) -> int:
+    """Takes its process with it, or has a little to do."""
+    if deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(0.01)  # noqa: TID251  # stands for work
+    return number

@@ -166,3 +166,19 @@ def sync() -> None:
         assert_type(app.send_sync("bare", 1), Handle[Any])
         assert_type(app.publish_sync("orders.placed", b""), Published)
         assert_type(app.sync(app.count()), Counts)
+
+
+@app.task(batch=100, within="1s")
+async def index(orders: list[Order]) -> None: ...
+
+
+@app.task(batch=10)
+def insert(contexts: list[Context], rows: list[int]) -> list[object]:
+    return [ctx.attempt + row for ctx, row in zip(contexts, rows, strict=True)]
+
+
+async def batches() -> None:
+    await index.send(Order(1, "a"))
+    await index([Order(1, "a")])
+    handle = await insert.options(delay="5m").send(7)
+    assert_type(handle, Handle[Any])

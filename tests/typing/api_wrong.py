@@ -109,3 +109,13 @@ QueueOptions(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 QueueOptions(when_full="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(concurrency="many")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Retry(after=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@app.task(batch=100)
+async def index(orders: list[Order]) -> None: ...
+
+
+async def batches() -> None:
+    await index.send([Order(1)])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await index(Order(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.task(batch="9")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]

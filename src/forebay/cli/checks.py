@@ -21,7 +21,8 @@ from forebay.model.checkup import Finding, Grade
 from forebay.model.state import WAITING, State
 from forebay.model.when import SECOND, micros
 from forebay.runtime.bridge import OUTBOX
-from forebay.settings import SETTINGS, read, read_all, whole_number
+from forebay.runtime.health import Address
+from forebay.settings import SETTINGS, byte_size, read, read_all, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 OLD: Final = 900 * SECOND
 """How long the oldest ready message of a queue may have been waiting before that is worth a word."""
 OLDEST_PYTHON: Final = (3, 11)
-OTHER_VARIABLES: Final = frozenset({"FOREBAY_DEBUG", "FOREBAY_DEMO_NOTEBOOK"})
+OTHER_VARIABLES: Final = frozenset({"FOREBAY_DEBUG", "FOREBAY_DEMO_NOTEBOOK", "FOREBAY_CELL_LOG"})
 """Variables that are no settings."""
 NAMED: Final = 5
 """Queues that are named in one line."""
@@ -120,14 +121,24 @@ def _settings() -> Finding:
 
 def _read_through(values: dict[str, Value]) -> None:
     """Read every value as its user will. Raises `ConfigError` for the first that cannot be, or that does not go with another."""
-    for name in ("concurrency", "max_body"):
-        whole_number(name, values[name].text)
+    for name, lowest in (
+        ("concurrency", 1),
+        ("max_body", 1),
+        ("processes", 0),
+        ("max_tasks", 0),
+        ("pool_processes", 0),
+    ):
+        whole_number(name, values[name].text, lowest)
+    byte_size("max_memory", values["max_memory"].text)
+    if values["health"].text:
+        Address.parse(values["health"].text)
     spans = {name: micros(values[name].text, name) for name in ("lease", "heartbeat", "sweep", "stop_within")}
     weights(values["queues"].text)
     try:
         Timing(lease=spans["lease"], heartbeat=spans["heartbeat"], sweep=spans["sweep"])
     except ValueError as error:
-        raise InvalidOption(f"The settings lease, heartbeat and sweep do not fit: {error}") from error
+        said = ", ".join(f"{name} {values[name].text}" for name in ("lease", "heartbeat", "sweep"))
+        raise InvalidOption(f"The settings {said} do not fit: {error}") from error
     check_words(values["log_level"].text, values["log_format"].text)
 
 

@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from forebay.errors import ForebayError
     from forebay.model.when import Instant, Micros
 
 
@@ -68,6 +69,16 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """One line for the person, on stderr."""
     click.echo(text, err=True)
+
+
+def sentence(error: ForebayError) -> str:
+    r"""An error for the person, its code at the end of the first line.
+
+    >>> sentence(ForebayError("No luck.\nTry again."))
+    'No luck.  [forebay-error]\nTry again.'
+    """
+    first, newline, rest = str(error).partition("\n")
+    return f"{first}  [{error.code}]{newline}{rest}"
 
 
 def document(value: object) -> None:

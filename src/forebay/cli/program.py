@@ -11,7 +11,7 @@ import click
 
 from forebay import __version__
 from forebay.cli.exits import Exit, code_of, table
-from forebay.cli.output import ReaderGone
+from forebay.cli.output import ReaderGone, sentence
 from forebay.errors import ForebayError
 
 if TYPE_CHECKING:
@@ -81,13 +81,21 @@ def program() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns its exit code. Errors become a sentence on stderr; ``FOREBAY_DEBUG=1`` lets them through."""
+    """Run one command line; returns its exit code.
+
+    Errors become a sentence on stderr, with their code behind it, or an object on one line for a command that was told ``--json``.
+    ``FOREBAY_DEBUG=1`` lets them through.
+    """
     try:
         code = program.main(args=list(arguments), prog_name="forebay", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        refusal = _with_nearest(error)
+        if _wants_json(arguments):
+            _say_object("usage", refusal.format_message(), refusal.exit_code)
+        else:
+            refusal.show()
+        return refusal.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("forebay: interrupted.", err=True)
         return Exit.INTERRUPTED
@@ -98,6 +106,34 @@ def run(arguments: Sequence[str]) -> int:
     except ForebayError as error:
         if os.environ.get("FOREBAY_DEBUG"):
             raise
-        click.echo(f"forebay: {error}", err=True)
+        if _wants_json(arguments):
+            _say_object(error.code, str(error), code_of(error))
+        else:
+            click.echo(f"forebay: {sentence(error)}", err=True)
         return code_of(error)
     return code if isinstance(code, int) else Exit.OK
+
+
+def _with_nearest(error: click.ClickException) -> click.ClickException:
+    """With the command that was meant, if one was misspelt: click says it of options only."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx is None or not isinstance(ctx.command, click.Group) or "command" not in error.message:
+        return error
+    import difflib  # not for help
+
+    written = error.message.rpartition(" ")[2].strip("'.")
+    near = difflib.get_close_matches(written, ctx.command.list_commands(ctx), n=1)
+    return click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) if near else error
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON: words behind ``--`` are arguments, whatever they look like."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options
+
+
+def _say_object(code: str, message: str, ending: int) -> None:
+    import json  # not for help
+
+    words = {"error": code, "message": message, "exit": int(ending)}
+    click.echo(json.dumps(words, ensure_ascii=False), err=True)

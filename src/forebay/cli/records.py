@@ -15,7 +15,7 @@ from forebay.model.state import FINISHED, Event, State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from forebay.model.query import TaskRecord, Try
+    from forebay.model.query import Progress, TaskRecord, Try
     from forebay.model.when import Instant
 
 COLUMNS: Final = (
@@ -62,7 +62,7 @@ def brief(record: TaskRecord, now: Instant) -> str:
             return ": ".join(part for part in (record.reason and record.reason.value, error) if part)
         case State.RUNNING:
             stop = ", asked to stop" if record.cancel_requested else ""
-            return f"for {span(max(0, now - (record.started or now)))}{stop}"
+            return f"for {span(max(0, now - (record.started or now)))}{stop}{_progress(record.progress)}"
         case State.SUCCEEDED:
             return (
                 ""
@@ -73,6 +73,26 @@ def brief(record: TaskRecord, now: Instant) -> str:
             return error
         case _:
             assert_never(record.state)
+
+
+def _progress(said: Progress | None) -> str:
+    """How far a running handler says it is."""
+    if said is None:
+        return ""
+    late = ", overdue" if said.overdue else ""
+    share = f", {bar(said.share)} {said.share:.0%}" if said.share is not None else ""
+    note = f" {clean(said.note)}" if said.note else ""
+    return f"{late}{share}{note}"
+
+
+def bar(share: float, width: int = 10) -> str:
+    """A share as a bar.
+
+    >>> bar(0.4)
+    '[####......]'
+    """
+    full = int(share * width)
+    return f"[{'#' * full}{'.' * (width - full)}]"
 
 
 def last_error(record: TaskRecord) -> str:
@@ -117,6 +137,10 @@ def full(record: TaskRecord, *, body: bool) -> dict[str, Any]:  # any JSON
         "expires": timestamp(record.expires), "deadline": timestamp(record.deadline), "started": timestamp(record.started),
         "finished": timestamp(record.finished), "attempts": record.attempts, "max_attempts": message.max_attempts,
         "crashes": record.crashes, "releases": record.releases, "cancel_requested": record.cancel_requested,
+        "progress": None if record.progress is None else {
+            "share": record.progress.share, "note": record.progress.note, "overdue": record.progress.overdue,
+            "at": timestamp(record.progress.at),
+        },
         "tries": [_try_document(one) for one in record.tries],
     }  # fmt: skip
     if body:
@@ -148,6 +172,7 @@ def _facts(record: TaskRecord) -> list[tuple[str, str]]:
         ("deadline", moment(record.deadline)),
         ("started", moment(record.started)),
         ("finished", moment(record.finished)),
+        ("progress", _progress(record.progress).strip(", ")),
         ("attempts", ", ".join(counts)),
     ]
 

@@ -15,13 +15,14 @@ from forebay import __version__
 from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
 from forebay.cli.logs import set_up
-from forebay.cli.output import note, span
+from forebay.cli.output import note, sentence, span
 from forebay.clock import SystemClock
 from forebay.errors import ConfigError, ForebayError, InvalidOption
 from forebay.model.names import check_name
 from forebay.model.query import HandBack, Selector
 from forebay.model.when import SECOND, micros, seconds
 from forebay.runtime.health import Health
+from forebay.runtime.wire import CELL_LOG
 from forebay.runtime.worker import CUT_OFF, LAST_SETTLE, WorkerOptions
 from forebay.settings import read, whole_number
 
@@ -49,11 +50,12 @@ class Orders:
     log_format: str
 
     @classmethod
-    def read(  # one parameter for each option
+    def read(  # noqa: PLR0913  # one parameter for each option
         cls,
         *,
         concurrency: str | None,
         queues: str | None,
+        pool_processes: str | None,
         strict: bool,
         stop_within: str | None,
         log_level: str | None,
@@ -64,6 +66,7 @@ class Orders:
             concurrency=whole_number("concurrency", read("concurrency", concurrency)),
             queues=weights(read("queues", queues)),
             strict=strict,
+            pool_processes=whole_number("pool_processes", read("pool_processes", pool_processes), 0),
             stop_within=micros(read("stop_within", stop_within), "stop_within"),
         )
         return cls(chosen, read("log_level", log_level), read("log_format", log_format))
@@ -88,6 +91,8 @@ def weights(text: str) -> Mapping[str, int] | None:
 def serve(spec: str, orders: Orders, supervision: Supervision, leash: Leash | None) -> Exit:
     """Run a worker for the App that ``spec`` names until it is told to stop. ``leash``: under a supervisor."""
     set_up(orders.log_level, orders.log_format)
+    # The children that try one message at a time log as this process does.
+    os.environ[CELL_LOG] = f"{orders.log_level} {orders.log_format}"
     app = load(spec)
     shares = _shares(spec, app, orders.options)
     if leash is not None and not app.engine.traits.shared:
@@ -112,7 +117,7 @@ def _see_through(
         except SystemExit as error:
             if working.done():
                 raise
-            log.exception("worker.exit_refused", extra={"code": error.code})
+            log.exception("worker.exit_refused", extra={"exit": error.code})
         except KeyboardInterrupt:
             if working.done():
                 raise
@@ -146,8 +151,10 @@ async def _work(
     except ExceptionGroup as faults:
         # Those of its own services the worker has logged, each with its traceback.
         fault = _first(faults)
-        note(f"forebay: the worker stopped because a part of it failed: {type(fault).__name__}: {fault}")
-        code = code_of(fault) if isinstance(fault, ForebayError) else Exit.FAILED
+        said, code = str(fault), Exit.FAILED
+        if isinstance(fault, ForebayError):
+            said, code = sentence(fault), code_of(fault)
+        note(f"forebay: the worker stopped because a part of it failed: {type(fault).__name__}: {said}")
     if worker.stuck:
         _leave(worker.stuck)
     return code
@@ -165,7 +172,7 @@ async def _hand_back(app: App, name: str) -> int:
 def _health(worker: Worker) -> Health:
     return Health(
         worker.condition == "working",
-        {"worker": worker.name, "condition": worker.condition, "pid": os.getpid()},
+        {"worker": worker.name, "condition": worker.condition, "pid": os.getpid(), **worker.load},
     )
 
 

@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     help="Keep N processes at work, under a supervisor. Default: setting processes, 0: one, without.",
 )
 @click.option(
+    "--pool-processes",
+    metavar="N",
+    help="Processes for handlers with pool='process'. Default: setting pool_processes, 0: one for each processor.",
+)
+@click.option(
     "--max-tasks",
     metavar="N",
     help="Replace a supervised process after about N deliveries. Default: setting max_tasks, 0: never.",
@@ -82,6 +87,7 @@ def worker(  # noqa: PLR0913  # one parameter for each option
     queues: str | None,
     strict: bool,
     processes: str | None,
+    pool_processes: str | None,
     max_tasks: str | None,
     max_memory: str | None,
     health: str | None,
@@ -104,6 +110,7 @@ def worker(  # noqa: PLR0913  # one parameter for each option
     said = {
         "concurrency": concurrency,
         "queues": queues,
+        "pool_processes": pool_processes,
         "stop_within": stop_within,
         "log_level": log_level,
         "log_format": log_format,

@@ -35,6 +35,8 @@ def _to_plain(value: object) -> object:
 
 
 def _from_plain(kind: type, value: object) -> object:
+    if kind is object:  # as in dict[str, object]: what strict code writes where Any is meant
+        return value
     if _is_pydantic(kind):
         return kind.model_validate(value)  # type: ignore[attr-defined]  # pydantic is optional
     raise NotImplementedError(f"{kind.__qualname__} cannot be read from JSON")

@@ -7,6 +7,7 @@ takes any keywords (``**rest``), where a name of ours could be mistaken for one 
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 import types
 import typing
@@ -17,12 +18,13 @@ import msgspec
 
 from forebay.codec import json
 from forebay.errors import ConfigError, InvalidArguments, InvalidOption, NotSerialisable
-from forebay.model.outcome import Steer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_NO_LIST: Final = object()
 _STAR: Final = "*"
 _BLANKS: Final = b" \t\r\n"
 _SENT: Final = list[msgspec.Raw] | dict[str, msgspec.Raw]
@@ -80,6 +82,31 @@ class Signature:
                 wanted.append(parameter.replace(annotation=annotation))
         return Signature(name, wanted, context=found, returns=_result(hints.get("return", Any)))
 
+    @staticmethod
+    def of_items(function: Callable[..., object], *, context: type) -> Signature:
+        """The signature for sending one item to a ``function`` that takes a list of them (and of contexts, if it wants them).
+
+        Raises `InvalidOption` for a function that does not, `ConfigError` for annotations that cannot be read at run time.
+        """
+        name = getattr(function, "__name__", repr(function))
+        hints = _hints(function, name)
+        found, items = None, []
+        for parameter in inspect.signature(function).parameters.values():
+            kind = _item(hints.get(parameter.name, Any))
+            if kind is context and found is None:
+                found = parameter.name
+            else:
+                items.append((parameter, kind))
+        if len(items) != 1 or items[0][1] is _NO_LIST or items[0][0].kind not in _BY_NAME:
+            raise InvalidOption(
+                f"{name}() is to be called with a batch: it takes one parameter annotated list[...], and if it wants them "
+                f"the contexts, list[{context.__name__}]."
+            )
+        parameter, kind = items[0]
+        one = parameter.replace(annotation=kind, default=inspect.Parameter.empty)
+        returns = _item(hints.get("return", Any))
+        return Signature(name, [one], context=found, returns=Any if returns is _NO_LIST else _result(returns))
+
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The body for a call. Checks number, names and types of the arguments as the worker will.
 
@@ -133,6 +160,15 @@ class Signature:
         args += tuple(values.pop(self._splat)) if self._splat else ()
         rest = values.pop(self._rest) if self._rest else {}
         return Arguments(args, {**values, **rest})
+
+
+def _item(annotation: Any) -> Any:  # type forms
+    """What a list is a list of; `_NO_LIST` for anything else."""
+    if annotation is list:
+        return Any
+    if typing.get_origin(annotation) in (list, collections.abc.Sequence):
+        return typing.get_args(annotation)[0]
+    return _NO_LIST
 
 
 def encode_named(name: str, named: Mapping[str, object]) -> bytes:
@@ -195,13 +231,17 @@ def _struct(name: str, parameters: Iterable[inspect.Parameter]) -> type[msgspec.
 
 
 def _result(annotation: Any) -> Any:  # type forms
-    """What a result is read as: the words a handler may return to steer (``str | Retry``) are no results."""
+    """What a result is read as: the words a handler may return to steer (``str | Retry``) are no results, nor are the
+    exceptions a batch handler may answer with.
+    """
+    if annotation is object:
+        return Any
     if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
         return annotation
     kinds = tuple(
         kind
         for kind in typing.get_args(annotation)
-        if not (isinstance(kind, type) and issubclass(kind, Steer))
+        if not (isinstance(kind, type) and issubclass(kind, BaseException))
     )
     return typing.Union[kinds] if kinds else Any  # noqa: UP007  # built when running
 

@@ -60,13 +60,13 @@ class Cancel(Steer):
         super().__init__(why)
 
 
-class Returned(msgspec.Struct, frozen=True):
+class Returned(msgspec.Struct, frozen=True, tag=True):
     """The handler returned; ``result`` is the encoded value."""
 
     result: bytes | None
 
 
-class Failed(msgspec.Struct, frozen=True):
+class Failed(msgspec.Struct, frozen=True, tag=True):
     """The handler raised, or ran out of time. ``at``: when it asked to be tried again, if it did."""
 
     failure: Failure
@@ -74,13 +74,13 @@ class Failed(msgspec.Struct, frozen=True):
     at: When | None = None
 
 
-class Put(msgspec.Struct, frozen=True):
+class Put(msgspec.Struct, frozen=True, tag=True):
     """The handler asked for another time."""
 
     at: When
 
 
-class Buried(msgspec.Struct, frozen=True):
+class Buried(msgspec.Struct, frozen=True, tag=True):
     """There is no use in trying again. ``counts``: whether a handler ran at all."""
 
     reason: Reason
@@ -88,22 +88,28 @@ class Buried(msgspec.Struct, frozen=True):
     counts: bool
 
 
-class Nameless(msgspec.Struct, frozen=True):
+class Nameless(msgspec.Struct, frozen=True, tag=True):
     """This worker has no handler of that name."""
 
     name: str
 
 
-class Interrupted(msgspec.Struct, frozen=True):
+class Interrupted(msgspec.Struct, frozen=True, tag=True):
     """The worker is stopping and took the try back, or never began it."""
 
 
-class CalledOff(msgspec.Struct, frozen=True):
+class CalledOff(msgspec.Struct, frozen=True, tag=True):
     """Cancelled, by its handler or on request."""
 
 
-class TooLate(msgspec.Struct, frozen=True):
+class Fell(msgspec.Struct, frozen=True, tag=True):
+    """The process that tried it died. ``failure`` says how."""
+
+    failure: Failure
+
+
+class TooLate(msgspec.Struct, frozen=True, tag=True):
     """It had expired before it could begin."""
 
 
-Outcome: TypeAlias = Returned | Failed | Put | Buried | Nameless | Interrupted | CalledOff | TooLate
+Outcome: TypeAlias = Returned | Failed | Put | Buried | Nameless | Interrupted | CalledOff | Fell | TooLate

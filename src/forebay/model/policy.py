@@ -12,6 +12,7 @@ from forebay.model.outcome import (
     Buried,
     CalledOff,
     Failed,
+    Fell,
     Interrupted,
     Nameless,
     Put,
@@ -78,6 +79,8 @@ def decide(outcome: Outcome, facts: Facts, policy: RetryPolicy, roll: float) -> 
             return v.Release()
         case CalledOff():
             return v.Cancelled()
+        case Fell(failure):
+            return v.Crashed(failure)
         case TooLate():
             return v.Expired()
 

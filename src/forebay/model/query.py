@@ -46,6 +46,18 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
     error: Failure | None = None
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a running handler says it is. ``share``: from 0 to 1, None if it cannot know; ``at``: when the store heard of it.
+
+    ``overdue``: its time is up and it goes on, as threads do that cannot be stopped.
+    """
+
+    share: float | None = None
+    note: str = ""
+    overdue: bool = False
+    at: Instant = 0
+
+
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a store knows of one entry."""
 
@@ -64,6 +76,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     releases: int = 0
     cancel_requested: bool = False
     reason: Reason | None = None
+    progress: Progress | None = None
     result: bytes | None = None
     tries: tuple[Try, ...] = ()
 

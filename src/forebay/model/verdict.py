@@ -66,6 +66,12 @@ class Dead(msgspec.Struct, frozen=True, tag=True):
     counts: bool = True
 
 
+class Crashed(msgspec.Struct, frozen=True, tag=True):
+    """The process that tried it died of it. No attempt is spent, but a crash counted: ready again, or dead after too many of them."""
+
+    error: Failure
+
+
 class Cancelled(msgspec.Struct, frozen=True, tag=True):
     """Cancelled by its handler or on request."""
 
@@ -74,7 +80,7 @@ class Expired(msgspec.Struct, frozen=True, tag=True):
     """Its expiry passed before it could start."""
 
 
-Verdict: TypeAlias = Done | Retry | Snooze | Release | Dead | Cancelled | Expired
+Verdict: TypeAlias = Done | Retry | Snooze | Release | Dead | Crashed | Cancelled | Expired
 
 
 def event_of(verdict: Verdict) -> Event:
@@ -90,6 +96,8 @@ def event_of(verdict: Verdict) -> Event:
             return Event.RELEASE
         case Dead():
             return Event.BURY
+        case Crashed():
+            return Event.LOSE
         case Cancelled():
             return Event.CANCEL
         case Expired():
@@ -103,10 +111,10 @@ def spends_attempt(verdict: Verdict) -> bool:
             return True
         case Dead(counts=counts):
             return counts
-        case Snooze() | Release() | Cancelled() | Expired():
+        case Snooze() | Release() | Crashed() | Cancelled() | Expired():
             return False
 
 
 def failure_of(verdict: Verdict) -> Failure | None:
     """The error a verdict carries, if any."""
-    return verdict.error if isinstance(verdict, Retry | Dead) else None
+    return verdict.error if isinstance(verdict, Retry | Dead | Crashed) else None

@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from forebay.codec import json
+from forebay.codec.signature import Arguments
 from forebay.context import Context
 from forebay.model import outcome as o
 from forebay.model.verdict import Failure, Reason
 from forebay.runtime.running import Why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from forebay.clock import Clock
     from forebay.compose import Composer
     from forebay.engine import Delivery
     from forebay.middleware import Call
     from forebay.model.message import Message
+    from forebay.model.query import Progress
+    from forebay.model.when import Micros
     from forebay.runtime.handler import Handler
     from forebay.runtime.running import Run, Running
 
@@ -45,6 +48,24 @@ class Live:
     call: Call
 
 
+class Tied:
+    """A try's tie to its worker, for its context."""
+
+    __slots__ = ("_run", "_running")
+
+    def __init__(self, run: Run, running: Running) -> None:
+        self._run, self._running = run, running
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is to stop."""
+        return self._run.cut is not None
+
+    def say(self, said: Progress) -> None:
+        """Carry on how far it is."""
+        self._running.say(self._run, said)
+
+
 class Executor:
     """Turns deliveries into outcomes."""
 
@@ -54,24 +75,69 @@ class Executor:
     async def execute(self, run: Run, live: Live | None) -> tuple[o.Outcome, tuple[Message, ...]]:
         """One try of one delivery, and what it wants to send if it succeeded."""
         delivery = run.delivery
-        if delivery.expires is not None and delivery.expires <= delivery.received:
-            return o.TooLate(), ()
-        if delivery.deadline is not None and delivery.deadline <= delivery.received:
-            return o.Buried(
-                Reason.DEADLINE,
-                Failure("Deadline", "its deadline had passed before it could begin"),
-                counts=False,
-            ), ()
+        if (late := too_late(delivery)) is not None:
+            return late, ()
         if live is None:
             return o.Nameless(delivery.message.name), ()
-        ctx = self._read(delivery, live.handler)
+        if live.handler.batch:
+            (one,) = await self.execute_batch([run], live)
+            return one
+        ctx = self._read(run, live.handler)
         if not isinstance(ctx, Context):
             return ctx, ()
         outcome = await self._call(run, live, ctx)
         return outcome, ctx.collected if isinstance(outcome, o.Returned) else ()
 
-    def _read(self, delivery: Delivery, handler: Handler) -> Context | o.Buried:
+    async def execute_batch(
+        self, runs: Sequence[Run], live: Live
+    ) -> list[tuple[o.Outcome, tuple[Message, ...]]]:
+        """One call for many deliveries; what became of each, in order. What cannot be read or came too late never gets into it."""
+        outcomes: dict[Run, tuple[o.Outcome, tuple[Message, ...]]] = {}
+        contexts: dict[Run, Context] = {}
+        for run in runs:
+            ctx = too_late(run.delivery) or self._read(run, live.handler)
+            if run.cut is not None:
+                outcomes[run] = cut_off(run.cut, live.handler), ()
+            elif isinstance(ctx, Context):
+                contexts[run] = ctx
+            else:
+                outcomes[run] = ctx, ()
+        if contexts:
+            said = await self._call_batch(contexts, live)
+            for (run, ctx), outcome in zip(contexts.items(), said, strict=True):
+                outcomes[run] = outcome, ctx.collected if isinstance(outcome, o.Returned) else ()
+        return [outcomes[run] for run in runs]
+
+    async def _call_batch(self, contexts: Mapping[Run, Context], live: Live) -> Sequence[o.Outcome]:
+        """The call itself. Middleware is around all of it, with the context of the first message and the arguments of the batch."""
+        handler, each = live.handler, list(contexts.values())
+        task, first = asyncio.current_task(), each[0]
+        given: dict[str, object] = {handler.items: [_only(ctx.arguments) for ctx in each]}
+        if handler.context is not None:
+            given[handler.context] = each
+        limit = min(limit_of(run.delivery, handler) for run in contexts)
+        for run in contexts:
+            run.in_company = len(each) > 1
+            run.begin(task, self._clock.monotonic() + limit)
+        self._running.watch(next(iter(contexts)))
+        try:
+            value = await live.call(Context(first.delivery, self._composer, Arguments((), given)))
+        except asyncio.CancelledError as error:
+            return [_interrupted(run, error, handler) for run in contexts]
+        except o.Steer as word:
+            return [_steered(word)] * len(each)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
+            return [_failed(error, handler)] * len(each)
+        finally:
+            for run in contexts:
+                run.end()
+            while task is not None and task.uncancel():
+                pass
+        return _verdicts(value, len(each), handler)
+
+    def _read(self, run: Run, handler: Handler) -> Context | o.Buried:
         """The context of the call, or why the message cannot be read. `ValidationError` is a `DecodeError`, so it is asked for first."""
+        delivery = run.delivery
         body = delivery.message.body
         if len(body) > self._composer.max_body and not handler.relays:
             failure = Failure(
@@ -79,7 +145,9 @@ class Executor:
             )
             return o.Buried(Reason.TOO_LARGE, failure, counts=False)
         try:
-            return Context(delivery, self._composer, handler.decode(delivery.message))
+            return Context(
+                delivery, self._composer, handler.decode(delivery.message), Tied(run, self._running)
+            )
         except msgspec.ValidationError as error:
             return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
         except _UNREADABLE as error:
@@ -89,9 +157,9 @@ class Executor:
 
     async def _call(self, run: Run, live: Live, ctx: Context) -> o.Outcome:
         if (cut := run.cut) is not None:
-            return _cut_off(cut, live.handler)
+            return cut_off(cut, live.handler)
         task = asyncio.current_task()
-        run.begin(task, self._clock.monotonic() + self._limit(run.delivery, live.handler))
+        run.begin(task, self._clock.monotonic() + limit_of(run.delivery, live.handler))
         self._running.watch(run)
         try:
             value = await live.call(ctx)
@@ -114,13 +182,49 @@ class Executor:
                 pass
         return _steered(value) if isinstance(value, o.Steer) else _returned(value)
 
-    def _limit(self, delivery: Delivery, handler: Handler) -> int:
-        """How long this try may take: its timeout, or what is left until the deadline."""
-        asked = None if handler.relays else delivery.message.timeout
-        timeout = asked or handler.timeout
-        if delivery.deadline is None:
-            return timeout
-        return max(0, min(timeout, delivery.deadline - delivery.received))
+
+def _only(arguments: Arguments) -> object:
+    """The one argument of an item."""
+    return next(iter((*arguments.args, *arguments.kwargs.values())), None)
+
+
+def _verdicts(value: object, count: int, handler: Handler) -> Sequence[o.Outcome]:
+    """What a batch handler says of each of its items."""
+    if value is None:
+        return [o.Returned(None)] * count
+    if isinstance(value, list | tuple) and len(value) == count:
+        return [_said(one, handler) for one in value]
+    said = f"a list of {len(value)}" if isinstance(value, list | tuple) else type(value).__name__
+    failure = Failure(
+        "BatchResult",
+        f"{handler.name} was given {count} items and returned {said}: a batch handler returns None, or a list with one word for each item",
+    )
+    return [o.Failed(failure)] * count
+
+
+def _said(word: object, handler: Handler) -> o.Outcome:
+    if isinstance(word, o.Steer):
+        return _steered(word)
+    return _failed(word, handler) if isinstance(word, BaseException) else _returned(word)
+
+
+def too_late(delivery: Delivery) -> o.Outcome | None:
+    """What becomes of a delivery whose time was over before it could begin."""
+    if delivery.expires is not None and delivery.expires <= delivery.received:
+        return o.TooLate()
+    if delivery.deadline is not None and delivery.deadline <= delivery.received:
+        failure = Failure("Deadline", "its deadline had passed before it could begin")
+        return o.Buried(Reason.DEADLINE, failure, counts=False)
+    return None
+
+
+def limit_of(delivery: Delivery, handler: Handler) -> Micros:
+    """How long a try may take: its timeout, or what is left until the deadline."""
+    asked = None if handler.relays else delivery.message.timeout
+    timeout = asked or handler.timeout
+    if delivery.deadline is None:
+        return timeout
+    return max(0, min(timeout, delivery.deadline - delivery.received))
 
 
 def _returned(value: object) -> o.Outcome:
@@ -158,10 +262,11 @@ def _steered(word: o.Steer) -> o.Outcome:
 
 def _interrupted(run: Run, error: asyncio.CancelledError, handler: Handler) -> o.Outcome:
     """Cut off by us, or a handler that let its own cancellation out: a failure like any other."""
-    return _failed(error, handler) if run.cut is None else _cut_off(run.cut, handler)
+    return _failed(error, handler) if run.cut is None else cut_off(run.cut, handler)
 
 
-def _cut_off(why: Why, handler: Handler) -> o.Outcome:
+def cut_off(why: Why, handler: Handler) -> o.Outcome:
+    """What a try comes to that was cut off."""
     match why:
         case Why.TIMEOUT | Why.DEADLINE:
             failure = Failure("Timeout", f"{handler.name} ran out of time")

@@ -33,7 +33,9 @@ class Handler:
     """A function, how its message is read, and what happens when it fails. ``timeout`` is of one try, in microseconds.
 
     ``context`` names the parameter that takes the context; ``leads``: it is the first, so it is given by position. ``relays``: it only
-    carries messages on, so what they ask for (tries, time, size) is for the handler they go to and not for this one.
+    carries messages on, so what they ask for (tries, time, size) is for the handler they go to and not for this one. ``process``: each try
+    has a process to itself. ``batch``: it is called with up to so many messages at once, those that come ``within`` microseconds of the
+    first, under the parameter ``items``, and with their contexts under ``context``.
     """
 
     name: str
@@ -43,6 +45,10 @@ class Handler:
     leads: bool = False
     relays: bool = False
     threaded: bool = False
+    process: bool = False
+    batch: int = 0
+    within: Micros = 0
+    items: str = ""
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeout: Micros = DEFAULT_TIMEOUT
     no_retry_on: tuple[type[BaseException], ...] = ()
@@ -65,7 +71,7 @@ class Handler:
 
     def _given(self, ctx: Context) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = ctx.arguments
-        if self.context is None:
+        if self.context is None or self.batch:
             return given.args, given.kwargs
         if self.leads:
             return (ctx, *given.args), given.kwargs

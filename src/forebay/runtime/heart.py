@@ -8,10 +8,11 @@ import asyncio
 import logging
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
-from forebay.engine import Notice
-from forebay.errors import EngineError
+from forebay.engine import Cancels, Notice
+from forebay.errors import EngineError, told
+from forebay.model.when import SECOND
 from forebay.runtime.pulse import Pulse
 from forebay.runtime.running import Why, stopper
 
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from forebay.clock import Clock
-    from forebay.engine import Broker, Engine
+    from forebay.engine import Broker, Engine, Store
     from forebay.model.when import Micros
     from forebay.runtime.running import Run, Running
 
 log = logging.getLogger("forebay.heart")
 
 BATCH: Final = 1_000
+PACE: Final = SECOND
+"""Progress is carried on at most this often."""
 _JOIN: Final = 10.0
 _WHY: Final = {Notice.LOST: Why.LOST, Notice.CANCEL: Why.CANCEL}
 
@@ -55,13 +58,18 @@ class Heart:
         self._home: asyncio.AbstractEventLoop | None = None
         self._own: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._news: asyncio.Event | None = None
+        self._urgent: asyncio.Event | None = None
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._live, name="forebay-heart", daemon=True)
         self.beats = 0
+        self.missing: Micros | None = None
+        """Since when (monotonic) the engine could not be reached; None if it could."""
 
     def start(self) -> None:
         """Begin to beat; cut-offs, and the fault that ends it if there is one, are delivered to the running loop."""
         self._home = asyncio.get_running_loop()
+        self._running.on_news = self._hear_news
         self._thread.start()
 
     async def stop(self) -> None:
@@ -73,9 +81,20 @@ class Heart:
     def _end(self) -> None:
         self._up.wait(_JOIN)
         with suppress(RuntimeError):  # its loop is closed: it has ended by itself
-            if self._own is not None and self._stop is not None:
-                self._own.call_soon_threadsafe(self._stop.set)
+            if self._own is not None:
+                self._own.call_soon_threadsafe(self._say_stop)
         self._thread.join(_JOIN)
+
+    def _say_stop(self) -> None:
+        for event in (self._stop, self._urgent, self._news):
+            if event is not None:
+                event.set()
+
+    def _hear_news(self) -> None:
+        """There is progress to tell of. From any thread."""
+        with suppress(RuntimeError):  # its loop is closed: it has ended
+            if self._own is not None and self._news is not None and not self._news.is_set():
+                self._own.call_soon_threadsafe(self._news.set)
 
     def _live(self) -> None:
         try:
@@ -88,6 +107,9 @@ class Heart:
 
     async def _beat_and_feel(self) -> None:
         self._own, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._news, self._urgent = asyncio.Event(), asyncio.Event()
+        # The first beat is at once: it opens the connection, which from then on hears of cancels.
+        self._urgent.set()
         self._up.set()
         if self._home is None:
             raise AssertionError("start() comes first")
@@ -101,25 +123,64 @@ class Heart:
 
     async def _beat(self, stop: asyncio.Event) -> None:
         broker = self._engine.connect(self._worker, self._clock)
-        opened = False
+        listening: asyncio.Task[None] | None = None
         try:
-            while not await self._clock.wait(stop, self._every):
+            while not stop.is_set():
+                await self._wait(stop)
+                if stop.is_set():
+                    return
                 try:
-                    if not opened:
+                    if listening is None:
                         await broker.declare([])
-                        opened = True
+                        listening = asyncio.get_running_loop().create_task(self._listen(broker))  # ends below
+                        await asyncio.sleep(0)  # noqa: TID251  # let it begin: what is asked from now on is heard
                     await self._extend_all(broker)
                     self.beats += 1
+                    self.missing = None
                 except EngineError as error:
-                    log.warning("heart.missed", extra={"error": str(error)})
+                    self.missing = self.missing or self._clock.monotonic()
+                    log.warning("heart.missed", extra=told(error))
         finally:
+            if listening is not None:
+                listening.cancel()
+                await asyncio.wait([listening])
             await broker.close()
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        """Until the next beat is due, something cannot wait for it, or there is progress to tell of, which may wait a little."""
+        if self._news is None or self._urgent is None:
+            raise AssertionError("start() comes first")
+        if self._urgent.is_set():
+            self._urgent.clear()
+            return
+        if await self._clock.wait(self._news, self._every) and not stop.is_set():
+            self._news.clear()
+            if not self._urgent.is_set():
+                await self._clock.wait(self._urgent, min(PACE, self._every))
+            self._urgent.clear()
+
+    async def _listen(self, broker: Broker) -> None:
+        """Hear at once of running messages that are asked to stop, instead of with the next beat."""
+        if not broker.traits.remembers or self._news is None or self._urgent is None:
+            return
+        signals = cast("Store", broker).watch(Cancels())
+        await anext(signals)
+        async for _ in signals:
+            self._urgent.set()
+            self._news.set()
 
     async def _extend_all(self, broker: Broker) -> None:
         under_way, runs = list(self._running.under_way), self._running.snapshot()
         for start in range(0, max(len(runs), len(under_way[:1])), BATCH):
             batch = runs[start : start + BATCH]
-            notices = await broker.extend([run.delivery for run in batch], under_way=under_way)
+            said = [(run, progress) for run in batch if (progress := run.progress) is not None]
+            notices = await broker.extend(
+                [run.delivery for run in batch],
+                under_way=under_way,
+                progress={run.delivery.id: progress for run, progress in said},
+            )
+            for run, progress in said:
+                run.told = progress
             self._pass_on(batch, notices)
 
     def _pass_on(self, batch: Sequence[Run], notices: Sequence[Notice]) -> None:

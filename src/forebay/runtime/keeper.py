@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from forebay.errors import EngineError
+from forebay.errors import EngineError, told
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,7 +30,7 @@ async def keep(
         try:
             await _sweep(store)
         except EngineError as error:
-            log.warning("sweep.failed", extra={"error": str(error)})
+            log.warning("sweep.failed", extra=told(error))
 
 
 async def _sweep(store: Store) -> None:

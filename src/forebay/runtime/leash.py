@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
-from forebay.errors import ConfigError, EngineError
+from forebay.errors import ConfigError, EngineError, told
 from forebay.model.when import SECOND, Micros
 from forebay.runtime.memory import resident
 
@@ -156,7 +156,7 @@ async def _surely(hand_back: Callable[[str], Awaitable[object]], name: str, cloc
         try:
             count = await hand_back(name)
         except EngineError as error:
-            log.warning("leases.wait", extra={"of": name, "error": str(error)})
+            log.warning("leases.wait", extra={"of": name, **told(error)})
             await clock.sleep(_AGAIN)
         else:
             log.info("leases.handed_back", extra={"of": name, "count": count})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 import msgspec
 
 from forebay.engine import Published, Store, Stored
-from forebay.errors import NotOpen, OutcomeUnknown, Unsupported
+from forebay.errors import NotOpen, OutcomeUnknown, Unsupported, told
 from forebay.runtime.batcher import Batcher, halved
 from forebay.runtime.results import Results
 
@@ -153,7 +153,7 @@ async def _repeated(
         try:
             answers = await publish(batch)
         except OutcomeUnknown as error:
-            log.warning("publish.unknown", extra={"count": len(batch), "error": str(error)})
+            log.warning("publish.unknown", extra={"count": len(batch), **told(error)})
             if repeat == REPEATS:
                 raise
         else:

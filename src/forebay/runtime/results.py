@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished
-from forebay.errors import EngineError, NotOpen, TaskNotFound
+from forebay.errors import EngineError, NotOpen, TaskNotFound, told
 from forebay.model.query import LONGEST_PAGE, Query, Selector
 from forebay.model.state import FINISHED, State
 from forebay.model.when import SECOND
@@ -73,7 +73,7 @@ class Results:
                 try:
                     await self._look(FINISHED if hurried else _ALL)
                 except EngineError as error:
-                    log.warning("results.wait", extra={"error": str(error)})
+                    log.warning("results.wait", extra=told(error))
                     await self._clock.sleep(POLL // 4)
                 if self._waiting:
                     hurried = await self._clock.wait(self._changed, POLL)
@@ -84,7 +84,7 @@ class Results:
             async for _ in self._store.watch(Finished()):
                 self._changed.set()
         except EngineError as error:
-            log.warning("results.unwatched", extra={"error": str(error)})  # looked at without signals, then
+            log.warning("results.unwatched", extra=told(error))  # looked at without signals, then
 
     async def _look(self, states: frozenset[State]) -> None:
         """Answer those whose task has ended; looking at all states, those too whose task is no longer there."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from forebay.engine import Settlement
-from forebay.errors import EngineUnavailable, OutcomeUnknown
+from forebay.errors import EngineUnavailable, OutcomeUnknown, told
 from forebay.ids import Token, new_token
 from forebay.model import verdict as v
 from forebay.model.outcome import Interrupted
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from forebay.engine import Broker, Delivery
     from forebay.model.message import Message
     from forebay.model.outcome import Outcome
+    from forebay.runtime.cells import Cells
     from forebay.runtime.execute import Executor, Live
     from forebay.runtime.handler import Handler, Route
     from forebay.runtime.running import Run, Running
@@ -36,6 +37,8 @@ BATCH: Final = 500
 """Deliveries asked for at a time, however many slots are free."""
 MOST_NAMELESS: Final = 1_000
 """Unknown names that are remembered, so that each is warned of once."""
+COMPANY: Final = 2
+"""Failed tries after which a message is not put into a batch any more, but tried alone."""
 _NAMELESS: Final = RetryPolicy()
 
 
@@ -56,14 +59,35 @@ class Limits:
     grace: Micros = 300 * SECOND
 
 
+class Batch:
+    """Messages that wait for company: full, or for as long as the first of them may wait."""
+
+    __slots__ = ("_clock", "full", "handler", "runs")
+
+    def __init__(self, handler: Handler, clock: Clock) -> None:
+        self.handler, self._clock = handler, clock
+        self.runs: list[Run] = []
+        self.full = asyncio.Event()
+
+    async def gathered(self) -> None:
+        """Return when it is time to begin."""
+        await self._clock.wait(self.full, self.handler.within)
+
+
 @dataclass(slots=True)
 class Lane:
-    """A route, and how many of its deliveries are at work here. ``token``: of a `receive` that is under way, or was broken off."""
+    """A route, and how many of its deliveries are at work here. ``token``: of a `receive` that is under way, or was broken off.
+
+    ``pooled``: some of its handlers have a process to themselves; ``batched``: some take batches, and ``batches`` are gathering.
+    """
 
     route: Route
     lives: dict[str, Live]
     busy: int = 0
     token: Token | None = None
+    pooled: bool = False
+    batched: bool = False
+    batches: dict[str, Batch] = field(default_factory=dict)
 
     def room(self, free: int) -> int:
         """How many more this lane may take when ``free`` slots are free."""
@@ -73,7 +97,9 @@ class Lane:
 
 @dataclass(slots=True)
 class Gears:
-    """What a runner works with."""
+    """What a runner works with. ``pool``: where handlers run that ask for a process; ``suspects``: where messages with a crash on record
+    do, if there is such a place.
+    """
 
     broker: Broker
     executor: Executor
@@ -83,6 +109,8 @@ class Gears:
     spawn: Spawn
     roll: Callable[[], float]
     on_verdict: list[Callable[[Delivery, v.Verdict], None]] = field(default_factory=list)
+    pool: Cells | None = None
+    suspects: Cells | None = None
 
 
 class Runner:
@@ -90,8 +118,10 @@ class Runner:
 
     def __init__(self, gears: Gears, lanes: Sequence[Lane], limits: Limits) -> None:
         self._gears, self._lanes, self._limits = gears, list(lanes), limits
-        self._busy = 0
+        self._busy = self._suspects = 0
         self._freed = asyncio.Event()
+        self.missing: Micros | None = None
+        """Since when (monotonic) the engine could not be reached; None if it could."""
         self._nameless: set[str] = set()
 
     async def run(self) -> None:
@@ -103,22 +133,27 @@ class Runner:
                 await self._slot()
                 if not await self._take():
                     await self._idle()
-                pause = SECOND // 20
+                pause, self.missing = SECOND // 20, None
             except (EngineUnavailable, OutcomeUnknown) as error:
-                log.warning("receive.waits", extra={"error": str(error), "seconds": pause / SECOND})
+                self.missing = self.missing or self._gears.clock.monotonic()
+                log.warning("receive.waits", extra={**told(error), "seconds": pause / SECOND})
                 await self._gears.clock.sleep(pause)
                 pause = min(2 * pause, 2 * SECOND)
 
     async def hand_back(self) -> None:
-        """After `run` was cancelled: hand back what the `receive` that was under way may have taken."""
+        """After `run` was cancelled: hand back what gathers still, and what the `receive` that was under way may have taken."""
         gears = self._gears
+        for batch in [batch for lane in self._lanes for batch in lane.batches.values()]:
+            for run in batch.runs:
+                run.stop(Why.STOP)
+            batch.full.set()
         for lane in self._lanes:
             if lane.token is None:
                 continue
             try:
                 got = await gears.broker.receive(lane.route.source, token=lane.token, limit=1, wait=0)
             except (EngineUnavailable, OutcomeUnknown) as error:
-                log.warning("receive.left", extra={"queue": lane.route.source.queue, "error": str(error)})
+                log.warning("receive.left", extra={"queue": lane.route.source.queue, **told(error)})
                 continue
             for delivery in got:
                 gears.settler.submit(gears.running.add(delivery), Settlement(delivery, v.Release()))
@@ -194,28 +229,97 @@ class Runner:
         woken.set()
 
     def _start(self, lane: Lane, delivery: Delivery) -> None:
+        cells = self._cells(lane, delivery) if delivery.crashes or lane.pooled else None
+        if cells is not None and cells is self._gears.suspects:
+            if self._suspects >= cells.limit:
+                self._put_off(lane, delivery, cells)
+                return
+            self._suspects += 1
         self._busy += 1
         lane.busy += 1
         run = self._gears.running.add(delivery)
-        self._gears.spawn(self._see_through(lane, run))
+        if lane.batched and cells is None and (handler := self._batching(lane, delivery)) is not None:
+            self._gather(lane, run, handler)
+            return
+        self._gears.spawn(self._see_through(lane, run, cells))
 
-    async def _see_through(self, lane: Lane, run: Run) -> None:
+    def _batching(self, lane: Lane, delivery: Delivery) -> Handler | None:
+        """The handler that takes this delivery in a batch. What failed twice is tried alone: it may be what the batches failed of."""
+        handler = lane.route.handler_of(delivery.message)
+        return handler if handler is not None and handler.batch and delivery.attempts < COMPANY else None
+
+    def _gather(self, lane: Lane, run: Run, handler: Handler) -> None:
+        batch = lane.batches.get(handler.name)
+        if batch is None:
+            batch = lane.batches[handler.name] = Batch(handler, self._gears.clock)
+            self._gears.spawn(self._see_batch_through(lane, batch))
+        batch.runs.append(run)
+        most = self._limits.concurrency
+        if len(batch.runs) >= min(handler.batch, lane.route.concurrency or most, most):
+            del lane.batches[handler.name]
+            batch.full.set()
+
+    async def _see_batch_through(self, lane: Lane, batch: Batch) -> None:
+        """From the first of a batch to the verdicts on all."""
+        gears, handler, runs = self._gears, batch.handler, batch.runs
+        await batch.gathered()
+        if lane.batches.get(handler.name) is batch:
+            del lane.batches[handler.name]
+        began = gears.clock.monotonic()
+        try:
+            answers = await gears.executor.execute_batch(runs, lane.lives[handler.name])
+        except asyncio.CancelledError:
+            answers = [(Interrupted(), ())] * len(runs)
+        self._busy -= len(runs)
+        lane.busy -= len(runs)
+        self._freed.set()
+        took = gears.clock.monotonic() - began
+        for run, (outcome, then) in zip(runs, answers, strict=True):
+            self._end(run, handler, outcome, then, took)
+
+    def _cells(self, lane: Lane, delivery: Delivery) -> Cells | None:
+        """Where a delivery is tried, if not here."""
+        gears, handler = self._gears, lane.route.handler_of(delivery.message)
+        if handler is None or handler.relays:
+            return None
+        if delivery.crashes and gears.suspects is not None:
+            return gears.suspects
+        return gears.pool if handler.process else None
+
+    def _put_off(self, lane: Lane, delivery: Delivery, suspects: Cells) -> None:
+        """A message with a crash on record that finds no free cell comes again later. It is not kept here meanwhile: should another one
+        bring this process down, that would count against it.
+        """
+        handler = lane.route.handler_of(delivery.message)
+        self._judge(self._gears.running.add(delivery), handler, suspects.later(), (), 0)
+
+    async def _see_through(self, lane: Lane, run: Run, cells: Cells | None) -> None:
         """From delivery to verdict. The slot is free when user code is over; the settlement goes its own way."""
         gears, handler = self._gears, lane.route.handler_of(run.delivery.message)
         began = gears.clock.monotonic()
         try:
-            live = None if handler is None else lane.lives[handler.name]
-            outcome, then = await gears.executor.execute(run, live)
+            if cells is not None and handler is not None:
+                outcome, then = await cells.execute(run, handler)
+            else:
+                live = None if handler is None else lane.lives[handler.name]
+                outcome, then = await gears.executor.execute(run, live)
         except asyncio.CancelledError:
             outcome, then = Interrupted(), ()
+        self._suspects -= cells is not None and cells is gears.suspects
         self._busy -= 1
         lane.busy -= 1
         self._freed.set()
+        self._end(run, handler, outcome, then, gears.clock.monotonic() - began)
+
+    def _end(
+        self, run: Run, handler: Handler | None, outcome: Outcome, then: tuple[Message, ...], took: Micros
+    ) -> None:
+        """Judge a try; one whose lease was lost is nobody's to judge any more."""
         if run.cut is Why.LOST:
             log.warning("lease.lost", extra={"task": run.delivery.message.name, "id": run.delivery.id})
-            gears.running.remove(run)
+            self._gears.running.remove(run)
             return
-        self._judge(run, handler, outcome, then, gears.clock.monotonic() - began)
+        self._judge(run, handler, outcome, then, took)
 
     def _judge(
         self, run: Run, handler: Handler | None, outcome: Outcome, then: tuple[Message, ...], took: Micros
@@ -265,6 +369,7 @@ _LEVELS: Final = {
     v.Snooze: (logging.DEBUG, "task.snoozed"),
     v.Release: (logging.INFO, "task.released"),
     v.Dead: (logging.ERROR, "task.dead"),
+    v.Crashed: (logging.ERROR, "task.crashed"),
     v.Cancelled: (logging.INFO, "task.cancelled"),
     v.Expired: (logging.INFO, "task.expired"),
 }

@@ -7,6 +7,9 @@ import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
+from forebay.model.query import Progress
 from forebay.model.when import SECOND, Micros
 
 if TYPE_CHECKING:
@@ -32,13 +35,16 @@ class Why(StrEnum):
 class Run:
     """One delivery at work. Lives from its receipt until it is settled."""
 
-    __slots__ = ("_task", "cut", "delivery", "ends", "overdue")
+    __slots__ = ("_task", "cut", "delivery", "ends", "in_company", "overdue", "said", "told")
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         self.cut: Why | None = None
         self.ends: Micros | None = None
         self.overdue = False
+        self.in_company = False
+        self.said: Progress | None = None
+        self.told: Progress | None = None
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, task: asyncio.Task[None] | None, ends: Micros | None) -> None:
@@ -53,10 +59,23 @@ class Run:
         """Whether its user code is what ``task`` runs."""
         return task is not None and self._task is task
 
+    @property
+    def progress(self) -> Progress | None:
+        """What the store has not been told yet of how far it is."""
+        said = self.said
+        if self.overdue:
+            said = replace(said or Progress(), overdue=True)
+        return None if said == self.told else said
+
     def stop(self, why: Why) -> None:
-        """Cut off user code, for the first reason given. Called before it began, it will not begin."""
+        """Cut off user code, for the first reason given. Called before it began, it will not begin.
+
+        What concerns one message alone does not cut off those it is handled with, in a batch.
+        """
         if self.cut is None:
             self.cut = why
+            if self.in_company and why in (Why.LOST, Why.CANCEL):
+                return
             if self._task is not None:
                 self._task.cancel(why.value)
 
@@ -76,6 +95,8 @@ class Running:
         self._rings: Micros | None = None
         self.empty = asyncio.Event()
         self.empty.set()
+        self.on_news: Callable[[], None] = _nobody
+        """Called, from any thread, when there is progress to tell of."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -107,6 +128,16 @@ class Running:
         if run.ends is not None and (self._rings is None or run.ends < self._rings):
             self._ring_at(run.ends)
 
+    def say(self, run: Run, said: Progress) -> None:
+        """Its handler says how far it is. From any thread; the heart carries on what was said last."""
+        run.said = said
+        self.on_news()
+
+    @property
+    def overdue(self) -> int:
+        """How many go on though their time is up."""
+        return sum(run.overdue and run.ends is not None for run in self.snapshot())
+
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:
@@ -135,9 +166,14 @@ class Running:
 
     def _time_is_up(self, run: Run) -> None:
         run.overdue = True
+        self.on_news()
         message = run.delivery.message
         log.warning("task.overdue", extra={"task": message.name, "id": run.delivery.id})
         run.stop(Why.TIMEOUT)
+
+
+def _nobody() -> None:
+    """Nobody carries on what handlers say."""
 
 
 def stopper(loop: asyncio.AbstractEventLoop, run: Run, why: Why) -> Callable[[], None]:

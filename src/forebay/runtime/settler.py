@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Settled, Settlement
-from forebay.errors import EngineUnavailable, OutcomeUnknown
+from forebay.errors import EngineUnavailable, OutcomeUnknown, told
 from forebay.model import verdict as v
 from forebay.model.when import SECOND
 from forebay.runtime.batcher import halved
@@ -92,18 +92,16 @@ class Settler:
             try:
                 return await halved(self._broker.settle, batch)
             except (EngineUnavailable, OutcomeUnknown) as error:
-                log.warning("settle.waits", extra={"count": len(batch), "error": str(error)})
+                log.warning("settle.waits", extra={"count": len(batch), **told(error)})
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _bury(self, settlement: Settlement, refusal: Exception) -> Settled:
-        log.error(
-            "settle.refused", extra={"id": settlement.delivery.id, "error": str(refusal)}, exc_info=refusal
-        )
+        log.error("settle.refused", extra={"id": settlement.delivery.id, **told(refusal)}, exc_info=refusal)
         failure = v.Failure(type(refusal).__name__, f"the engine refused this settlement: {refusal}")
         (answer,) = await self._settled([Settlement(settlement.delivery, v.Dead(v.Reason.RESULT, failure))])
         if isinstance(answer, Exception):
             # Not even that: its lease runs out, and the crashes that are counted then bury it.
-            log.error("settle.lost", extra={"id": settlement.delivery.id, "error": str(answer)})
+            log.error("settle.lost", extra={"id": settlement.delivery.id, **told(answer)})
             return Settled.STALE
         return answer

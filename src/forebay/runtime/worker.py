@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import signal
 import threading
@@ -17,6 +18,7 @@ from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
 from forebay.model.when import SECOND, Micros
 from forebay.runtime import bridge
+from forebay.runtime.cells import Cells, found
 from forebay.runtime.execute import Executor, Live
 from forebay.runtime.heart import Heart
 from forebay.runtime.keeper import keep
@@ -32,32 +34,45 @@ if TYPE_CHECKING:
     from forebay.compose import Composer
     from forebay.engine import Broker, Engine, Published, Timing
     from forebay.model.message import Message
-    from forebay.runtime.handler import Route
+    from forebay.runtime.handler import Handler, Route
     from forebay.runtime.link import Link
+    from forebay.runtime.wire import Address
 
 log = logging.getLogger("forebay.worker")
 
 CUT_OFF: Final = 5 * SECOND
 """How long a cancelled handler may take to clean up before its work is handed back without it."""
+AWAY: Final = 5 * SECOND
+"""How long the engine may be out of reach before the worker says that it is waiting for it."""
+SUSPECTS: Final = 8
+"""Messages with a crash on record that are tried at the same time, each in a process of its own."""
+SUSPECTS_IDLE: Final = 10 * SECOND
+"""How long such a process waits for the next one."""
 LAST_SETTLE: Final = 10 * SECOND
 """How long the last settlements may take at a stop; then their leases lapse and the work is done again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """How a worker works. Durations in microseconds. ``queues``: weights by queue, in order of strictness; None for all declared."""
+    """How a worker works. Durations in microseconds. ``queues``: weights by queue, in order of strictness; None for all declared.
+
+    ``pool_processes``: processes for handlers that ask for one (0: as many as there are processors).
+    """
 
     concurrency: int = 100
     queues: Mapping[str, int] | None = None
     strict: bool = False
     stop_within: Micros = 25 * SECOND
     grace: Micros = 300 * SECOND
+    pool_processes: int = 0
 
     def __post_init__(self) -> None:
         weights = {f"the weight of queue {queue!r}": weight for queue, weight in (self.queues or {}).items()}
         for what, number in {"concurrency": self.concurrency, **weights}.items():
             if number < 1:
                 raise InvalidOption(f"{what} must be a whole number of at least 1, not {number!r}.")
+        if self.pool_processes < 0:
+            raise InvalidOption(f"pool_processes must be 0 or more, not {self.pool_processes!r}.")
         if self.queues is not None and not self.queues:
             raise InvalidOption("queues names no queue: name some, or leave it out for all the App declares.")
 
@@ -76,6 +91,7 @@ class Plant:
     clock: Clock
     opened: Callable[[], AbstractAsyncContextManager[Link]]
     lifespan: Callable[[], AbstractAsyncContextManager[object]]
+    address: Callable[[], Address | None] = lambda: None
     roll: Callable[[], float] = field(default_factory=lambda: random.Random().random)  # jitter, not secrets
 
 
@@ -88,6 +104,7 @@ class Side:
     runner: Runner
     running: Running
     heart: Heart
+    cells: tuple[Cells, ...]
 
 
 class Worker:
@@ -104,6 +121,7 @@ class Worker:
         self._thread = 0
         self._faults: list[BaseException] = []
         self._crew: set[asyncio.Task[None]] = set()
+        self._at_work: Sequence[Side] = ()
         self.ready = asyncio.Event()
         self.on_verdict: list[Callable[..., None]] = []
         self.on_blocked: Callable[[], None] = lambda: None
@@ -154,10 +172,22 @@ class Worker:
 
     @property
     def condition(self) -> str:
-        """``starting``, ``working`` or ``stopping``."""
+        """``starting``, ``working``, ``waiting`` (for its engine, which it cannot reach) or ``stopping``."""
         if self._stop.is_set():
             return "stopping"
-        return "working" if self.ready.is_set() else "starting"
+        if not self.ready.is_set():
+            return "starting"
+        long_ago = self._plant.clock.monotonic() - AWAY
+        missing = [part.missing for side in self._at_work for part in (side.runner, side.heart)]
+        return "waiting" if any(since is not None and since < long_ago for since in missing) else "working"
+
+    @property
+    def load(self) -> dict[str, int]:
+        """How many deliveries it has, and how many of them are handlers whose time is up and that cannot be stopped."""
+        return {
+            "running": sum(len(side.running) for side in self._at_work),
+            "overdue": sum(side.running.overdue for side in self._at_work),
+        }
 
     @property
     def stuck(self) -> int:
@@ -167,7 +197,7 @@ class Worker:
     async def _serve(self, link: Link) -> None:
         threads = Threads(self._options.concurrency)
         swept, cancelled = asyncio.Event(), False
-        sides = await self._sides(link, threads)
+        sides = self._at_work = await self._sides(link, threads)
         async with asyncio.TaskGroup() as tasks:
             settling = [tasks.create_task(self._guarded(side.settler.run())) for side in sides]
             fetching = [tasks.create_task(self._guarded(side.runner.run())) for side in sides]
@@ -215,6 +245,8 @@ class Worker:
         finally:
             swept.set()
             threads.close()
+            for cells in [cells for side in sides for cells in side.cells]:
+                await self._guarded(cells.close())
             for side in sides:
                 side.running.close()
                 await side.heart.stop()
@@ -293,6 +325,7 @@ class Worker:
         plant, options = self._plant, self._options
         running = Running(plant.clock)
         settler = Settler(broker, running, plant.clock)
+        pool, suspects = self._pool(routes, running), self._suspects(running)
         gears = Gears(
             broker=broker,
             executor=Executor(plant.composer, running, plant.clock),
@@ -302,8 +335,10 @@ class Worker:
             spawn=self._spawn,
             roll=plant.roll,
             on_verdict=self.on_verdict,
+            pool=pool,
+            suspects=suspects,
         )
-        lanes = [Lane(route, self._lives(route, threads)) for route in routes]
+        lanes = [self._lane(route, threads) for route in routes]
         runner = Runner(
             gears, lanes, Limits(concurrency=options.concurrency, strict=options.strict, grace=options.grace)
         )
@@ -321,18 +356,42 @@ class Worker:
                 self._fail,
                 on_blocked=self._blocked,
             ),
+            tuple(cells for cells in (pool, suspects) if cells is not None),
         )
 
-    def _lives(self, route: Route, threads: Threads) -> dict[str, Live]:
-        """The route's handlers, ready to be called. Middleware is for the App's own, not for the bridge."""
-        handlers = [*route.handlers.values(), *([route.handler] if route.handler else [])]
-        return {
-            handler.name: Live(
-                handler,
-                compose(() if handler.relays else self._plant.middleware, handler.call(threads)),
+    def _lane(self, route: Route, threads: Threads) -> Lane:
+        pooled = any(handler.process for handler in _handlers(route))
+        bounded = _pooled(route, self._pool_size) if pooled else route
+        batches = [handler.batch for handler in _handlers(route) if handler.batch]
+        most = min(bounded.concurrency or self._options.concurrency, self._options.concurrency)
+        if batches and max(batches) > most:
+            log.warning(
+                "batch.bounded",
+                extra={"queue": route.source.queue, "batch": max(batches), "concurrency": most},
             )
-            for handler in handlers
-        }
+        return Lane(bounded, lives_of(self._plant, route, threads), pooled=pooled, batched=bool(batches))
+
+    @property
+    def _pool_size(self) -> int:
+        return self._options.pool_processes or os.cpu_count() or 1
+
+    def _pool(self, routes: Sequence[Route], running: Running) -> Cells | None:
+        """The processes of handlers that ask for one. Raises `Unsupported` where there can be none."""
+        asking = next((handler for route in routes for handler in _handlers(route) if handler.process), None)
+        if asking is None:
+            return None
+        address = found(self._plant.address(), asking.name)
+        return Cells(lambda: address, running, self._plant.clock, self._pool_size)
+
+    def _suspects(self, running: Running) -> Cells | None:
+        """The processes of messages with a crash on record; None where a process of its own could not have the App, or not its store:
+        then they run here, as the others do.
+        """
+        plant = self._plant
+        if not plant.engine.traits.shared or plant.address() is None:
+            return None
+        limit = min(SUSPECTS, self._options.concurrency)
+        return Cells(plant.address, running, plant.clock, limit, SUSPECTS_IDLE)
 
     def _chosen(self) -> list[Route]:
         """The routes of the queues this worker takes from, weighted and ordered as asked."""
@@ -384,6 +443,27 @@ class Worker:
             raise
         except BaseException as error:  # noqa: BLE001  # raised again by run(), after the stop
             self._fail(error)
+
+
+def lives_of(plant: Plant, route: Route, threads: Threads) -> dict[str, Live]:
+    """The route's handlers, ready to be called. Middleware is for the App's own, not for the bridge."""
+    return {
+        handler.name: Live(
+            handler, compose(() if handler.relays else plant.middleware, handler.call(threads))
+        )
+        for handler in _handlers(route)
+    }
+
+
+def _handlers(route: Route) -> list[Handler]:
+    return [*route.handlers.values(), *([route.handler] if route.handler else [])]
+
+
+def _pooled(route: Route, processes: int) -> Route:
+    """A route all of whose handlers have a process to themselves takes no more than there are processes."""
+    if not all(handler.process for handler in _handlers(route)):
+        return route
+    return replace(route, concurrency=min(route.concurrency or processes, processes))
 
 
 async def _all_empty(sides: Sequence[Side]) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeAlias
-
-from forebay.engine import Finished, Ready
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Topic: TypeAlias = Ready | Finished
+    from forebay.engine import Topic
 
 
 class Signals:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from forebay.engine import (
+    NOTHING,
     Delivery,
     Durability,
     EngineOptions,
@@ -35,11 +36,12 @@ from forebay.model.names import matches
 from forebay.stores.signals import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from forebay.clock import Clock
     from forebay.engine import Source
     from forebay.ids import Token
+    from forebay.model.query import Progress
     from forebay.model.when import Instant, Micros
 
 TRAITS: Final = Traits(
@@ -221,7 +223,10 @@ class HostileBus:
                 _note(copy, verdict, now)
                 self.redeliver(copy)
                 return
-            case v.Dead():
+            case v.Crashed() if copy.crashes + 1 < self.options.timing.crashes:
+                self.redeliver(copy, crashed=True)
+                return
+            case v.Dead() | v.Crashed():
                 dead = f"{copy.queue}.dead"
                 self._add(
                     msgspec.structs.replace(copy.message, queue=dead, topic=None), dead, now, copied=False
@@ -328,7 +333,13 @@ class HostileBroker:
         _after(fault, "settle")
         return [Settled.OK] * len(batch)
 
-    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
+    async def extend(
+        self,
+        batch: Sequence[Delivery],
+        *,
+        under_way: Sequence[Token] = (),
+        progress: Mapping[EntryId, Progress] = NOTHING,
+    ) -> Sequence[Notice]:
         """Renew what is still held, and say so of everything."""
         now = self._now()
         with self._bus.lock:

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from forebay.engine import Delivery, Full, Notice, Published, Settled, Stored, Swept
 from forebay.model import query as q, verdict as v
@@ -54,6 +54,7 @@ class Entry:
     reason: v.Reason | None = None
     result: bytes | None = None
     settled_by: Token | None = None
+    progress: q.Progress | None = None
     history: list[q.Try] = field(default_factory=list)
 
 
@@ -99,7 +100,7 @@ class Ledger:
         """What was said last of a queue holds."""
         known = self.bindings.get(source.queue)
         if source.loose and known is not None:
-            source = msgspec.structs.replace(source, pattern=known.pattern, group=known.group)
+            source = replace(source, pattern=known.pattern, group=known.group)
         self.bindings[source.queue] = source
         if source.limit is None:
             self._levels.pop(source.queue, None)
@@ -224,7 +225,7 @@ class Ledger:
                     break
                 heapq.heappop(self._ready[source.queue])
                 self._move(entry, Event.CLAIM)
-                entry.token, entry.started = token, now
+                entry.token, entry.started, entry.progress = token, now, None
                 taken.append(entry)
         if taken:
             self._leases[token] = Lease(worker, now + self.options.timing.lease, {e.id for e in taken})
@@ -281,6 +282,10 @@ class Ledger:
                 return Settled.OK
             self.counters["stale"] += 1
             return Settled.STALE
+        if isinstance(verdict, v.Crashed):
+            entry.settled_by = delivery.token
+            self._lose(entry, now, verdict.error)
+            return Settled.OK
         event = v.event_of(verdict)
         self._record(entry, event, v.failure_of(verdict), now)
         entry.attempts += v.spends_attempt(verdict)
@@ -311,12 +316,14 @@ class Ledger:
                 self._finish(entry, event, now)
         return Settled.OK
 
-    def extend(self, delivery: Delivery, now: Instant) -> Notice:
-        """Renew one lease."""
+    def extend(self, delivery: Delivery, now: Instant, progress: q.Progress | None) -> Notice:
+        """Renew one lease, and keep what is said of its progress."""
         entry = self.entries.get(delivery.id)
         if entry is None or delivery.token not in self._leases or entry.token != delivery.token:
             return Notice.LOST
         self.extend_lease(delivery.token, now)
+        if progress is not None:
+            entry.progress = replace(progress, at=now)
         return Notice.CANCEL if entry.cancel_requested else Notice.KEPT
 
     def extend_lease(self, token: Token, now: Instant) -> None:
@@ -356,18 +363,18 @@ class Ledger:
             self._lose(entry, now)
         return len(lost)
 
-    def _lose(self, entry: Entry, now: Instant) -> bool:
-        """A lease is lost: the worker crashed or was cut off. Whether that was once too often."""
+    def _lose(self, entry: Entry, now: Instant, error: v.Failure | None = None) -> bool:
+        """A lease is lost: the worker crashed or was cut off; ``error`` if it is known how. Whether that was once too often."""
         entry.crashes += 1
         self.counters["crashed"] += 1
         if entry.crashes < self.options.timing.crashes:
-            self._record(entry, Event.LOSE, None, now)
+            self._record(entry, Event.LOSE, error, now)
             self._let_go(entry)
             self._move(entry, Event.LOSE)
             if not self._cancel_if_asked(entry, now):
                 self._make_ready(entry, now)
             return False
-        failure = v.Failure(
+        failure = error or v.Failure(
             "Crashed",
             f"the lease was lost {entry.crashes} times: its workers died or were cut off while they had it",
         )
@@ -438,7 +445,7 @@ class Ledger:
             id=entry.id, message=entry.message, queue=entry.queue, state=entry.state, created=entry.created, due=entry.due,
             expires=entry.expires, deadline=entry.deadline, started=entry.started, finished=entry.finished, attempts=entry.attempts,
             crashes=entry.crashes, releases=entry.releases, cancel_requested=entry.cancel_requested, reason=entry.reason,
-            result=entry.result, tries=tuple(entry.history),
+            progress=entry.progress, result=entry.result, tries=tuple(entry.history),
         )  # fmt: skip
 
     def counts(self, now: Instant) -> q.Counts:

@@ -6,6 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import (
+    NOTHING,
+    Cancels,
     Durability,
     EngineOptions,
     Finished,
@@ -23,13 +25,13 @@ from forebay.stores.memory.ledger import Ledger
 from forebay.stores.signals import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from forebay.clock import Clock
-    from forebay.engine import Delivery, Settlement, Source, Swept
+    from forebay.engine import Delivery, Settlement, Source, Swept, Topic
     from forebay.ids import Token
-    from forebay.model.message import Message
-    from forebay.model.query import Command, Counts, Query, Selector
+    from forebay.model.message import EntryId, Message
+    from forebay.model.query import Command, Counts, Progress, Query, Selector
     from forebay.model.when import Instant, Micros
 
 TRAITS: Final = Traits(
@@ -142,13 +144,19 @@ class MemoryStore:
         self._tell([message for settlement in batch for message in settlement.then])
         return answers
 
-    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
+    async def extend(
+        self,
+        batch: Sequence[Delivery],
+        *,
+        under_way: Sequence[Token] = (),
+        progress: Mapping[EntryId, Progress] = NOTHING,
+    ) -> Sequence[Notice]:
         """Renew leases."""
         now = self._now()
         with self._lock:
             for token in under_way:
                 self._ledger.extend_lease(token, now)
-            return [self._ledger.extend(delivery, now) for delivery in batch]
+            return [self._ledger.extend(delivery, now, progress.get(delivery.id)) for delivery in batch]
 
     async def sweep(self, budget: int) -> Swept:
         """Bounded upkeep."""
@@ -174,7 +182,7 @@ class MemoryStore:
                     changed = self._ledger.steer(which, command, now)
         if which.queue is not None:
             queues.add(which.queue)
-        self._signals.notify([Finished(), *map(Ready, queues)])
+        self._signals.notify([Finished(), Cancels(), *map(Ready, queues)])
         return changed
 
     def _switch(self, which: Selector, *, paused: bool) -> int:
@@ -204,7 +212,7 @@ class MemoryStore:
         with self._lock:
             return self._ledger.counts(now)
 
-    async def watch(self, topic: Ready | Finished) -> AsyncIterator[None]:
+    async def watch(self, topic: Topic) -> AsyncIterator[None]:
         """Yield at once, and then whenever something may have happened."""
         with self._signals.listening(topic) as event:
             while True:

@@ -14,7 +14,7 @@ from forebay.stores.sqlite.tally import Caps, Tallies
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from forebay.engine import EngineOptions, Finished, Ready
+    from forebay.engine import EngineOptions, Topic
     from forebay.stores.sqlite.connection import Connection
 
 Row: TypeAlias = tuple[Any, ...]
@@ -34,7 +34,7 @@ class Desk:
     options: EngineOptions
     tallies: Tallies = field(default_factory=Tallies)
     caps: Caps = field(default_factory=Caps)
-    news: set[Ready | Finished] = field(default_factory=set)
+    news: set[Topic] = field(default_factory=set)
 
     def rows(self, name: str, bindings: Mapping[str, Value] | None = None) -> list[Row]:
         """All rows of a query."""

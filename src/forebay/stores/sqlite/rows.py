@@ -9,7 +9,7 @@ import msgspec
 from forebay.engine import Delivery
 from forebay.ids import Token
 from forebay.model.message import JSON, EntryId, Message
-from forebay.model.query import TaskRecord, Try
+from forebay.model.query import Progress, TaskRecord, Try
 from forebay.model.state import State
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import When
@@ -74,12 +74,13 @@ def record(row: Row, tries: tuple[Try, ...]) -> TaskRecord:
     """A row of `records` and its tries as a value."""
     (
         _, key, queue, state, created, due, expires, deadline, started, finished, attempts, crashes, releases, asked, reason, result,
-        *fields,
+        share, note, overdue, at, *fields,
     ) = row  # fmt: skip
     return TaskRecord(
         id=EntryId(key), message=message(fields), queue=queue, state=State(state), created=created, due=due, expires=expires,
         deadline=deadline, started=started, finished=finished, attempts=attempts, crashes=crashes, releases=releases,
-        cancel_requested=bool(asked), reason=None if reason is None else Reason(reason), result=result, tries=tries,
+        cancel_requested=bool(asked), reason=None if reason is None else Reason(reason), result=result,
+        progress=None if at is None else Progress(share=share, note=note, overdue=bool(overdue), at=at), tries=tries,
     )  # fmt: skip
 
 

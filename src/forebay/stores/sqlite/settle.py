@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, assert_never, cast
 
 from forebay.engine import Finished, Notice, Ready, Settled
 from forebay.model import verdict as v
-from forebay.model.state import State, after
+from forebay.model.state import Event, State, after
 from forebay.model.when import resolve
 from forebay.stores.sqlite.desk import batch as encoded, numbers
 from forebay.stores.sqlite.publish import publish
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from forebay.engine import Delivery, Settlement
     from forebay.ids import Token
-    from forebay.model.message import Message
+    from forebay.model.message import EntryId, Message
+    from forebay.model.query import Progress
     from forebay.model.when import Instant
     from forebay.stores.sqlite.desk import Desk
 
@@ -89,11 +90,22 @@ def _tell_tries(desk: Desk, batch: _Batch, now: Instant) -> int:
         matched += desk.change("settle_try_done", {"token": token, "entries": numbers(seqs), "now": now})
     if batch.rest:
         rows = [
-            (seq, s.delivery.token, v.event_of(s.verdict), _printable(v.failure_of(s.verdict)))
+            (seq, s.delivery.token, _event(desk, s), _printable(v.failure_of(s.verdict)))
             for seq, s in batch.rest
         ]
         matched += desk.change("settle_try", {"batch": encoded(rows), "now": now})
     return matched
+
+
+def _event(desk: Desk, settlement: Settlement) -> Event:
+    """What the verdict leads to: one crash too many is the last."""
+    if isinstance(settlement.verdict, v.Crashed) and _is_last(desk, settlement.delivery):
+        return Event.BURY
+    return v.event_of(settlement.verdict)
+
+
+def _is_last(desk: Desk, delivery: Delivery) -> bool:
+    return delivery.crashes + 1 >= desk.options.timing.crashes
 
 
 def _printable(failure: v.Failure | None) -> v.Failure | None:
@@ -130,17 +142,23 @@ def _apply_rest(desk: Desk, settlements: list[tuple[int, Settlement]], now: Inst
         then, spent = after(State.RUNNING, v.event_of(verdict)), int(v.spends_attempt(verdict))
         match verdict:
             case v.Retry(at):
-                waits.append((seq, then, spent, 0, resolve(at, now), _CLEAR))
+                waits.append((seq, then, spent, 0, resolve(at, now), _CLEAR, 0))
             case v.Snooze(at, unknown):
-                waits.append((seq, then, spent, 0, resolve(at, now), _BEGIN if unknown else _CLEAR))
+                waits.append((seq, then, spent, 0, resolve(at, now), _BEGIN if unknown else _CLEAR, 0))
             case v.Release():
-                waits.append((seq, then, spent, 1, None, _KEEP))
+                waits.append((seq, then, spent, 1, None, _KEEP, 0))
+            case v.Crashed() if _is_last(desk, settlement.delivery):
+                ends.append((seq, State.DEAD, spent, v.Reason.CRASHED, 1))
+            case v.Crashed():
+                waits.append((seq, then, spent, 0, None, _KEEP, 1))
             case v.Dead(reason):
-                ends.append((seq, then, spent, reason))
+                ends.append((seq, then, spent, reason, 0))
             case v.Cancelled() | v.Expired() | v.Done():
-                ends.append((seq, then, spent, None))
+                ends.append((seq, then, spent, None, 0))
             case _:
                 assert_never(verdict)
+    if crashed := sum(isinstance(s.verdict, v.Crashed) for _, s in settlements):
+        desk.change("count_event", {"name": "crashed", "n": crashed})
     if waits:
         desk.news.update(Ready(s.delivery.source.queue) for _, s in settlements)
         desk.tallies.grow(s.delivery.source.queue for _, s in settlements)
@@ -158,7 +176,11 @@ def loosen(desk: Desk, counts: Counter[Token]) -> None:
 
 
 def extend(
-    desk: Desk, deliveries: Sequence[Delivery], under_way: Sequence[Token], now: Instant
+    desk: Desk,
+    deliveries: Sequence[Delivery],
+    under_way: Sequence[Token],
+    progress: Mapping[EntryId, Progress],
+    now: Instant,
 ) -> list[Notice]:
     """Renew leases; answers per item and in order."""
     seqs = _seqs(desk, deliveries)
@@ -166,6 +188,13 @@ def extend(
     asked: dict[int, int] = dict(desk.rows("extend_match", {"batch": encoded(rows)}))
     tokens = encoded(sorted({*under_way, *(deliveries[n].token for n in asked)}))
     desk.change("extend", {"tokens": tokens, "until": now + desk.options.timing.lease})
+    if progress:
+        told = [
+            (seq, d.token, said.share, said.note, int(said.overdue))
+            for seq, d in zip(seqs, deliveries, strict=True)
+            if (said := progress.get(d.id)) is not None
+        ]
+        desk.change("progress", {"batch": encoded(told), "now": now})
     return [
         Notice.LOST if n not in asked else Notice.CANCEL if asked[n] else Notice.KEPT
         for n in range(len(rows))

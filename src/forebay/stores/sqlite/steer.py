@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
-from forebay.engine import Finished, Ready
+from forebay.engine import Cancels, Finished, Ready
 from forebay.model.query import CancelNow, Delete, Pause, Redrive, Resume
 from forebay.model.state import FINISHED, TIMED, WAITING, State
 from forebay.stores.sqlite.desk import numbers
@@ -52,6 +52,7 @@ def carry_out(desk: Desk, seqs: list[int], command: Change, now: Instant) -> int
             desk.change("redrive_results", {"entries": entries})
             return changed
         case CancelNow():
+            desk.news.add(Cancels())
             return desk.change("cancel", {"entries": entries, "now": now})
         case Delete():
             idle = [seq for (seq,) in desk.rows("idle", {"entries": entries})]

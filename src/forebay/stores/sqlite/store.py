@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from forebay.engine import Finished, Ready
+from forebay.engine import NOTHING, Cancels, Ready
 from forebay.errors import InvalidOption, NotOpen, Unsupported
 from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume
 from forebay.model.when import SECOND
@@ -25,15 +25,14 @@ from forebay.stores.sqlite.translate import translate
 from forebay.stores.sqlite.wake import Ear, WakeDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
     from forebay.clock import Clock
-    from forebay.engine import Delivery, Notice, Published, Settled, Settlement, Source, Swept, Traits
+    from forebay.engine import Delivery, Notice, Published, Settled, Settlement, Source, Swept, Topic, Traits
     from forebay.ids import Token
-    from forebay.model.message import Message
-    from forebay.model.query import Command, Counts, Page, Query, Selector
+    from forebay.model.message import EntryId, Message
+    from forebay.model.query import Command, Counts, Page, Progress, Query, Selector
     from forebay.model.when import Instant, Micros
-    from forebay.stores.signals import Topic
     from forebay.stores.sqlite.engine import SqliteEngine
     from forebay.stores.sqlite.steer import Change
 
@@ -184,12 +183,18 @@ class SqliteStore:
             work=partial(settle.settle, settlements=batch, now=self._clock.now()), rows=len(batch)
         )
 
-    async def extend(self, batch: Sequence[Delivery], *, under_way: Sequence[Token] = ()) -> Sequence[Notice]:
+    async def extend(
+        self,
+        batch: Sequence[Delivery],
+        *,
+        under_way: Sequence[Token] = (),
+        progress: Mapping[EntryId, Progress] = NOTHING,
+    ) -> Sequence[Notice]:
         """Renew leases."""
-        return await self._thread().submit(
-            work=partial(settle.extend, deliveries=batch, under_way=under_way, now=self._clock.now()),
-            rows=len(batch),
+        work = partial(
+            settle.extend, deliveries=batch, under_way=under_way, progress=progress, now=self._clock.now()
         )
+        return await self._thread().submit(work=work, rows=len(batch))
 
     # -- memory
 
@@ -243,13 +248,13 @@ class SqliteStore:
         """All queues by state."""
         return await self._thread().submit(look=partial(look.count, now=self._clock.now()))
 
-    async def watch(self, topic: Ready | Finished) -> AsyncIterator[None]:
-        """Yield at once, whenever something may have happened, and at least every second."""
+    async def watch(self, topic: Topic) -> AsyncIterator[None]:
+        """Yield at once, whenever something may have happened, and at least every second (not for `Cancels`)."""
         with self._listening(topic) as event:
             while True:
                 event.clear()
                 yield
-                await self._clock.wait(event, POLL)
+                await self._clock.wait(event, None if isinstance(topic, Cancels) else POLL)
 
     # -- what the above stands on
 

@@ -24,7 +24,7 @@ from forebay.stores.sqlite.translate import translate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from forebay.engine import Finished, Ready
+    from forebay.engine import Topic
     from forebay.stores.sqlite.desk import Desk
     from forebay.stores.sqlite.lock import FileLock
 
@@ -65,7 +65,7 @@ class DatabaseThread:
         path: str,
         lock: FileLock,
         open_desk: Callable[[], Desk],
-        tell: Callable[[Iterable[Ready | Finished]], None],
+        tell: Callable[[Iterable[Topic]], None],
     ) -> None:
         self._path, self._lock, self._open_desk, self._tell = path, lock, open_desk, tell
         self._loop = asyncio.get_running_loop()
@@ -225,7 +225,7 @@ class DatabaseThread:
 
     def _write_alone(self, desk: Desk, jobs: list[Job[Any]]) -> list[_Answer]:
         answers: list[_Answer] = []
-        news: set[Ready | Finished] = set()
+        news: set[Topic] = set()
         for job in jobs:
             answers += self._write(desk, [job])
             news |= desk.news

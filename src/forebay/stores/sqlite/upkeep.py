@@ -82,6 +82,7 @@ def forget(desk: Desk, seqs: list[int]) -> None:
     desk.change("forget_messages", entries)
     desk.change("forget_tries", entries)
     desk.change("forget_results", entries)
+    desk.change("forget_progress", entries)
     desk.change("forget_entries", entries)
 
 

@@ -1,7 +1,8 @@
 """Hurry-up signals between processes: datagrams into a private directory beside the file. They carry no truth and may be lost.
 
-Each store that listens has a socket there. ``r-<pid>-<random>`` wants to know of ready work, ``f-...`` of finished messages; it exists
-only while somebody waits for them. Whoever committed something tells all the others; nobody waits for anybody.
+Each store that listens has a socket there. ``r-<pid>-<random>`` wants to know of ready work, ``f-...`` of finished messages and ``c-...``
+of running ones that are asked to stop; those two exist only while somebody waits for them. Whoever committed something tells all the
+others; nobody waits for anybody.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from forebay.engine import Finished, Ready
+from forebay.engine import Cancels, Finished, Ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from forebay.stores.signals import Signals, Topic
+    from forebay.engine import Topic
+    from forebay.stores.signals import Signals
 
 LONGEST_PATH: Final = 70
 """Bytes of the directory's path in an address, which has room for 107: some to spare for the name."""
@@ -54,15 +56,16 @@ class WakeDirectory:
         """Tell all sockets but ``ours``. Never waits; a full socket has been told already."""
         if self._near is None:
             return
+        news = set(news)
         queues = [topic.queue for topic in news if isinstance(topic, Ready)]
         text = "\n".join(queues).encode()
-        finished = any(isinstance(topic, Finished) for topic in news)
+        finished, cancels = Finished() in news, Cancels() in news
         for name in self._names():
             if name in ours:
                 continue
             if name.startswith("r-") and queues:
                 self._send(name, text if len(text) <= LONGEST_TEXT else _ANY)
-            elif name.startswith("f-") and finished:
+            elif (name.startswith("f-") and finished) or (name.startswith("c-") and cancels):
                 self._send(name, _ANY)
 
     def _names(self) -> list[str]:
@@ -108,7 +111,7 @@ class WakeDirectory:
 
     def deaf(self) -> tuple[int, int]:
         """How many of the sockets here nobody has open any more, and of how many. Changes nothing."""
-        names = [name for name in os.listdir(self._folder) if name.startswith(("r-", "f-"))]  # noqa: PTH208  # by descriptor
+        names = [name for name in os.listdir(self._folder) if name.startswith(("r-", "f-", "c-"))]  # noqa: PTH208  # by descriptor
         return sum(not self._hears(name) for name in names), len(names)
 
     def _hears(self, name: str) -> bool:
@@ -135,6 +138,11 @@ class WakeDirectory:
         os.close(self._folder)
 
 
+def _kind(topic: Topic) -> str:
+    """The letter of the sockets that hear of it."""
+    return "r" if isinstance(topic, Ready) else "f" if isinstance(topic, Finished) else "c"
+
+
 class Ear:
     """One socket of a store, and the loop that reads it while somebody waits. Turns datagrams into signals.
 
@@ -150,7 +158,7 @@ class Ear:
     @contextmanager
     def open(self, topic: Topic) -> Iterator[None]:
         """Listen for ``topic`` meanwhile."""
-        kind = "r" if isinstance(topic, Ready) else "f"
+        kind = _kind(topic)
         self._topics[topic] += 1
         if self._count(kind) == 1:
             self._start(kind)
@@ -168,9 +176,7 @@ class Ear:
         return list(self._topics)
 
     def _count(self, kind: str) -> int:
-        if kind == "f":
-            return self._topics[Finished()]
-        return sum(n for topic, n in self._topics.items() if isinstance(topic, Ready))
+        return sum(n for topic, n in self._topics.items() if _kind(topic) == kind)
 
     def _start(self, kind: str) -> None:
         name = next((name for name in self._sockets if name.startswith(kind)), None)
@@ -189,7 +195,7 @@ class Ear:
             if name.startswith(kind):
                 self._loop.remove_reader(listener)
                 # Telling of finished messages is work for every settle of every process: not unless somebody waits.
-                if kind == "f":
+                if kind != "r":
                     self._unbind(name)
 
     def _hear(self, listener: socket.socket) -> None:

@@ -15,7 +15,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from forebay.testing.conformance import claiming, control, events, leases, life, limits, retries, sending
+from forebay.testing.conformance import (
+    claiming,
+    control,
+    events,
+    leases,
+    life,
+    limits,
+    progress,
+    retries,
+    sending,
+)
 from forebay.testing.conformance.harness import Claim, Factory, Harness, run
 
 if TYPE_CHECKING:
@@ -30,6 +40,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *retries.CLAIMS,
     *events.CLAIMS,
     *control.CLAIMS,
+    *progress.CLAIMS,
     *life.CLAIMS,
     *limits.CLAIMS,
 )

@@ -198,6 +198,48 @@ async def a_message_that_kills_its_workers_is_quarantined(h: Harness) -> None:
     await h.nothing()
 
 
+async def a_crash_that_is_reported_counts_and_spends_no_attempt(h: Harness) -> None:
+    await h.publish(h.message())
+
+    first = await h.take_one()
+    assert await h.settle(first, v.Crashed(FAILURE)) is Settled.OK
+
+    second = await h.take_one()
+    assert (second.id, second.attempts, second.crashes, second.releases) == (first.id, 0, 1, 0)
+    await h.settle(second, v.Done())
+    await h.nothing()
+
+
+async def a_message_whose_crashes_are_reported_is_quarantined(h: Harness) -> None:
+    message = h.message()
+    await h.publish(message)
+    crashes = h.options.timing.crashes
+
+    for _ in range(crashes):
+        delivery = await h.take_one()
+        assert await h.settle(delivery, v.Crashed(FAILURE)) is Settled.OK
+        assert await h.settle(delivery, v.Crashed(FAILURE)) is Settled.OK, "repeated, it counts once"
+
+    record = await h.record(message.id)
+    assert (record.state, record.reason) == (State.DEAD, v.Reason.CRASHED)
+    assert (record.crashes, record.attempts, record.releases) == (crashes, 0, 0)
+    assert [one.error for one in record.tries] == [FAILURE] * crashes
+    assert [one.verdict for one in record.tries] == ["lose"] * (crashes - 1) + ["bury"]
+    assert (await h.counters())["crashed"] == crashes
+    await h.nothing()
+
+
+async def a_crash_of_what_was_asked_to_stop_cancels_it(h: Harness) -> None:
+    message = h.message()
+    await h.publish(message)
+    delivery = await h.take_one()
+    await h.steer(q.CancelNow())
+
+    await h.settle(delivery, v.Crashed(FAILURE))
+
+    assert await h.state(message.id) is State.CANCELLED
+
+
 async def a_sweep_stops_at_its_budget(h: Harness) -> None:
     await h.publish(*h.messages(10))
     for _ in range(5):
@@ -251,6 +293,7 @@ CLAIMS: Final = (
         what_a_receive_took_is_renewed_before_its_answer_is_seen,
         a_settle_may_be_repeated,
         handing_back_spends_no_attempt,
+        a_crash_that_is_reported_counts_and_spends_no_attempt,
     ),
     *claims(
         "lease",
@@ -268,6 +311,8 @@ CLAIMS: Final = (
         lambda t: t.fences and t.remembers,
         late_settles_are_counted,
         a_message_that_kills_its_workers_is_quarantined,
+        a_message_whose_crashes_are_reported_is_quarantined,
+        a_crash_of_what_was_asked_to_stop_cancels_it,
         a_sweep_stops_at_its_budget,
         a_dead_workers_messages_are_handed_back_at_once,
     ),

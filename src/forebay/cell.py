@@ -1,0 +1,192 @@
+"""A cell: the child process in which a worker tries one message at a time. Started by `forebay.runtime.cells`, never by a person.
+
+It ends when its parent does: its line breaks then, and where code keeps the interpreter so that nobody here could see that, the system
+is asked to kill it (Linux).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from contextlib import AsyncExitStack, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from forebay.app import App
+from forebay.cli.logs import set_up
+from forebay.model import outcome as o
+from forebay.runtime import wire
+from forebay.runtime.execute import Executor
+from forebay.runtime.running import Running, Why
+from forebay.runtime.threads import Threads
+from forebay.runtime.worker import lives_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from forebay.runtime.execute import Live
+    from forebay.runtime.handler import Route
+    from forebay.runtime.running import Run
+
+_PR_SET_PDEATHSIG: Final = 1
+LONGEST_WHY: Final = 4_096
+
+
+def main() -> None:
+    """Work at the line whose number is the first argument, for the process whose number is the second."""
+    line = socket.socket(fileno=int(sys.argv[1]))
+    line.set_inheritable(False)
+    _die_with(int(sys.argv[2]))
+    if said := os.environ.pop(wire.CELL_LOG, ""):
+        set_up(*said.split())
+    orders = line.makefile("rb")
+    address = _next(orders)
+    if not isinstance(address, wire.Address):
+        return
+    try:
+        app = _app(address)
+    except BaseException as error:  # noqa: BLE001  # whatever a user's module raises, the parent is told
+        why = "".join(traceback.format_exception_only(error)).strip()
+        line.sendall(wire.frame(wire.Unfit(f"importing {address.module} raised {why}"[:LONGEST_WHY])))
+        return
+    asyncio.run(_work(app, line, orders))
+
+
+async def _work(app: App, line: socket.socket, orders: BinaryIO) -> None:
+    await _Work(app, line, orders).run()
+
+
+def _die_with(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it died before the system was asked
+
+
+def _app(address: wire.Address) -> App:
+    sys.path[:] = address.path
+    if address.file is None:
+        found: object = getattr(import_module(address.module), address.name)
+    else:
+        found = _of_program(address.file, address.name)
+    if not isinstance(found, App):
+        raise TypeError(f"{address.module}:{address.name} is no App")
+    return found
+
+
+def _of_program(file: str, name: str) -> object:
+    """The variable of a program's file, which is run under another name: what stands under ``if __name__ == "__main__"`` does not run."""
+    from importlib.util import module_from_spec, spec_from_file_location  # programs only
+
+    spec = spec_from_file_location("__forebay_main__", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no Python file")
+    module = module_from_spec(spec)
+    sys.modules["__forebay_main__"] = module
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def _next(orders: BinaryIO) -> wire.Order | None:
+    """The next order; None when there is nobody left to give one."""
+    with suppress(OSError):
+        head = orders.read(wire.LENGTH.size)
+        if len(head) == wire.LENGTH.size:
+            (length,) = wire.LENGTH.unpack(head)
+            body = orders.read(length)
+            if len(body) == length:
+                return wire.read_order(body)
+    return None
+
+
+class _Work:
+    """The tries of one cell, one after the other."""
+
+    def __init__(self, app: App, line: socket.socket, orders: BinaryIO) -> None:
+        self._app, self._line, self._orders = app, line, orders
+        self._plant = app.plant()
+        self._jobs: asyncio.Queue[wire.Job] = asyncio.Queue()
+        self._run: Run | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        """Until the parent is gone."""
+        plant, threads = self._plant, Threads(1)
+        running = Running(plant.clock)
+        running.on_news = self._tell
+        executor = Executor(plant.composer, running, plant.clock)
+        lives = {route.source.queue: (route, lives_of(plant, route, threads)) for route in plant.routes}
+        async with AsyncExitStack() as stack:
+            if plant.engine.traits.shared:
+                await stack.enter_async_context(plant.opened())
+            await stack.enter_async_context(plant.lifespan())
+            loop = asyncio.get_running_loop()
+            threading.Thread(target=self._listen, args=(loop,), name="forebay-line", daemon=True).start()
+            self._say(wire.Ready())
+            while True:
+                job = await self._jobs.get()
+                self._say(await self._try(job, executor, running, lives))
+
+    async def _try(
+        self,
+        job: wire.Job,
+        executor: Executor,
+        running: Running,
+        lives: Mapping[str, tuple[Route, Mapping[str, Live]]],
+    ) -> wire.Tried:
+        delivery = job.delivery()
+        route, known = lives.get(job.source.queue, (None, {}))
+        handler = None if route is None else route.handler_of(job.message)
+        self._run = run = running.add(delivery)
+        task = asyncio.get_running_loop().create_task(
+            executor.execute(run, None if handler is None else known[handler.name])
+        )  # awaited on the next line; a task of its own, since it may be cancelled
+        try:
+            outcome, then = await task
+        except asyncio.CancelledError:
+            outcome, then = o.Interrupted(), ()
+        finally:
+            self._run = None
+            running.remove(run)
+        return wire.Tried(outcome, then)
+
+    def _tell(self) -> None:
+        """Carry on how far the job is. From whichever thread its handler runs in, so a thread's word is handed to the loop first."""
+        self._loop.call_soon_threadsafe(self._tell_latest)
+
+    def _tell_latest(self) -> None:
+        if self._run is not None and (said := self._run.progress) is not None:
+            self._run.told = said
+            self._say(wire.Told(said))
+
+    def _say(self, report: wire.Report) -> None:
+        try:
+            self._line.sendall(wire.frame(report))
+        except OSError:
+            os._exit(0)
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In a thread of its own: hears orders while user code keeps the loop, and ends the process when the parent is gone."""
+        tell: Callable[..., Any] = loop.call_soon_threadsafe
+        while (order := _next(self._orders)) is not None:
+            if isinstance(order, wire.Job):
+                tell(self._jobs.put_nowait, order)
+            elif isinstance(order, wire.Stop):
+                tell(self._cut_off)
+        os._exit(0)
+
+    def _cut_off(self) -> None:
+        if self._run is not None:
+            self._run.stop(Why.STOP)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""Child processes that try one message at a time: for handlers that ask for a process, and for messages with a crash on record.
+
+A cell is a fresh interpreter at the end of a socket pair (`forebay.cell` is its side of it). It imports the App, tries what it is given,
+whole, and says what became of it; verdicts are the parent's. Its line breaks when either end dies, so a cell ends with its parent, and
+the parent sees at once that a cell has died. Nothing but the one message is in a cell: whoever dies in it is guilty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from forebay.errors import Unsupported
+from forebay.model import outcome as o
+from forebay.model.verdict import Failure
+from forebay.model.when import SECOND, After, Micros
+from forebay.runtime import wire
+from forebay.runtime.execute import cut_off, limit_of, too_late
+from forebay.runtime.running import Why
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forebay.clock import Clock
+    from forebay.model.message import Message
+    from forebay.runtime.handler import Handler
+    from forebay.runtime.running import Run, Running
+
+log = logging.getLogger("forebay.cells")
+
+MERCY: Final = SECOND // 4
+"""How much longer than its timeout a try may take in a cell, so that an async handler can be cut off from inside."""
+CLEAN_UP: Final = 5 * SECOND
+"""How long a try that is cut off for another reason may take to clean up before its process is killed."""
+LAST_WORDS: Final = 2 * SECOND
+"""How long a process that has closed its line may take to end."""
+START: Final = 60 * SECOND
+"""How long a cell may take to import the App."""
+FIRST_PAUSE: Final = SECOND
+LONGEST_PAUSE: Final = 60 * SECOND
+SOONEST: Final = SECOND // 20
+LATEST: Final = 30 * SECOND
+"""Bounds of how long a suspect is put off when all cells are taken."""
+
+
+class UnfitError(Exception):
+    """A cell could not be started, or could not have the App."""
+
+
+class DiedError(Exception):
+    """A cell died while it tried something. ``failure`` says how."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(slots=True, eq=False)
+class Cell:
+    """One child process."""
+
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    idle_since: Micros = 0
+
+    @classmethod
+    async def start(cls, address: wire.Address) -> Cell:
+        """A process that has the App. Raises `UnfitError` with what it said if it has not."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=ours)
+            number = theirs.fileno()
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "forebay.cell", str(number), str(os.getpid()),
+                    stdin=asyncio.subprocess.DEVNULL, pass_fds=(number,), start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                writer.close()
+                raise UnfitError(f"no process could be started: {error}") from error
+        cell = cls(process, reader, writer)
+        try:
+            cell.tell(address)
+            async with asyncio.timeout(START / SECOND):
+                report = await cell.hear()
+            if not isinstance(report, wire.Ready):
+                raise UnfitError(report.why if isinstance(report, wire.Unfit) else "it spoke out of turn")
+        except BaseException as error:
+            await cell.end()
+            if isinstance(error, TimeoutError):
+                raise UnfitError(f"importing the App took longer than {START // SECOND} s") from None
+            if isinstance(error, DiedError):
+                raise UnfitError(f"it died while it imported the App: {error}") from error
+            raise
+        return cell
+
+    def tell(self, order: wire.Order) -> None:
+        """Write it an order. One that is dead is heard of by `hear`."""
+        if not self.writer.is_closing():
+            self.writer.write(wire.frame(order))
+
+    async def hear(self) -> wire.Report:
+        """Its next report. Raises `DiedError`."""
+        try:
+            (length,) = wire.LENGTH.unpack(await self.reader.readexactly(wire.LENGTH.size))
+            if length > wire.LONGEST:
+                self.kill()
+                raise DiedError(Failure("Crashed", f"its process sent a frame of {length} bytes"))
+            return wire.read_report(await self.reader.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise DiedError(Failure("Crashed", await self._end())) from None
+
+    async def _end(self) -> str:
+        """How the process ended, in words."""
+        self.writer.close()
+        try:
+            async with asyncio.timeout(LAST_WORDS / SECOND):
+                code = await self.process.wait()
+        except TimeoutError:
+            self.kill()
+            return "its process closed its line and did not end"
+        if code < 0:
+            with suppress(ValueError):
+                return f"its process died of {signal.Signals(-code).name}"
+        return f"its process ended with exit code {code} while it ran"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be given something to do."""
+        return self.process.returncode is None and not self.writer.is_closing()
+
+    def kill(self) -> None:
+        """End it at once. Not by the process object's own method, which can lose the exit code (CPython issue 87744)."""
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
+        self.writer.close()
+
+    async def end(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.kill()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS / SECOND):
+                await self.process.wait()
+
+
+class Cells:
+    """Up to ``limit`` cells, started when needed. Idle ones end after ``idle`` microseconds (None: with the worker)."""
+
+    def __init__(
+        self,
+        address: Callable[[], wire.Address | None],
+        running: Running,
+        clock: Clock,
+        limit: int,
+        idle: Micros | None = None,
+    ) -> None:
+        self._address, self._running, self._clock = address, running, clock
+        self.limit, self._idle_for = limit, idle
+        self._slots = asyncio.Semaphore(limit)
+        self._idle: deque[Cell] = deque()
+        self._started: list[Cell] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._average: Micros = SECOND // 10
+        self._unfit = 0
+        self._put_off = 0
+
+    def later(self) -> o.Put:
+        """When a try that finds no free cell should come again: about when those before it will be through."""
+        self._put_off += 1
+        wait = self._average * self._put_off // self.limit
+        return o.Put(After(min(max(wait, SOONEST), LATEST)))
+
+    async def execute(self, run: Run, handler: Handler) -> tuple[o.Outcome, tuple[Message, ...]]:
+        """One try of one delivery, in a process where nothing else is. As `Executor.execute`; never raises."""
+        if (late := too_late(run.delivery)) is not None:
+            return late, ()
+        task = asyncio.current_task()
+        run.begin(task, None)
+        cell: Cell | None = None
+        try:
+            if run.cut is not None:
+                return cut_off(run.cut, handler), ()
+            async with self._slots:
+                cell = await self._cell()
+                began = self._clock.monotonic()
+                run.begin(task, began + limit_of(run.delivery, handler) + MERCY)
+                self._running.watch(run)
+                cell.tell(wire.Job.of(run.delivery))
+                report = await self._heard(cell, run)
+                self._note(self._clock.monotonic() - began)
+        except asyncio.CancelledError:
+            run.end()
+            return await self._broken_off(run, handler, cell)
+        except UnfitError as error:
+            return self._unfitting(error, handler), ()
+        except DiedError as died:
+            return o.Fell(died.failure), ()
+        finally:
+            run.end()
+        return self._answer(cell, report)
+
+    async def close(self) -> None:
+        """End all cells. When handlers have been let finish or been cut off, none is busy."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._idle.clear()
+        for cell in self._started:
+            await cell.end()
+
+    async def _heard(self, cell: Cell, run: Run) -> wire.Report:
+        """Its last word; what it says of its progress before is carried on."""
+        while isinstance(report := await cell.hear(), wire.Told):
+            self._running.say(run, report.progress)
+        return report
+
+    async def _cell(self) -> Cell:
+        while self._idle:
+            cell = self._idle.pop()
+            if cell.alive:
+                return cell
+            cell.kill()
+        address = self._address()
+        if address is None:
+            raise UnfitError("the App cannot be found by a process of its own")
+        cell = await Cell.start(address)
+        self._started = [one for one in self._started if one.process.returncode is None] + [cell]
+        self._unfit = 0
+        return cell
+
+    def _answer(self, cell: Cell, report: wire.Report) -> tuple[o.Outcome, tuple[Message, ...]]:
+        if not isinstance(report, wire.Tried):
+            cell.kill()
+            return o.Fell(Failure("Crashed", "its process spoke out of turn")), ()
+        self._keep(cell)
+        return report.outcome, report.then
+
+    def _keep(self, cell: Cell) -> None:
+        """Ready for the next one; not for ever."""
+        cell.idle_since = self._clock.monotonic()
+        self._idle.append(cell)
+        if self._idle_for is not None and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._idle_for / SECOND, self._let_go)
+
+    def _let_go(self) -> None:
+        """End those that have been idle for long, the longest first; look again when the next one may have been."""
+        self._timer = None
+        long_ago = self._clock.monotonic() - (self._idle_for or 0)
+        while self._idle and self._idle[0].idle_since <= long_ago:
+            self._idle.popleft().kill()
+        if self._idle:
+            wait = self._idle[0].idle_since - long_ago
+            self._timer = asyncio.get_running_loop().call_later(wait / SECOND, self._let_go)
+
+    async def _broken_off(
+        self, run: Run, handler: Handler, cell: Cell | None
+    ) -> tuple[o.Outcome, tuple[Message, ...]]:
+        """Cut off: at its timeout by killing the process, else by asking first. What it comes to in that time counts."""
+        task = asyncio.current_task()
+        while task is not None and task.uncancel():
+            pass
+        why = run.cut or Why.STOP
+        if cell is None:
+            return cut_off(why, handler), ()
+        if why in (Why.TIMEOUT, Why.DEADLINE):
+            cell.kill()
+            return cut_off(why, handler), ()
+        cell.tell(wire.Stop())
+        try:
+            async with asyncio.timeout(CLEAN_UP / SECOND):
+                report = await self._heard(cell, run)
+        except (TimeoutError, DiedError, asyncio.CancelledError):
+            cell.kill()
+            return cut_off(why, handler), ()
+        outcome, then = self._answer(cell, report)
+        return (cut_off(why, handler), ()) if isinstance(outcome, o.Interrupted) else (outcome, then)
+
+    def _unfitting(self, error: UnfitError, handler: Handler) -> o.Outcome:
+        """No fault of the message's: it waits, longer each time, and the log says why."""
+        wait = min(FIRST_PAUSE << min(self._unfit, 10), LONGEST_PAUSE)
+        self._unfit += 1
+        log.error(
+            "cell.unfit", extra={"task": handler.name, "error": str(error), "again_seconds": wait / SECOND}
+        )
+        return o.Put(After(wait))
+
+    def _note(self, took: Micros) -> None:
+        self._average += (took - self._average) // 8
+        self._put_off = max(0, self._put_off - 1)
+
+
+def found(address: wire.Address | None, handler: str) -> wire.Address:
+    """The address that a handler with a process of its own needs. Raises `Unsupported`."""
+    if address is None:
+        raise Unsupported(
+            f"{handler} asks for pool='process', but its App is no variable of a module that a new process could import: "
+            "assign the App to a name at the top of a module."
+        )
+    return address

@@ -1,0 +1,247 @@
+"""Child processes that try one message at a time: what comes back from them, and what happens when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from forebay import App, State, WorkerOptions
+from forebay.errors import InvalidOption, TaskDead, Unsupported
+from forebay.model import outcome as o
+from forebay.model.when import After
+from forebay.runtime.address import address_of
+from forebay.runtime.cells import LATEST, SOONEST, Cells
+from forebay.runtime.running import Running
+from forebay.runtime.wire import Address, Job, frame, read_order
+from forebay.testing.clock import eventually
+from tests.runtime import celled
+from tests.runtime.kit import a_delivery, story, working
+
+
+def alive(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        with suppress(FileNotFoundError):
+            return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+@story
+async def test_a_handler_with_a_process_runs_in_another_process_and_its_result_comes_back() -> None:
+    async with working(celled.app):
+        pid, queue, attempt = await (await celled.where.send()).result("20s")
+
+    assert pid != os.getpid()
+    assert (queue, attempt) == ("cells", 1)
+    await eventually(lambda: not alive(pid), what="the child ends with its worker")
+
+
+@story
+async def test_one_process_takes_one_message_after_the_other() -> None:
+    async with working(celled.app, WorkerOptions(pool_processes=1)):
+        handles = [await celled.where.send() for _ in range(5)]
+        pids = {(await handle.result("20s"))[0] for handle in handles}
+
+    assert len(pids) == 1
+
+
+@story
+async def test_what_a_handler_raises_in_its_process_is_its_failure_here() -> None:
+    async with working(celled.app):
+        with pytest.raises(TaskDead, match="LookupError: as asked"):
+            await (await celled.fail.send()).result("20s")
+
+
+@pytest.mark.parametrize(("fails", "sent"), [(False, 1), (True, 0)])
+@story
+async def test_what_a_handler_sends_leaves_with_its_success_alone(fails: bool, sent: int) -> None:
+    async with working(celled.app):
+        before = await _count("notes")
+        handle = await celled.follow.send(fails=fails)
+        await eventually(lambda: _is_over(handle.id), within=20)
+
+        assert await _count("notes") - before == sent
+
+
+@story
+async def test_a_try_that_keeps_the_interpreter_is_killed_at_its_timeout(tmp_path: Path) -> None:
+    async with working(celled.app):
+        handle = await celled.spin.send(str(tmp_path))
+        with pytest.raises(TaskDead, match="Timeout"):
+            await handle.result("20s")
+        (child,) = [int(name) for name in os.listdir(tmp_path)]  # noqa: PTH208  # names alone
+
+        await eventually(lambda: not alive(child))
+        assert (await (await celled.where.send()).result("20s"))[0] != child
+
+
+@pytest.mark.parametrize(("how", "said"), [("exit", "exit code 7"), ("signal", "SIGSEGV")])
+@story
+async def test_a_message_that_kills_its_process_is_quarantined_and_its_worker_lives(
+    how: str, said: str
+) -> None:
+    async with working(celled.app) as worker:
+        handle = await celled.die.send(how)
+        with pytest.raises(TaskDead, match=f"crashed.*{said}"):
+            await handle.result("20s")
+        record = await handle.status()
+
+        assert (record.crashes, record.attempts) == (celled.app.timing.crashes, 0)
+        assert worker.condition == "working"
+
+
+@story
+async def test_a_cancelled_try_may_clean_up(tmp_path: Path) -> None:
+    async with working(celled.app, WorkerOptions(stop_within=1_000)):
+        handle = await celled.linger.send(str(tmp_path))
+        await eventually((tmp_path / "begun").exists, within=20)
+        run = await _running(handle.id)
+        assert run
+    # The worker's stop cuts it off: it has cleaned up, and the message waits for another worker.
+    assert (tmp_path / "cleaned").exists()
+
+
+@story
+async def test_an_engine_inside_one_process_is_not_open_in_another() -> None:
+    async with working(celled.app):
+        assert await (await celled.send_on.send()).result("20s") == "not open"
+
+
+@story
+async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""
+import asyncio, os
+from pathlib import Path
+from forebay import App
+
+app = App("memory://")
+
+@app.task(pool="process", timeout="1h")
+def hold() -> None:
+    Path({str(tmp_path / "child")!r}).write_text(str(os.getpid()))
+    while True:
+        pass
+
+async def main() -> None:
+    async with app:
+        await hold.send()
+        await app.worker().run()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+    )
+    parent = subprocess.Popen([sys.executable, str(program)], cwd=tmp_path)  # noqa: ASYNC220  # a program of its own
+    try:
+        child = int(await eventually(lambda: _text(tmp_path / "child"), within=20))
+    finally:
+        parent.kill()
+        parent.wait(10)
+
+    await eventually(lambda: not alive(child), what="the child is gone")
+
+
+@story
+async def test_a_child_that_cannot_import_the_app_is_no_fault_of_the_message(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nowhere = Address("app", "no_such_module", None, tuple(sys.path))
+    clock = celled.app.plant().clock
+    running = Running(clock)
+    cells = Cells(lambda: nowhere, running, clock, 1)
+    (handler,) = [h for r in celled.app.routes() for h in r.handlers.values() if h.name == "where"]
+
+    first, _ = await cells.execute(running.add(a_delivery()), handler)
+    second, _ = await cells.execute(running.add(a_delivery()), handler)
+
+    assert isinstance(first, o.Put)
+    assert isinstance(first.at, After)
+    assert isinstance(second, o.Put)
+    assert isinstance(second.at, After)
+    assert second.at.micros > first.at.micros > 0, "it waits longer each time"
+    assert "no_such_module" in str([record.__dict__ for record in caplog.records])
+
+
+@story
+async def test_suspects_that_find_no_cell_come_again_one_after_the_other() -> None:
+    clock = celled.app.plant().clock
+    cells = Cells(lambda: None, Running(clock), clock, 2)
+
+    waits = [_wait(cells.later()) for _ in range(10_000)]
+
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (SOONEST, LATEST)
+
+
+def test_an_app_that_no_other_process_could_find_may_have_no_handler_with_a_process() -> None:
+    hidden = App("memory://")
+
+    @hidden.task(pool="process")
+    def work() -> None: ...
+
+    assert address_of(hidden) is None
+    with pytest.raises(Unsupported, match="at the top of a module"):
+        asyncio.run(hidden.worker().run())
+
+
+def test_an_app_is_found_where_it_was_assigned() -> None:
+    found = address_of(celled.app)
+
+    assert found is not None
+    assert (found.module, found.name, found.file) == ("tests.runtime.celled", "app", None)
+
+
+@pytest.mark.parametrize("pool", ["procces", 1, ""])
+def test_a_pool_that_is_none_is_refused(pool: object) -> None:
+    app = App("memory://")
+    with pytest.raises(InvalidOption, match="'thread' or 'process'"):
+        app.task(pool=pool)(celled.note.function)  # type: ignore[call-overload]  # the mistake under test
+
+
+def test_a_coroutine_function_does_not_run_in_threads() -> None:
+    app = App("memory://")
+    with pytest.raises(InvalidOption, match="event loop"):
+
+        @app.task(pool="thread")
+        async def work() -> None: ...
+
+
+def test_orders_and_reports_come_back_as_they_were() -> None:
+    given = a_delivery()
+    job = Job.of(given)
+
+    read = read_order(frame(job)[4:])
+
+    assert read == job
+    assert isinstance(read, Job)
+    assert read.delivery() == given
+
+
+def _wait(put: o.Put) -> int:
+    assert isinstance(put.at, After)
+    return put.at.micros
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+async def _count(queue: str) -> int:
+    counts = await celled.app.count()
+    return sum(sum(one.states.values()) for one in counts.queues if one.queue == queue)
+
+
+async def _is_over(key: str) -> bool:
+    return (await celled.app.handle(key).status()).state in {State.SUCCEEDED, State.DEAD}
+
+
+async def _running(key: str) -> bool:
+    return (await celled.app.handle(key).status()).state is State.RUNNING
