@@ -1,7 +1,9 @@
 """The customers: a steady stream of orders, and one burst. What the shop has accepted (answered 202) goes to a file: the truth.
 
+A customer who is asked to come back later (503) does so, after the time he was told and a little more: they do not all come at once.
 Tells the parent process what it does on standard output: ``burst``, ``peak`` (half of it has been sent), ``over``, and ``calm`` with the
-median of how long a customer waited for an answer, in milliseconds, in the stream and in the burst.
+median of how long a customer waited for the order to be taken, in milliseconds, in the stream and in the burst, and how many had to
+come again.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ BURST_RATE: Final = 1_000
 """A second."""
 LINES: Final = 50
 """How many orders can be on their way at once; more wait at home."""
+PATIENCE: Final = 20
+"""How often a customer comes before he goes elsewhere."""
 BURST_BEGINS: Final = 0.2
 """Part of the time that passes before the burst."""
 
@@ -69,6 +73,15 @@ class Refused(Exception):
     """The shop has not taken an order."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the shop said. ``retry_after``: in how many seconds to come back, if it said so."""
+
+    status: int
+    body: bytes
+    retry_after: float | None
+
+
 class Line:
     """One open connection to the shop, for one order at a time.
 
@@ -86,16 +99,16 @@ class Line:
         address = urlsplit(url)
         return cls(address.netloc, *await asyncio.open_connection(address.hostname, address.port))
 
-    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Send, and wait for the status and the body of the answer."""
+    async def post(self, path: str, body: bytes) -> Answer:
+        """Send, and wait for the answer."""
         head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         self._writer.write(head.encode() + body)
         await self._writer.drain()
-        status, *fields = (await self._reader.readuntil(b"\r\n\r\n")).decode().splitlines()
-        length = next(
-            int(field.split(":")[1]) for field in fields if field.lower().startswith("content-length:")
-        )
-        return int(status.split()[1]), await self._reader.readexactly(length)
+        status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        fields = {name.lower(): value for name, _, value in (line.partition(":") for line in lines)}
+        answer = await self._reader.readexactly(int(fields["content-length"]))
+        again = fields.get("retry-after")
+        return Answer(int(status.split()[1]), answer, None if again is None else float(again))
 
     def close(self) -> None:
         """Hang up."""
@@ -105,7 +118,7 @@ class Line:
 class Customers:
     """Order at the times of the plan, whether or not earlier orders have been answered."""
 
-    __slots__ = ("_accepted", "_chance", "_crowded", "_lines", "_quiet")
+    __slots__ = ("_accepted", "_again", "_chance", "_crowded", "_lines", "_quiet")
 
     def __init__(self, lines: asyncio.LifoQueue[Line], accepted: TextIOWrapper, chance: Random) -> None:
         self._lines = lines
@@ -113,6 +126,7 @@ class Customers:
         self._chance = chance
         self._quiet: list[float] = []
         self._crowded: list[float] = []
+        self._again = 0
 
     async def follow(self, plan: Plan) -> None:
         """Send everything; returns when everything has been answered."""
@@ -127,21 +141,32 @@ class Customers:
                 group.create_task(
                     self._order(number, start + due.at, self._crowded if due.crowded else self._quiet)
                 )
-        print("calm", *(f"{median(waits) * 1_000:.0f}" for waits in (self._quiet, self._crowded)), flush=True)
+        medians = (f"{median(waits) * 1_000:.0f}" for waits in (self._quiet, self._crowded))
+        print("calm", *medians, self._again, flush=True)
 
     async def _order(self, number: int, due: float, waits: list[float]) -> None:
-        order = {
+        order: dict[str, object] = {
             "email": f"customer-{number}@mail.example",
             "sku": self._chance.choice(list(shop.CATALOGUE)),
             "quantity": self._chance.randint(1, 5),
         }
-        line = await self._lines.get()
-        status, answer = await line.post("/orders", msgspec.json.encode(order))
-        self._lines.put_nowait(line)
-        if status != HTTPStatus.ACCEPTED:
-            raise Refused(f"{status} {answer.decode()}")
+        answer = await self._ask(order)
+        for _ in range(PATIENCE - 1):
+            if answer.status != HTTPStatus.SERVICE_UNAVAILABLE or answer.retry_after is None:
+                break
+            self._again += 1
+            await asyncio.sleep(answer.retry_after * self._chance.uniform(1, 2))
+            answer = await self._ask(order)
+        if answer.status != HTTPStatus.ACCEPTED:
+            raise Refused(f"{answer.status} {answer.body.decode()}")
         waits.append(asyncio.get_running_loop().time() - due)
-        self._accepted.write(f"{answer.decode()}\n")
+        self._accepted.write(f"{answer.body.decode()}\n")
+
+    async def _ask(self, order: dict[str, object]) -> Answer:
+        line = await self._lines.get()
+        answer = await line.post("/orders", msgspec.json.encode(order))
+        self._lines.put_nowait(line)
+        return answer
 
 
 async def run(url: str, plan: Plan, accepted: Path, seed: int) -> None:

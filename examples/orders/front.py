@@ -1,10 +1,12 @@
 """The front of the shop: takes an order over HTTP and answers at once. All the slow work is somebody else's.
 
-The answer is 202 only after ``publish`` has returned, which is when the order is safe on disk.
+The answer is 202 only after ``publish`` has returned, which is when the order is safe on disk. When too many orders wait for billing it is
+503, nobody has a copy of the order, and ``Retry-After`` says when to try again.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +21,7 @@ from examples.orders import shop
 from examples.orders.events import OrderPlaced
 from examples.orders.listen import serve
 from forebay import App
+from forebay.errors import QueueFull
 from forebay.local import Background
 
 if TYPE_CHECKING:
@@ -56,9 +59,26 @@ async def place(request: Request) -> JSONResponse:
         return JSONResponse({"error": f"There is no {new.sku!r}; there is {', '.join(shop.CATALOGUE)}."}, 422)
     order_id = f"o-{uuid4().hex[:12]}"
     order = OrderPlaced(order_id, new.email, new.sku, new.quantity, new.quantity * article.price_cents)
-    await app.publish("orders.placed", order, key=order_id)
+    try:
+        await app.publish("orders.placed", order, key=order_id)
+    except QueueFull as full:
+        await log_access.send(f"{datetime.now(UTC).isoformat()} POST /orders 503")
+        return come_back(full)
     await log_access.send(f"{datetime.now(UTC).isoformat()} POST /orders 202 {order_id}")
     return JSONResponse(msgspec.to_builtins(order), 202)
+
+
+def come_back(full: QueueFull) -> JSONResponse:
+    """A problem as RFC 9457 describes it. The header takes whole seconds."""
+    seconds = math.ceil(full.retry_after)
+    problem = {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "detail": f"The shop has its hands full, and this order was not taken. Please try again in {seconds} s.",
+    }
+    headers = {"Retry-After": str(seconds)}
+    return JSONResponse(problem, 503, headers, media_type="application/problem+json")
 
 
 async def health(_: Request) -> JSONResponse:

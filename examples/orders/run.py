@@ -159,8 +159,10 @@ class Demo:
                 self._operator = self._group.create_task(self._kill_and_replace())
             case ["over"]:
                 self.scene.phase = "catching up"
-            case ["calm", quiet, crowded]:
-                took = f"median answer {quiet} ms, in the burst {crowded} ms"
+            case ["calm", quiet, crowded, again]:
+                took = (
+                    f"median {quiet} ms, in the burst {crowded} ms; {int(again):,} times 503, come back later"
+                )
                 self.scene.note(f"all {self.options.orders:,} orders are in: {took}")
             case _:
                 raise DemoFailed(f"The customers said something strange: {' '.join(words)}")

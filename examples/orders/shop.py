@@ -15,6 +15,10 @@ TIMING: Final = Timing(lease=4 * SECOND, heartbeat=1 * SECOND, sweep=1 * SECOND)
 """Seven times shorter than the defaults, so that the return of a killed worker's orders can be watched."""
 
 
+MOST_WAITING: Final = 1_200
+"""How many orders may wait for billing, a quarter of a minute's work; after that the front asks customers to come back later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Article:
     """Something the shop sells."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -11,13 +12,18 @@ from typing import (
     Any,
     Concatenate,
     Final,
+    Literal,
     ParamSpec,
     Protocol,
     Self,
+    TypeAlias,
     TypeVar,
     Unpack,
+    get_args,
     overload,
 )
+
+import msgspec
 
 from forebay.clock import Clock, SystemClock
 from forebay.codec.signature import Signature, Unseen
@@ -55,14 +61,34 @@ LONGEST_GATHERING: Final = 60 * SECOND
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
+WhenFull: TypeAlias = Literal["reject", "block", "drop-expired"]
+BLOCK_FOR: Final = "10s"
+"""How long a sender waits for room, unless the queue's options say."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOptions:
-    """What an App knows of one queue: how many of its deliveries one worker process handles at a time, and its share of the worker."""
+    """What an App knows of one queue.
+
+    ``concurrency``: how many of its deliveries one worker process handles at a time; ``weight``: its share of the worker.
+    ``limit``: how many messages may wait in it before senders are refused (None: any number); it is kept with the queue, for senders of
+    every process. ``when_full``: ``"reject"`` raises `QueueFull`; ``"block"`` waits for room, ``block_for`` at most (default 10 s);
+    ``"drop-expired"`` ends what has expired, and then rejects. Retries and what handlers send with their success are never refused.
+
+    >>> QueueOptions(limit=10_000, when_full="block", block_for="5s").limit
+    10000
+    """
 
     concurrency: int | None = None
     weight: int = 1
+    limit: int | None = None
+    when_full: WhenFull = "reject"
+    block_for: Duration | None = None
 
     def __post_init__(self) -> None:
+        if self.limit is not None:
+            check_count(self.limit, "QueueOptions(limit=...)", 1, 10_000_000)
+        _check_when_full(self)
         if self.concurrency is not None:
             check_count(self.concurrency, "QueueOptions(concurrency=...)", 1, 100_000)
         check_count(self.weight, "QueueOptions(weight=...)", 1, 1_000)
@@ -175,15 +201,14 @@ class App:
             )
         self._clock = clock or SystemClock()
         self._queues = {check_name(queue, "queue"): options for queue, options in queues.items()}
+        self._check_limits()
         self._lifespan, self._middleware = lifespan or nullcontext_async, tuple(middleware)
         limit = whole_number("max_body", read("max_body", max_body))
         self._composer = Composer(
             Ids(), min(limit, self.engine.traits.max_body), None if self.bus is None else OUTBOX
         )
         self._declared = Declared()
-        self._door = Door(
-            self.engine, self._composer, self._clock, lambda: [route.source for route in self.routes()]
-        )
+        self._door = Door(self.engine, self._composer, self._clock, self._sources, self._patience())
 
     # -- declare
 
@@ -329,6 +354,8 @@ class App:
     async def send_many(self, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
         """Send many bound tasks, in batches, each of which is stored whole or not at all; answers in order.
 
+        Where a queue is at its limit, what fits is stored, and `QueueFull` says what was not: see its ``handles``.
+
         >>> await app.send_many([send_receipt.bind(n, mail) for n, mail in orders])  # doctest: +SKIP
         """
         return await self._door.send_many(calls)
@@ -337,10 +364,11 @@ class App:
         """Publish an event to a topic: every subscribed group gets a copy. ``bytes`` go as they are, anything else as JSON.
 
         Returns when the engine holds it; ``groups`` says how many copies were made (0: nobody subscribed, nothing was kept).
-        Raises `NotSerialisable`, `MessageTooLarge`, `InvalidName`, `InvalidOption`, `EngineUnavailable` or `OutcomeUnknown`.
+        Raises `NotSerialisable`, `MessageTooLarge`, `InvalidName`, `InvalidOption`, `QueueFull` (one of the groups' queues is at its
+        limit: nobody has a copy), `EngineUnavailable` or `OutcomeUnknown`.
         """
         message = self._composer.event(topic, event, options)
-        return await (await self._door.link()).publish(message)
+        return await self._door.publish(message)
 
     def publish_sync(self, topic: str, event: object, **options: Unpack[EventOptions]) -> Published:
         """`publish`, for callers without an event loop."""
@@ -386,6 +414,32 @@ class App:
             address=lambda: address_of(self),
         )
 
+    def _check_limits(self) -> None:
+        limited = [queue for queue, options in self._queues.items() if options.limit is not None]
+        if limited and not self.engine.traits.limits:
+            raise Unsupported(
+                f"The {self.engine.traits.engine} engine knows no limits: declare {', '.join(map(repr, limited))} without limit=, "
+                "or use a store."
+            )
+
+    def _patience(self) -> dict[str, Micros]:
+        """The queues for which senders wait, and how long."""
+        return {
+            queue: micros(BLOCK_FOR if options.block_for is None else options.block_for, "block_for")
+            for queue, options in self._queues.items()
+            if options.when_full == "block"
+        }
+
+    def _sources(self) -> list[Source]:
+        """What the engine is told of: where work comes from, and limits of queues that are only sent to."""
+        handled = {route.source.queue: route.source for route in self.routes()}
+        loose = [
+            _limited(Source(queue=queue, loose=True), options)
+            for queue, options in self._queues.items()
+            if options.limit is not None and queue not in handled
+        ]
+        return [*handled.values(), *loose]
+
     def routes(self) -> list[Route]:
         """Where this App's work comes from, and who handles it."""
         of_tasks = [
@@ -430,12 +484,39 @@ def nullcontext_async() -> AbstractAsyncContextManager[object]:
 
 def _with_options(route: Route, known: QueueOptions) -> Route:
     return Route(
-        source=route.source,
+        source=_limited(route.source, known),
         handlers=route.handlers,
         handler=route.handler,
         weight=known.weight,
         concurrency=known.concurrency,
     )
+
+
+def _limited(source: Source, known: QueueOptions) -> Source:
+    drops = known.when_full == "drop-expired"
+    return msgspec.structs.replace(source, limit=known.limit, drops_expired=drops)
+
+
+def _check_when_full(options: QueueOptions) -> None:
+    """Raise `InvalidOption` for a policy that does not exist, or does not go with the rest."""
+    if options.when_full not in get_args(WhenFull):
+        near = difflib.get_close_matches(str(options.when_full), get_args(WhenFull), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"it is one of {', '.join(get_args(WhenFull))}."
+        raise InvalidOption(f"QueueOptions(when_full={options.when_full!r}) is no policy: {hint}")
+    if options.when_full == "drop-expired" and options.limit is None:
+        raise InvalidOption(
+            "QueueOptions(when_full='drop-expired') needs a limit=: without one nothing is ever full."
+        )
+    if options.block_for is None:
+        return
+    if options.when_full != "block":
+        raise InvalidOption(
+            f"QueueOptions(block_for=...) goes with when_full='block', not with {options.when_full!r}, which does not wait."
+        )
+    if micros(options.block_for, "QueueOptions(block_for=...)") == 0:
+        raise InvalidOption(
+            "QueueOptions(block_for=...) must be longer than 0; when_full='reject' does not wait."
+        )
 
 
 def _handler(

@@ -7,35 +7,41 @@ import os
 import secrets
 import socket
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from forebay.engine import Stored
-from forebay.errors import NotOpen, QueueFull
+from forebay.errors import NotOpen
 from forebay.handle import Handle
 from forebay.runtime.link import Link
 from forebay.runtime.portal import Portal
+from forebay.runtime.room import Room, refusal, refusal_of_many
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 
     from forebay.clock import Clock
     from forebay.compose import Composer
     from forebay.engine import Engine, Published, Source
+    from forebay.model.message import Message
+    from forebay.model.when import Micros
     from forebay.tasks import BoundTask
 
 R = TypeVar("R")
-
-RETRY_AFTER: Final = 1.0
-"""Seconds after which a sender may try a full queue again, where the engine has no better idea."""
 
 
 class Door:
     """Opens, counts and closes links; everything an App sends goes through here."""
 
     def __init__(
-        self, engine: Engine, composer: Composer, clock: Clock, sources: Callable[[], Sequence[Source]]
+        self,
+        engine: Engine,
+        composer: Composer,
+        clock: Clock,
+        sources: Callable[[], Sequence[Source]],
+        patience: Mapping[str, Micros],
     ) -> None:
         self._engine, self._composer, self._clock, self._sources = engine, composer, clock, sources
+        self._patience = patience
         self._links: dict[asyncio.AbstractEventLoop, Link] = {}
         self._portal = Portal(self._close_portal_link)
         self._pid, self._mark = 0, ""
@@ -66,16 +72,37 @@ class Door:
 
     async def send(self, call: BoundTask[R]) -> Handle[R]:
         """Send one bound task."""
-        answer = await (await self.link()).publish(call.message(self._composer))
-        return self._handle(call, answer)
+        return self._handle(call, await self.publish(call.message(self._composer)))
+
+    async def publish(self, message: Message) -> Published:
+        """Publish one message. Raises `QueueFull` when there is no room, or none in the time that the App would wait."""
+        link = await self.link()
+        answer = await link.publish(message)
+        if answer.refused is not None:
+
+            async def again(batch: Sequence[Message]) -> list[Published]:
+                return [await link.publish(one) for one in batch]
+
+            (answer,) = await self._room().wait(again, [message], [answer])
+            if answer.refused is not None:
+                raise refusal(answer.refused)
+        return answer
 
     async def send_many(self, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
-        """Send many bound tasks, in batches."""
+        """Send many bound tasks, in batches. Raises `QueueFull`, with the handles of what was stored, if anything was refused."""
         bound = list(calls)
         for call in bound:
             self._composer.check_size(call.task.name, call.body)
-        answers = await (await self.link()).publish_many(call.message(self._composer) for call in bound)
-        return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
+        link = await self.link()
+        answers = await link.publish_many((call.message(self._composer) for call in bound), self._room())
+        full = next((answer.refused for answer in answers if answer.status is Stored.FULL), None)
+        if full is None:
+            return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
+        handles = [
+            None if answer.status is Stored.FULL else self._handle(call, answer)
+            for call, answer in zip(bound, answers, strict=True)
+        ]
+        raise refusal_of_many(full, handles)
 
     def sync(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine of this App for a caller without a loop."""
@@ -119,6 +146,9 @@ class Door:
         if asyncio.get_running_loop() in self._links:
             await self._shut(asyncio.get_running_loop())
 
+    def _room(self) -> Room:
+        return Room(self._clock, self._patience)
+
     def _here(self) -> Link:
         """The link of the running loop, open or not."""
         loop = asyncio.get_running_loop()
@@ -130,8 +160,6 @@ class Door:
         await self._links.pop(loop).close()
 
     def _handle(self, call: BoundTask[R], answer: Published) -> Handle[R]:
-        if answer.status is Stored.FULL:
-            raise QueueFull(f"Queue {call.draft.queue!r} is full.", retry_after=RETRY_AFTER)
         return Handle(
             answer.id, call.task.signature.returns, self, duplicate=answer.status is Stored.DUPLICATE
         )

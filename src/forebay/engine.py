@@ -57,7 +57,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 
     ``max_body`` is in bytes. ``fences``: a settle under a lost lease changes nothing. ``dedupes``: the same id twice is stored once.
     ``remembers``: the broker is a `Store`. ``exact``: `receive` never takes more than is asked for. ``shared``: other processes
-    can open the same engine.
+    can open the same engine. ``limits``: a source may have a limit; `declare` refuses one elsewhere.
     """
 
     engine: str
@@ -75,6 +75,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool = False
     virtual_clock: bool = False
     shared: bool = False
+    limits: bool = False
     max_body: int = 1 << 20
 
 
@@ -115,11 +116,18 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Where work comes from: a queue, bound to a topic pattern for one group if ``pattern`` is set."""
+    """Where work comes from: a queue, bound to a topic pattern for one group if ``pattern`` is set.
+
+    ``limit``: how many of its messages may wait before `Broker.publish` answers FULL. ``drops_expired``: what has expired is ended
+    before it does. ``loose``: it is declared for its limit alone, and a pattern it is bound to stays.
+    """
 
     queue: str
     pattern: str | None = None
     group: str | None = None
+    limit: int | None = None
+    drops_expired: bool = False
+    loose: bool = False
 
     @staticmethod
     def subscription(pattern: str, group: str, queue: str | None = None) -> Source:
@@ -172,14 +180,34 @@ class Stored(StrEnum):
     FULL = "full"
 
 
+class Full(msgspec.Struct, frozen=True):
+    """Why a message was not stored: its queue, or one that its event goes to, is at its limit. ``retry_after``: in how many seconds
+    there is likely room again, from how fast the queue has been emptied of late.
+    """
+
+    queue: str
+    limit: int
+    retry_after: float
+
+
 class Published(msgspec.Struct, frozen=True):
     """The answer to one published message. ``id`` is the message that is stored: for a duplicate by unique key, the one that holds the
-    key. ``groups`` is how many copies of an event were made (None where the engine cannot know).
+    key. ``groups`` is how many copies of an event were made (None where the engine cannot know). ``full`` comes with FULL.
     """
 
     status: Stored
     id: EntryId
     groups: int | None = None
+    full: Full | None = None
+
+    @property
+    def refused(self) -> Full | None:
+        """Why it was not stored; None if it was, or had been before."""
+        if self.status is not Stored.FULL:
+            return None
+        if self.full is None:
+            raise AssertionError(self)
+        return self.full
 
 
 class Notice(StrEnum):
@@ -229,14 +257,18 @@ class Broker(Protocol):
     async def declare(self, sources: Sequence[Source]) -> None:
         """Open the engine, check it, and make what ``sources`` need. The first call on a broker; idempotent.
 
-        Raises `EngineRefused` for an engine we must not work on, `EngineUnavailable` if it cannot be reached.
+        What is said last of a queue holds: one that is declared without a limit has none from then on.
+        Raises `EngineRefused` for an engine we must not work on, `EngineUnavailable` if it cannot be reached, and `Unsupported` for a
+        limit where traits have no ``limits``.
         """
         ...
 
     async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
         """Store a batch, all of it or none; answers per item and in order.
 
-        An id, or a unique key, that is already there is a duplicate: nothing is stored for that item.
+        An id, or a unique key, that is already there is a duplicate: nothing is stored for that item. An item that would take a queue
+        over its limit is FULL: it is not stored, for an event in no queue at all, and the others of the batch are. A duplicate is never
+        FULL. What waits counts (`WAITING`), what runs does not; all that comes by any way but this one is let in.
         """
         ...
 

@@ -10,7 +10,7 @@ ForebayError
 │   ├── NameTaken
 │   ├── MissingExtra
 │   └── Unsupported
-├── SendError                  nothing was stored
+├── SendError                  nothing was stored (QueueFull: of what it names)
 │   ├── InvalidArguments
 │   ├── NotSerialisable
 │   ├── MessageTooLarge
@@ -32,7 +32,10 @@ ForebayError
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _HUMP: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -102,12 +105,27 @@ class MessageTooLarge(SendError, ValueError):
 class QueueFull(SendError):
     """The queue's limit for outside senders is reached.
 
-    ``retry_after`` is a hint in seconds: when room is likely again.
+    ``retry_after`` is a hint in seconds: when room is likely again. ``queue`` and ``limit`` say which. ``handles``, after a
+    ``send_many``, has one for each call, in order: None where that was refused, so that nobody has to guess what to send again.
     """
 
-    def __init__(self, message: str, *, retry_after: float) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float,
+        queue: str = "",
+        limit: int | None = None,
+        handles: Sequence[Any] = (),
+    ) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.queue, self.limit = retry_after, queue, limit
+        self.handles = tuple(handles)
+
+    @property
+    def stored(self) -> int:
+        """How many of a ``send_many`` were stored (or had been before)."""
+        return sum(handle is not None for handle in self.handles)
 
 
 class EngineError(ForebayError):

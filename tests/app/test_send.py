@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 from forebay import App, Context, State
-from forebay.engine import Published, Stored
+from forebay.engine import Stored
 from forebay.errors import (
     EngineUnavailable,
     ForebayError,
@@ -27,7 +27,6 @@ from forebay.errors import (
     NotOpen,
     NotSerialisable,
     OutcomeUnknown,
-    QueueFull,
 )
 from forebay.model.query import Query
 from forebay.model.when import SECOND
@@ -654,31 +653,6 @@ async def test_a_bound_task_may_be_sent_again_and_is_another_message() -> None:
     async with app:
         first, second = await app.send_many([bound, bound])
     assert first.id != second.id
-
-
-@story
-async def test_a_full_queue_is_an_error_with_a_hint() -> None:
-    engine = Spied(MemoryEngine())
-    app = App(engine)
-    engine.connect = cast("Callable[..., Any]", lambda *given: _Full(Spied(engine.inner).connect(*given)))  # type: ignore[method-assign]
-
-    async with app:
-        with pytest.raises(QueueFull, match=r"Queue 'mail' is full\.") as caught:
-            await app.send("job", queue="mail")
-    assert caught.value.retry_after > 0
-
-
-class _Full:
-    """A store without room."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    async def publish(self, batch: Any) -> list[Published]:
-        return [Published(Stored.FULL, message.id) for message in batch]
 
 
 @story

@@ -100,7 +100,7 @@ def test_an_unknown_command_is_wrong_usage(cli: Cli) -> None:
         (errors.InvalidName("?"), Exit.USAGE),
         (errors.Unsupported("?"), Exit.USAGE),
         (errors.MessageTooLarge("?"), Exit.USAGE),
-        (errors.QueueFull("?", retry_after=1), Exit.FAILED),
+        (errors.QueueFull("?", retry_after=1), Exit.FULL),
         (errors.TaskNotFound("?", task_id="x"), Exit.FAILED),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forebay import State
+from forebay import App, QueueOptions, State
 from forebay.cli.exits import Exit
 from tests.cli.kit import Cli, Work
 
@@ -141,3 +141,50 @@ def test_it_must_be_clear_which_are_meant(verb: str, words: list[str], store: st
 
     assert answer.code == Exit.USAGE
     assert "Say which dead letters" in answer.err
+
+
+# -- limits
+
+
+@pytest.fixture
+def full(store: str, cli: Cli) -> str:
+    """The queue `mail` with a limit of two, both of which wait, and the subscription of one group with a limit of one."""
+    limits = {"mail": QueueOptions(limit=2), "billing.orders._any": QueueOptions(limit=1)}
+    with App(store, queues=limits) as app:
+        app.sync(app.count())
+    for name in ("Ada", "Bob"):
+        assert cli("send", "greet", name, "--queue", "mail").code == Exit.OK
+    return store
+
+
+def test_a_send_to_a_full_queue_says_so_and_ends_in_a_code_of_its_own(full: str, cli: Cli) -> None:
+    answer = cli("send", "greet", "Eve", "--queue", "mail")
+
+    assert (answer.code, answer.out) == (Exit.FULL, "")
+    assert answer.err.startswith(
+        "forebay: Queue 'mail' is full: its limit of 2 waiting messages is reached, and nothing"
+    )
+    assert len(states(cli)) == 2
+
+
+def test_a_publish_to_somebody_full_does_so_too(full: str, subscribed: str, cli: Cli) -> None:
+    with App(full, queues={"billing.orders._any": QueueOptions(limit=1)}) as app:
+        app.sync(app.count())
+    assert cli("publish", "orders.placed", "{}").out.endswith("groups=2\n")
+
+    answer = cli("publish", "orders.placed", "{}")
+
+    assert answer.code == Exit.FULL
+    assert "billing.orders._any" in answer.err
+
+
+def test_a_limit_is_shown_where_there_is_one(full: str, cli: Cli) -> None:
+    rows = {line.split()[0]: line for line in cli("queue", "list").out.splitlines()}
+
+    assert "limit" in rows["queue"].split()
+    assert "2 full" in rows["mail"]
+    assert "full" not in rows["billing.orders._any"]
+    assert "limit: 2 may wait, and 2 do" in cli("queue", "show", "mail").out
+    documents = {one["queue"]: one["limit"] for one in cli("queue", "list", "--json").document}
+    assert documents == {"mail": 2, "billing.orders._any": 1}
+    assert "2 full" in cli("top", "--once").out

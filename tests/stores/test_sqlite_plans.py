@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOT = {
-    "publish_next": ["SEARCH entry"],
+    "publish_next": ["SEARCH e"],
+    "limit_count": [
+        "SEARCH entry USING COVERING INDEX entry_ready (queue=?)",
+        "SEARCH entry USING COVERING INDEX entry_timed (queue=?)",
+    ],
+    "limit_known": [
+        "SEARCH e USING COVERING INDEX entry_id (id=?)",
+        "SEARCH e USING COVERING INDEX entry_unique (queue=? AND unique_key=?)",
+    ],
+    "limit_drain": ["SEARCH entry USING COVERING INDEX entry_finished (queue=? AND state=? AND finished>?)"],
+    "limit_expire": ["SEARCH entry USING INDEX entry_late (expires<?)"],
     "publish_plain": ["SEARCH message USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"],
     "publish_entries": ["SCAN jsonb_each"],
     "claim_look": [

@@ -1,7 +1,7 @@
 """Billing: charges each order at the payment provider, and says so once it is done.
 
 The provider fails, stalls and can take only so much. None of that is handled here: an exception is a retry, and what cannot be taken
-now waits in the queue.
+now waits in the queue. The queue has a limit, so that no order waits for longer than a customer would: the front then says so (front.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import httpx
 
 from examples.orders import shop
 from examples.orders.events import OrderBilled, OrderPlaced
-from forebay import App, Context
+from forebay import App, Context, QueueOptions
 
-app = App(name="billing", timing=shop.TIMING)
+app = App(
+    name="billing",
+    timing=shop.TIMING,
+    queues={"billing.orders.placed": QueueOptions(limit=shop.MOST_WAITING)},
+)
 
 
 @cache

@@ -22,6 +22,7 @@ class Exit(IntEnum):
     UNKNOWN = 4
     STUCK = 5
     BLOCKED = 6
+    FULL = 7
     INTERRUPTED = 130
     PIPE = 141
 
@@ -35,6 +36,7 @@ MEANINGS: Final[Mapping[Exit, str]] = MappingProxyType(
         Exit.UNKNOWN: "the outcome is unknown: repeat with the same --id",
         Exit.STUCK: "the worker stopped, but handlers would not; their work is handed back",
         Exit.BLOCKED: "the worker ended itself: a handler blocked it past its timeout; its log has the stacks",
+        Exit.FULL: "the queue is at its limit: nothing was sent; repeat after a while",
         Exit.INTERRUPTED: "interrupted",
         Exit.PIPE: "nobody reads the output any more",
     }
@@ -49,7 +51,7 @@ def code_of(error: ForebayError) -> Exit:
         case EngineError():
             return Exit.ENGINE
         case QueueFull():
-            return Exit.FAILED
+            return Exit.FULL
         case ConfigError() | SendError():
             return Exit.USAGE
         case _:

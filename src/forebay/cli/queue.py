@@ -12,6 +12,7 @@ from forebay.errors import ForebayError
 if TYPE_CHECKING:
     from forebay.app import App
     from forebay.cli.exits import Exit
+    from forebay.cli.output import Column
     from forebay.cli.touch import Manner
     from forebay.model.query import Counts, Pause, QueueCounts, Resume
 
@@ -32,7 +33,7 @@ def queue() -> None:
 def list_(*, watch: str | None, as_json: bool, url: str | None) -> None:
     """Show all queues.
 
-    How much of each waits, runs and is dead, and for how long the oldest has been ready.
+    How much of each waits, runs and is dead, for how long the oldest has been ready, and how many may wait before senders are refused.
     """
     from forebay.cli.following import repeated
     from forebay.cli.loading import opened
@@ -56,6 +57,7 @@ def _table(counts: Counts) -> None:
     columns = [
         Column("queue"),
         *(Column(title, right=True) for title in (*titles, "oldest")),
+        *limit_column(counts),
         Column("from"),
         Column("tap"),
     ]
@@ -82,6 +84,8 @@ def show(*, name: str, as_json: bool, url: str | None) -> None:
     for state, number in described(one, counts)["states"].items():
         say(f"  {state:<9} {number:>9,}")
     say(f"  oldest ready: {age(one, counts) or 'none'}")
+    if one.limit is not None:
+        say(f"  limit: {one.limit:,} may wait, and {waiting(one):,} do")
 
 
 @queue.command(epilog=options.examples("forebay queue pause mail"))
@@ -166,7 +170,7 @@ def described(one: QueueCounts, counts: Counts) -> dict[str, Any]:  # any JSON
     waited = None if one.oldest_ready is None else max(0, counts.now - one.oldest_ready) / 1e6
     return {
         "queue": one.queue, "paused": one.paused, "topic": one.pattern, "group": one.group,
-        "states": {state.value: one.states.get(state, 0) for state in State},
+        "limit": one.limit, "states": {state.value: one.states.get(state, 0) for state in State},
         "oldest_ready": timestamp(one.oldest_ready), "oldest_ready_seconds": waited,
     }  # fmt: skip
 
@@ -178,9 +182,34 @@ def _row(one: QueueCounts, counts: Counts, titles: tuple[str, ...]) -> list[str]
         one.queue,
         *(f"{states[title]:,}" for title in titles),
         age(one, counts),
+        *ceiling(one, counts),
         source,
         "paused" if one.paused else "",
     ]
+
+
+def waiting(one: QueueCounts) -> int:
+    """How much of a queue counts towards its limit."""
+    from forebay.model.state import WAITING
+
+    return sum(one.states.get(state, 0) for state in WAITING)
+
+
+def limit_column(counts: Counts) -> list[Column]:
+    """The column of limits, where any queue has one."""
+    from forebay.cli.output import Column
+
+    limited = any(one.limit is not None for one in counts.queues)
+    return [Column("limit", right=True)] if limited else []
+
+
+def ceiling(one: QueueCounts, counts: Counts) -> list[str]:
+    """What is in that column: how many may wait, and that as many do."""
+    if not limit_column(counts):
+        return []
+    if one.limit is None:
+        return [""]
+    return [f"{one.limit:,} full" if waiting(one) >= one.limit else f"{one.limit:,}"]
 
 
 def age(one: QueueCounts, counts: Counts) -> str:

@@ -37,8 +37,8 @@ class Look:
 def top(*, interval: str, once: bool, as_json: bool, url: str | None) -> None:
     """Watch the queues move.
 
-    How much of each waits, runs and is dead, for how long the oldest has been ready, and how many messages a second came in
-    and ended since the look before.
+    How much of each waits, runs and is dead, for how long the oldest has been ready, how many may wait before senders are
+    refused, and how many messages a second came in and ended since the look before.
 
     At a terminal the picture is redrawn until q or Ctrl-C; elsewhere one follows the other.
     History that is deleted meanwhile makes the rates smaller than they are.
@@ -81,6 +81,7 @@ def _look(app: App, before: Counts | None) -> Look:
 
 def _show(look: Look, between: Pauses, *, as_json: bool) -> None:
     from forebay.cli.output import Column, json_line, moment, say, table
+    from forebay.cli.queue import limit_column
 
     if as_json:
         json_line(_document(look))
@@ -90,6 +91,7 @@ def _show(look: Look, between: Pauses, *, as_json: bool) -> None:
     columns = [
         Column("queue"),
         *(Column(title, right=True) for title in (*TITLES, "in/s", "out/s", "oldest")),
+        *limit_column(look.counts),
         Column("tap", elastic=True),
     ]
     shown, left = _fitting(sorted(look.counts.queues, key=_weight))
@@ -137,7 +139,7 @@ def rates(one: QueueCounts, look: Look) -> tuple[float, float] | None:
 
 
 def _row(one: QueueCounts, look: Look) -> list[str]:
-    from forebay.cli.queue import age
+    from forebay.cli.queue import age, ceiling
     from forebay.model.state import State
 
     speed = rates(one, look)
@@ -146,6 +148,7 @@ def _row(one: QueueCounts, look: Look) -> list[str]:
         *(f"{one.states.get(State(title), 0):,}" for title in TITLES),
         *(("", "") if speed is None else (f"{rate:,.1f}" for rate in speed)),
         age(one, look.counts),
+        *ceiling(one, look.counts),
         "paused" if one.paused else "",
     ]
 

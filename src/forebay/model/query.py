@@ -89,7 +89,9 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """One queue: entries by state, when the oldest ready one became ready (an instant), whether it is paused, what feeds it."""
+    """One queue: entries by state, when the oldest ready one became ready (an instant), whether it is paused, what feeds it, and how
+    many may wait before outside senders are refused.
+    """
 
     queue: str
     states: dict[State, int]
@@ -97,6 +99,7 @@ class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
     pattern: str | None = None
     group: str | None = None
+    limit: int | None = None
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from forebay.errors import ConfigError
 from forebay.model.policy import RetryPolicy
 from forebay.model.when import SECOND
 from forebay.runtime.handler import Handler, Route
+from forebay.runtime.room import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,7 +53,12 @@ def inbox(source: Source, store: Callable[[Message], Awaitable[Published]]) -> R
     """A subscription of the bus, kept by the store: its copies become the store's, for the queue of the same name."""
 
     async def keep(message: Message) -> None:
-        await store(msgspec.structs.replace(message, queue=source.queue, topic=message.topic or message.name))
+        answer = await store(
+            msgspec.structs.replace(message, queue=source.queue, topic=message.topic or message.name)
+        )
+        if answer.refused is not None:
+            # The bus keeps it until there is room.
+            raise refusal(answer.refused)
 
     def decode(message: Message) -> Arguments:
         return Arguments((message,), {})

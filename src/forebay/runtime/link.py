@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from forebay.clock import Clock
     from forebay.engine import Broker, Engine, Source
     from forebay.model.message import Message
+    from forebay.runtime.room import Room
 
 log = logging.getLogger("forebay.link")
 
@@ -91,8 +92,9 @@ class Link:
         self._check()
         return await self._sends.put(message)
 
-    async def publish_many(self, messages: Iterable[Message]) -> list[Published]:
-        """Publish many, in batches, each of which is stored whole or not at all. Raises at the first batch that fails.
+    async def publish_many(self, messages: Iterable[Message], room: Room | None = None) -> list[Published]:
+        """Publish many, in batches, each of which is stored whole or not at all, but for what is FULL; that waits for ``room``, and
+        the batches after it too. Raises at the first batch that fails.
 
         ``messages`` is drawn from while the batch before is being stored: making messages and storing them take turns on two cores.
         """
@@ -101,15 +103,19 @@ class Link:
         source = iter(messages)
         batch = list(islice(source, 2 * BATCH))
         while batch:
+            sent = batch
             storing = asyncio.get_running_loop().create_task(
-                _repeated(self.broker.publish, batch)
+                _repeated(self.broker.publish, sent)
             )  # awaited below
             try:
                 await asyncio.sleep(0)  # noqa: TID251  # let it begin
                 batch = list(islice(source, 2 * BATCH))
-                answers += await storing
+                stored = await storing
             finally:
                 storing.cancel()
+            if room is not None and any(answer.status is Stored.FULL for answer in stored):
+                stored = await room.wait(partial(_repeated, self.broker.publish), sent, stored)
+            answers += stored
         return answers
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
-from forebay.engine import Settlement, Store
+from forebay.engine import Settlement, Source, Store
 from forebay.errors import ConfigError, InvalidOption
 from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
@@ -299,7 +299,13 @@ class Worker:
         bus = self._plant.bus.connect(self.name, self._plant.clock)
         subscriptions = [route for route in routes if route.source.pattern is not None]
         try:
-            await bus.declare([route.source for route in subscriptions])
+            # Limits are for the store's queues: the bus keeps what they do not take.
+            await bus.declare(
+                [
+                    Source(queue=route.source.queue, pattern=route.source.pattern, group=route.source.group)
+                    for route in subscriptions
+                ]
+            )
         except BaseException:
             await bus.close()
             raise

@@ -260,6 +260,10 @@ class HostileBroker:
 
     async def declare(self, sources: Sequence[Source]) -> None:
         """Open, and bind the queues of ``sources``."""
+        if limited := [source.queue for source in sources if source.limit is not None]:
+            raise Unsupported(
+                f"A hostile bus does not count what waits: declare {', '.join(limited)} without a limit, or use a store."
+            )
         self._open = True
         with self._bus.lock:
             self._bus.bindings.update({source.queue: source for source in sources})

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from forebay.engine import Delivery, Notice, Published, Settled, Stored, Swept
+from forebay.engine import Delivery, Full, Notice, Published, Settled, Stored, Swept
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.names import matches
 from forebay.model.state import FINISHED, TIMED, WAITING, Event, State, after
 from forebay.model.when import resolve
+from forebay.stores.limits import SAMPLE, WINDOW, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,6 +67,16 @@ class Lease:
     entries: set[EntryId]
 
 
+@dataclass(slots=True)
+class Level:
+    """How full a queue with a limit is, and when the latest of its messages were finished."""
+
+    limit: int
+    drops_expired: bool
+    waiting: int
+    finished: deque[Instant] = field(default_factory=lambda: deque(maxlen=SAMPLE))
+
+
 class Ledger:
     """All entries, and the few indexes that `receive` and `sweep` read."""
 
@@ -78,19 +90,87 @@ class Ledger:
         self._ready: dict[str, list[tuple[int, int, EntryId]]] = {}
         self._timed: dict[str, list[tuple[Instant, int, EntryId]]] = {}
         self._unique: dict[tuple[str, str], EntryId] = {}
+        self.dropped = 0
+        self._levels: dict[str, Level] = {}
         self._seq = 0
 
+    # -- bind
+
+    def bind(self, source: Source) -> None:
+        """What was said last of a queue holds."""
+        known = self.bindings.get(source.queue)
+        if source.loose and known is not None:
+            source = replace(source, pattern=known.pattern, group=known.group)
+        self.bindings[source.queue] = source
+        if source.limit is None:
+            self._levels.pop(source.queue, None)
+            return
+        level = self._levels.get(source.queue)
+        waiting = self._waiting(source.queue) if level is None else level.waiting
+        self._levels[source.queue] = made = Level(source.limit, source.drops_expired, waiting)
+        if level is not None:
+            made.finished.extend(level.finished)
+
+    def _waiting(self, queue: str) -> int:
+        return sum(e.queue == queue and e.state in WAITING for e in self.entries.values())
+
     # -- publish
+
+    def admit(self, message: Message, now: Instant) -> Published:
+        """`publish`, for senders from outside: nothing is stored, of an event no copy, if that took a queue over its limit."""
+        if self._levels:
+            queues = self._queues(message)
+            fresh = [queue for queue in queues if not self._is_known(message, queue)]
+            full = next(filter(None, (self._full(queue, now) for queue in fresh)), None)
+            if full is not None and len(fresh) == len(queues):
+                return Published(Stored.FULL, EntryId(message.id), full=full)
+            if full is not None:
+                # A repeat: whoever has subscribed since is full.
+                return Published(Stored.DUPLICATE, EntryId(message.id), len(queues))
+        return self.publish(message, now)
+
+    def _full(self, queue: str, now: Instant) -> Full | None:
+        level = self._levels.get(queue)
+        if level is None or level.waiting < level.limit:
+            return None
+        if level.drops_expired:
+            self._expire(queue, now)
+        if level.waiting < level.limit:
+            return None
+        recent = [at for at in level.finished if at > now - WINDOW]
+        after = retry_after(level.limit, len(recent), recent[0] if recent else None, now)
+        return Full(queue, level.limit, after)
+
+    def _expire(self, queue: str, now: Instant) -> None:
+        for entry in self.entries.values():
+            if (
+                entry.queue == queue
+                and entry.state in WAITING
+                and entry.expires is not None
+                and entry.expires <= now
+            ):
+                self._finish(entry, Event.EXPIRE, now)
+                self.dropped += 1
+
+    def _is_known(self, message: Message, queue: str) -> bool:
+        """Whether this would be a duplicate there."""
+        key = entry_id(message.id, queue, copied=message.topic is not None)
+        return key in self.entries or (message.unique is not None and (queue, message.unique) in self._unique)
+
+    def _queues(self, message: Message) -> list[str]:
+        if message.queue is not None:
+            return [message.queue]
+        return [
+            s.queue
+            for s in self.bindings.values()
+            if s.pattern is not None and matches(s.pattern, message.topic or "")
+        ]
 
     def publish(self, message: Message, now: Instant) -> Published:
         """Store one message in its queue, or a copy in each queue bound to its topic."""
         if message.queue is not None:
             return self._store(message, message.queue, now, copied=message.topic is not None)
-        queues = [
-            s.queue
-            for s in self.bindings.values()
-            if s.pattern is not None and matches(s.pattern, message.topic or "")
-        ]
+        queues = self._queues(message)
         answers = [self._store(message, queue, now, copied=True) for queue in queues]
         if not answers:
             self.counters["unrouted"] += 1
@@ -119,6 +199,8 @@ class Ledger:
             resolve(message.deadline, now),
         )
         self.entries[key] = entry
+        if (level := self._levels.get(queue)) is not None:
+            level.waiting += 1
         if due is not None and due > now:
             entry.state = State.SCHEDULED
             heapq.heappush(self._timed.setdefault(queue, []), (due, entry.seq, key))
@@ -383,6 +465,7 @@ class Ledger:
                 paused=name in self.paused,
                 pattern=self.bindings[name].pattern if name in self.bindings else None,
                 group=self.bindings[name].group if name in self.bindings else None,
+                limit=self.bindings[name].limit if name in self.bindings else None,
             )
             for name in sorted(states)
         ]
@@ -394,6 +477,8 @@ class Ledger:
         then = after(entry.state, event)
         if then is None:
             raise AssertionError(f"{event} in state {entry.state}")
+        if self._levels and (level := self._levels.get(entry.queue)) is not None:
+            level.waiting += (then in WAITING) - (entry.state in WAITING)
         entry.state = then
 
     def _make_ready(self, entry: Entry, since: Instant) -> None:
@@ -408,6 +493,8 @@ class Ledger:
     def _finish(self, entry: Entry, event: Event, now: Instant) -> None:
         self._move(entry, event)
         entry.finished = now
+        if event in (Event.DONE, Event.BURY) and (level := self._levels.get(entry.queue)) is not None:
+            level.finished.append(now)
         if entry.message.unique is not None:
             self._unique.pop((entry.queue, entry.message.unique), None)
 
@@ -469,6 +556,8 @@ class Ledger:
             and self._unique.get((entry.queue, entry.message.unique)) == entry.id
         ):
             del self._unique[(entry.queue, entry.message.unique)]
+        if (level := self._levels.get(entry.queue)) is not None:
+            level.waiting -= entry.state in WAITING
         del self.entries[entry.id]
 
     def _is_timed(self, place: tuple[Instant, int, EntryId]) -> bool:

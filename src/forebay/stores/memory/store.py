@@ -48,6 +48,7 @@ TRAITS: Final = Traits(
     remembers=True,
     exact=True,
     virtual_clock=True,
+    limits=True,
     max_body=64 << 20,
 )
 
@@ -97,7 +98,8 @@ class MemoryStore:
         """Open, and bind the queues of ``sources``."""
         self._open = True
         with self._lock:
-            self._ledger.bindings.update({source.queue: source for source in sources})
+            for source in sources:
+                self._ledger.bind(source)
 
     async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
         """Store a batch."""
@@ -107,7 +109,11 @@ class MemoryStore:
             )
         now = self._now()
         with self._lock:
-            answers = [self._ledger.publish(message, now) for message in batch]
+            dropped = self._ledger.dropped
+            answers = [self._ledger.admit(message, now) for message in batch]
+            dropped = self._ledger.dropped - dropped
+        if dropped:
+            self._signals.notify([Finished()])
         self._tell(batch)
         return answers
 

@@ -114,6 +114,7 @@ def _held(desk: Desk, ask: Ask) -> list[Delivery]:
 
 def put_back(desk: Desk, ask: Ask) -> None:
     """Undo a claim whose caller is gone."""
-    if desk.change("claim_undo", {"token": ask.token, "now": ask.now}):
+    if back := desk.change("claim_undo", {"token": ask.token, "now": ask.now}):
+        desk.tallies.grow([ask.source.queue], back)
         desk.news.update((Ready(ask.source.queue), Finished()))
     desk.change("lease_drop", {"token": ask.token})

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
+from forebay.stores.sqlite.tally import Caps, Tallies
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -23,11 +25,15 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 @dataclass(slots=True)
 class Desk:
-    """Used by one thread at a time. ``news`` is emptied before each transaction and told after it."""
+    """Used by one thread at a time. ``news`` is emptied before each transaction and told after it. ``tallies`` are shared by all desks of
+    an engine, under its lock.
+    """
 
     conn: Connection
     sql: Mapping[str, str]
     options: EngineOptions
+    tallies: Tallies = field(default_factory=Tallies)
+    caps: Caps = field(default_factory=Caps)
     news: set[Topic] = field(default_factory=set)
 
     def rows(self, name: str, bindings: Mapping[str, Value] | None = None) -> list[Row]:

@@ -12,6 +12,7 @@ from forebay.stores.signals import Signals
 from forebay.stores.sqlite.checkup import Subject, checkup
 from forebay.stores.sqlite.desk import statements
 from forebay.stores.sqlite.store import SqliteStore
+from forebay.stores.sqlite.tally import Tallies
 
 if TYPE_CHECKING:
     from forebay.clock import Clock
@@ -33,6 +34,7 @@ TRAITS: Final = Traits(
     exact=True,
     virtual_clock=True,
     shared=True,
+    limits=True,
     max_body=64 << 20,
 )
 
@@ -63,6 +65,7 @@ class SqliteEngine:
         self.signals = Signals()
         self.gate = threading.Lock()
         self.sockets: set[str] = set()
+        self.tallies = Tallies()
 
     @property
     def traits(self) -> Traits:

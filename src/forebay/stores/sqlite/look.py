@@ -61,7 +61,8 @@ def pick(
 def count(desk: Desk, now: Instant) -> Counts:
     """All queues by state."""
     known = {
-        queue: (bool(paused), pattern, group) for queue, paused, pattern, group in desk.rows("count_queues")
+        queue: (bool(paused), pattern, group, limit)
+        for queue, paused, pattern, group, limit in desk.rows("count_queues")
     }
     states: dict[str, dict[State, int]] = {queue: {} for queue in known}
     oldest: dict[str, Instant] = {}
@@ -71,7 +72,7 @@ def count(desk: Desk, now: Instant) -> Counts:
             oldest[queue] = since
     queues: list[QueueCounts] = []
     for queue in sorted(states):
-        paused, pattern, group = known.get(queue, (False, None, None))
+        paused, pattern, group, limit = known.get(queue, (False, None, None, None))
         queues.append(
             QueueCounts(
                 queue=queue,
@@ -80,6 +81,7 @@ def count(desk: Desk, now: Instant) -> Counts:
                 paused=paused,
                 pattern=pattern,
                 group=group,
+                limit=limit,
             )
         )
     return Counts(now=now, queues=tuple(queues), counters=dict(desk.rows("counters")))

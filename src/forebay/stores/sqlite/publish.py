@@ -11,6 +11,7 @@ from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.names import matches
 from forebay.model.state import BORN, Event
 from forebay.model.when import resolve
+from forebay.stores.sqlite import limits
 from forebay.stores.sqlite.desk import batch as encoded, numbers
 from forebay.stores.sqlite.rows import message_row
 
@@ -43,11 +44,33 @@ class _Plan:
         ]
 
 
-def publish(desk: Desk, messages: Sequence[Message], now: Instant) -> list[Published]:
-    """Store a batch; answers per item and in order."""
+def admit(desk: Desk, messages: Sequence[Message], now: Instant) -> list[Published]:
+    """Store a batch of senders from outside, who have to respect limits; answers per item and in order."""
     if not messages:
         return []
-    plan = _plan(desk, messages)
+    first, mark = desk.row("publish_next")
+    queues = _queues(desk, messages)
+    if not limits.caught_up(desk, mark) or not (refused := limits.turned_away(desk, messages, queues, now)):
+        return _store(desk, _plan(messages, queues, first), now)
+    kept = [n for n in range(len(messages)) if n not in refused]
+    plan = _plan([messages[n] for n in kept], [queues[n] for n in kept], first)
+    answers = refused | dict(zip(kept, _store(desk, plan, now), strict=True))
+    return [answers[n] for n in range(len(messages))]
+
+
+def publish(desk: Desk, messages: Sequence[Message], now: Instant) -> list[Published]:
+    """Store a batch, whatever the limits; answers per item and in order."""
+    if not messages:
+        return []
+    queues = _queues(desk, messages)
+    desk.tallies.grow(queue for places in queues for queue in places)
+    return _store(desk, _plan(messages, queues, desk.row("publish_next")[0]), now)
+
+
+def _store(desk: Desk, plan: _Plan, now: Instant) -> list[Published]:
+    messages = plan.messages
+    if not messages:
+        return []
     rows = [
         message_row(seqs.start, m, len(seqs)) for m, seqs in zip(messages, plan.seqs, strict=True) if seqs
     ]
@@ -71,13 +94,16 @@ def publish(desk: Desk, messages: Sequence[Message], now: Instant) -> list[Publi
     return answers
 
 
-def _plan(desk: Desk, messages: Sequence[Message]) -> _Plan:
+def _queues(desk: Desk, messages: Sequence[Message]) -> list[list[str]]:
     routes = desk.rows("bindings") if any(m.queue is None for m in messages) else []
-    queues = [
+    return [
         [m.queue] if m.queue is not None else [q for q, p in routes if matches(p, m.topic or "")]
         for m in messages
     ]
-    ends = list(accumulate(map(len, queues), initial=desk.row("publish_next")[0]))
+
+
+def _plan(messages: Sequence[Message], queues: list[list[str]], first: int) -> _Plan:
+    ends = list(accumulate(map(len, queues), initial=first))
     return _Plan(messages, queues, list(map(range, ends, ends[1:])))
 
 

@@ -161,6 +161,7 @@ def _apply_rest(desk: Desk, settlements: list[tuple[int, Settlement]], now: Inst
         desk.change("count_event", {"name": "crashed", "n": crashed})
     if waits:
         desk.news.update(Ready(s.delivery.source.queue) for _, s in settlements)
+        desk.tallies.grow(s.delivery.source.queue for _, s in settlements)
         desk.change("settle_wait", {"batch": encoded(waits), "now": now})
         desk.change("try_trim", {"entries": numbers(seq for seq, _ in settlements), "keep": KEPT})
     if ends:

@@ -42,11 +42,13 @@ def concerned(desk: Desk, which: Selector, command: Change, after: int, limit: i
 def carry_out(desk: Desk, seqs: list[int], command: Change, now: Instant) -> int:
     """Change entries as far as they can still be changed; returns how many were."""
     entries = numbers(seqs)
-    desk.news.update(Ready(queue) for (queue,) in desk.rows("queues_of", {"entries": entries}))
+    queues = [queue for (queue,) in desk.rows("queues_of", {"entries": entries})]
+    desk.news.update(map(Ready, queues))
     desk.news.add(Finished())
     match command:
         case Redrive():
             changed = desk.change("redrive", {"entries": entries, "now": now})
+            desk.tallies.grow(queues, changed)
             desk.change("redrive_results", {"entries": entries})
             return changed
         case CancelNow():

@@ -14,7 +14,7 @@ from forebay.errors import InvalidOption, NotOpen, Unsupported
 from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume
 from forebay.model.when import SECOND
 from forebay.stores.cursor import read_cursor
-from forebay.stores.sqlite import claim, look, publish, settle, steer, upkeep
+from forebay.stores.sqlite import claim, limits, look, publish, settle, steer, upkeep
 from forebay.stores.sqlite.claim import Ask, Claim, Claimed
 from forebay.stores.sqlite.connection import connect
 from forebay.stores.sqlite.desk import Desk, batch as encoded
@@ -74,11 +74,11 @@ class SqliteStore:
         async with self._opening:
             if self._open is None:
                 self._open = await self._start()
-        rows = encoded([(s.queue, s.pattern, s.group) for s in {s.queue: s for s in sources}.values()])
-        count = len({s.queue for s in sources})
+        last = {s.queue: s for s in sources}.values()
+        rows = encoded([(s.queue, s.pattern, s.group, s.limit, s.drops_expired, s.loose) for s in last])
         await self._thread().submit(
-            look=lambda desk: desk.row("bound", {"batch": rows})[0] == count or None,
-            work=lambda desk: bool(desk.change("bind", {"batch": rows})),
+            look=lambda desk: desk.row("bound", {"batch": rows})[0] == len(last) or None,
+            work=partial(limits.bind, batch=rows),
         )
 
     async def _start(self) -> _Open:
@@ -87,7 +87,7 @@ class SqliteStore:
         with translate(path):
             lock = FileLock(f"{path}.lock", engine.gate)
         thread = DatabaseThread(
-            path, lock, lambda: Desk(connect(path), engine.sql, engine.options), self._tell
+            path, lock, lambda: Desk(connect(path), engine.sql, engine.options, engine.tallies), self._tell
         )
         try:
             await thread.start()
@@ -121,7 +121,7 @@ class SqliteStore:
             raise Unsupported(
                 "A SQLite store has no transactions to join: send without tx=, or use a PostgreSQL store."
             )
-        work = partial(publish.publish, messages=batch, now=self._clock.now())
+        work = partial(publish.admit, messages=batch, now=self._clock.now())
         if len(batch) == 1 and len(batch[0].body) < SMALL:
             # One round of the loop, so that a crowd can gather into a batch, and a row of lone writes does not keep the loop for itself.
             await asyncio.sleep(0)  # noqa: TID251  # as said above

@@ -65,6 +65,7 @@ def lose(desk: Desk, rows: list[Row], now: Instant) -> int:
     desk.change("try_trim", {"entries": entries, "keep": KEPT})
     desk.change("count_event", {"name": "crashed", "n": len(rows)})
     loosen(desk, Counter(Token(token) for _, _, token in rows))
+    desk.tallies.grow(queue for _, queue, _ in rows)
     desk.news.update(Ready(queue) for _, queue, _ in rows)
     desk.news.add(Finished())
     dead: int = desk.row("lose_dead", {"entries": entries})[0]

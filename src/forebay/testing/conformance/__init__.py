@@ -15,7 +15,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from forebay.testing.conformance import claiming, control, events, leases, life, progress, retries, sending
+from forebay.testing.conformance import (
+    claiming,
+    control,
+    events,
+    leases,
+    life,
+    limits,
+    progress,
+    retries,
+    sending,
+)
 from forebay.testing.conformance.harness import Claim, Factory, Harness, run
 
 if TYPE_CHECKING:
@@ -32,6 +42,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *control.CLAIMS,
     *progress.CLAIMS,
     *life.CLAIMS,
+    *limits.CLAIMS,
 )
 
 
