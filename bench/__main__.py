@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import idle, latency, local, peers, raw, threads, work
+from forebay.testing import measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 COUNT = 20_000
 REPEATS = 3
+DEEP = 1_000_000
 
 
 def main() -> None:
@@ -70,9 +72,19 @@ def _table(folder: Path) -> None:
         f"{drained:,.0f}/s",
         f"{drained / both:.2f} of raw claim + finish",
     )
+    deep = asyncio.run(work.drain(work.on_disk(folder, "deep"), COUNT, waiting=DEEP))
+    _row(f"the same, with {DEEP:,} more waiting", f"{deep:,.0f}/s", f"{deep / drained:.2f} of the row above")
+    batched = _median(
+        lambda n: asyncio.run(work.drain(work.on_disk(folder, f"batched{n}"), COUNT, 1_000, batch=100))
+    )
+    _row(
+        f"drain {COUNT:,} in batches of 100, concurrency 1,000",
+        f"{batched:,.0f}/s",
+        f"{batched / drained:.2f} of one at a time",
+    )
     memory = _median(lambda _: asyncio.run(work.drain("memory://", COUNT)))
-    _row("the same in memory", f"{memory:,.0f}/s", "")
-    near = asyncio.run(latency.same_process(work.on_disk(folder, "near")))
+    _row("drain in memory", f"{memory:,.0f}/s", "")
+    near = asyncio.run(measure.delays_in_process(work.on_disk(folder, "near")))
     _row("enqueue to start, same process", f"p50 {near.p50:.1f} ms, p99 {near.p99:.1f} ms", "")
     far = asyncio.run(latency.across_processes(work.on_disk(folder, "far"), folder))
     _row("enqueue to start, another process", f"p50 {far.p50:.1f} ms, p99 {far.p99:.1f} ms", "")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.latency import timed_app
+from forebay.testing.measure import timed_app
 
 SETTLE = 3.0
 WATCH = 10.0

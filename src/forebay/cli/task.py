@@ -119,6 +119,21 @@ def show(*, id: str, no_body: bool, as_json: bool, url: str | None) -> None:
         story(record, body=not no_body)
 
 
+@task.command(epilog=options.examples("forebay task wait 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f --timeout 5m"))
+@click.argument("id", metavar="ID")
+@click.option("--timeout", metavar="TIME", help="Wait no longer than this. Default: as long as it takes.")
+@options.as_json
+@options.url
+def wait(*, id: str, timeout: str | None, as_json: bool, url: str | None) -> Exit:
+    """Wait until a message has come to its end, and print its result.
+
+    At a terminal a bar shows how far it says it is. Ends with 0 if it has succeeded, with 1 if it has not, or not in time.
+    """
+    from forebay.cli.waiting import wait as wait_for
+
+    return wait_for(id, url, timeout, as_json=as_json)
+
+
 @task.command(
     epilog=options.examples(
         "forebay task retry 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f",
