@@ -70,9 +70,10 @@ async def linger(folder: str) -> str:
 
 
 @app.task(pool="process", queue="cells", max_attempts=1)
-def die_after_a_fork() -> None:
+def die_after_a_fork(folder: str) -> None:
     """Dies, and leaves behind a copy of itself."""
-    if os.fork():
+    if copy := os.fork():
+        Path(folder, str(copy)).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     signal.pause()
 

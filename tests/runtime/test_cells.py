@@ -100,10 +100,14 @@ async def test_a_message_that_kills_its_process_is_quarantined_and_its_worker_li
 
 
 @story
-async def test_a_process_that_leaves_a_fork_of_itself_has_died_all_the_same() -> None:
+async def test_a_process_that_leaves_a_fork_of_itself_has_died_all_the_same(tmp_path: Path) -> None:
     async with working(celled.app):
         with pytest.raises(TaskDead, match=r"crashed.*SIGKILL"):
-            await (await celled.die_after_a_fork.send()).result("20s")
+            await (await celled.die_after_a_fork.send(str(tmp_path))).result("20s")
+    copies = [int(name) for name in os.listdir(tmp_path)]  # noqa: PTH208  # names alone
+
+    assert len(copies) == celled.app.timing.crashes
+    await eventually(lambda: not any(map(alive, copies)), what="what it left behind ends too")
 
 
 @story

@@ -137,6 +137,8 @@ class Cell:
         except TimeoutError:
             self.kill()
             return "its process closed its line and did not end"
+        with suppress(ProcessLookupError, PermissionError):  # what it left behind, if anything
+            os.killpg(self.process.pid, signal.SIGKILL)
         if code < 0:
             with suppress(ValueError):
                 return f"its process died of {signal.Signals(-code).name}"
@@ -194,9 +196,9 @@ class Cells:
 
     async def execute(self, run: Run, handler: Handler) -> tuple[o.Outcome, tuple[Message, ...]]:
         """One try of one delivery, in a process where nothing else is. As `Executor.execute`; never raises."""
-        if (late := too_late(run.delivery)) is not None:
+        if (late := too_late(run)) is not None:
             return late, ()
-        task = asyncio.current_task()
+        task, arrived = asyncio.current_task(), self._clock.monotonic()
         run.begin(task, None)
         cell: Cell | None = None
         try:
@@ -205,7 +207,11 @@ class Cells:
             async with self._slots:
                 cell = await self._cell()
                 began = self._clock.monotonic()
-                run.begin(task, began + limit_of(run.delivery, handler) + MERCY)
+                run.waited = began - arrived
+                if (late := too_late(run)) is not None:
+                    self._keep(cell)
+                    return late, ()
+                run.begin(task, began + limit_of(run, handler) + MERCY)
                 self._running.watch(run)
                 cell.tell(wire.Job.of(run.delivery))
                 report = await self._heard(cell, run)
