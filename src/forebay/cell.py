@@ -58,9 +58,15 @@ def main() -> None:
     try:
         app = _app(address)
     except BaseException as error:  # noqa: BLE001  # whatever a user's module raises, the parent is told
-        _decline(line, f"importing {address.module}", error)
+        _decline(line, _importing(address), error)
         return
     asyncio.run(_work(app, line, orders))
+
+
+def _importing(address: wire.Address) -> str:
+    if address.file is None:
+        return f"importing {address.module}"
+    return f"importing {address.file} (what starts the program belongs under 'if __name__ == \"__main__\":')"
 
 
 async def _work(app: App, line: socket.socket, orders: BinaryIO) -> None:
@@ -87,14 +93,17 @@ def _app(address: wire.Address) -> App:
     if address.file is None:
         found: object = getattr(import_module(address.module), address.name)
     else:
-        found = _of_program(address.file, address.name)
+        found = asyncio.run(_of_program(address.file, address.name))
     if not isinstance(found, App):
         raise TypeError(f"{address.module}:{address.name} is no App")
     return found
 
 
-def _of_program(file: str, name: str) -> object:
-    """The variable of a program's file, which is run under another name: what stands under ``if __name__ == "__main__"`` does not run."""
+async def _of_program(file: str, name: str) -> object:
+    """The variable of a program's file, which is run under another name: what stands under ``if __name__ == "__main__"`` does not run.
+
+    A coroutine, so that a loop is running already: a program that starts one at its top level would else do all its work again, here.
+    """
     from importlib.util import module_from_spec, spec_from_file_location  # programs only
 
     spec = spec_from_file_location("__forebay_main__", file)

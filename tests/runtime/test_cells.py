@@ -275,6 +275,37 @@ app = App("memory://", lifespan=lifespan)
 
 
 @story
+async def test_a_program_that_begins_its_work_at_its_top_level_does_not_do_it_again_in_a_child(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""
+import asyncio
+from pathlib import Path
+from forebay import App
+
+app = App("memory://")
+
+async def main() -> None:
+    Path({str(tmp_path / "worked")!r}).touch()
+
+asyncio.run(main())
+"""
+    )
+    address = Address("app", "__main__", str(program), tuple(sys.path))
+    clock = celled.app.plant().clock
+    running = Running(clock)
+    (handler,) = [h for r in celled.app.routes() for h in r.handlers.values() if h.name == "where"]
+
+    outcome, _ = await Cells(lambda: address, running, clock, 1).execute(running.add(a_delivery()), handler)
+
+    assert isinstance(outcome, o.Put)
+    assert not (tmp_path / "worked").exists()
+    assert "belongs under 'if __name__" in caplog.records[-1].__dict__["error"]
+
+
+@story
 async def test_suspects_that_find_no_cell_come_again_one_after_the_other() -> None:
     clock = VirtualClock()
     cells = Cells(lambda: None, Running(clock), clock, 2)
