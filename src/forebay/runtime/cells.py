@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from forebay.errors import Unsupported
 from forebay.model import outcome as o
 from forebay.model.verdict import Failure
@@ -196,7 +198,7 @@ class Cells:
                 began = self._clock.monotonic()
                 run.begin(task, began + limit_of(run.delivery, handler) + MERCY)
                 self._running.watch(run)
-                cell.tell(wire.Job.of(run.delivery))
+                cell.tell(wire.Job(replace(run.delivery, native=None)))
                 report = await self._heard(cell, run)
                 self._note(self._clock.monotonic() - began)
         except asyncio.CancelledError:
