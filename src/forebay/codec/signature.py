@@ -58,6 +58,7 @@ class Signature:
         self._names = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
         self._splat = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
         self._rest = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
+        self._by_name = {p.name for p in parameters if p.kind in _BY_NAME}
         self._decoder = json.decoder(_struct(name, parameters))
 
     @staticmethod
@@ -132,6 +133,19 @@ class Signature:
         if self._rest or b'"*"' in body or body.lstrip(_BLANKS).startswith(b"["):
             body = json.encode(self._bind_sent(body))
         return self._arguments(self._decoder.decode(body))
+
+    def takes(self, name: str) -> bool:
+        """Whether a call may name this argument."""
+        return self._rest is not None or name in self._by_name
+
+    def bound(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """Arguments by the names of their parameters, as many as are given. Raises `InvalidArguments` for those that do not fit."""
+        try:
+            return dict(self._inspected.bind_partial(*args, **kwargs).arguments)
+        except TypeError as error:
+            raise InvalidArguments(
+                f"{self.name}{self._inspected} does not take these arguments: {error}."
+            ) from error
 
     def _bind(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, object]:
         try:
