@@ -22,7 +22,7 @@ from forebay.runtime.portal import Portal
 from forebay.runtime.room import Room, refusal, refusal_of_many
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 
     from forebay.clock import Clock
     from forebay.compose import Composer
@@ -208,17 +208,23 @@ class Door:
         try:
             self._portal.close()
         finally:
+            self._forget_dead()  # those have said it themselves
             left, self._links = self.links(), {}
             self.ground, self._own = self._own or self.ground, None
         for link in left:
             warnings.warn(link.left_open, ResourceWarning, stacklevel=2)
 
-    def forget(self) -> None:
-        """Let go of what nobody will close any more: links whose loop has ended, the portal, and a stage without either."""
-        self._portal.close()
+    def forget(self, known: Collection[Link], staged: str) -> None:
+        """Let go of what was opened since ``known`` and ``staged`` were all, and what nobody will close any more: another stage, the
+        portal, links whose loop has ended.
+        """
+        if self.staged_at not in ("", staged):
+            with warnings.catch_warnings(action="ignore"):  # whoever calls this has said it
+                self.restore()
+        portal = next((link for loop, link in self._links.items() if self._portal.owns(loop)), None)
+        if portal is not None and portal not in known:
+            self._portal.close()
         self._forget_dead()
-        if self._own is not None and not self._links:
-            self.ground, self._own = self._own, None
 
     def _links_alive(self) -> bool:
         return any(not loop.is_closed() for loop in self._links)

@@ -11,6 +11,7 @@ import collections.abc
 import inspect
 import types
 import typing
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -266,10 +267,19 @@ def _constant(value: object) -> Callable[[], object]:
 
 def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
     try:
-        closure = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
-        return typing.get_type_hints(function, localns=dict(closure), include_extras=True)
+        closure = _closure(function) if inspect.isfunction(function) else {}
+        return typing.get_type_hints(function, localns=closure, include_extras=True)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ConfigError(
             f"The annotations of {name}() cannot be read at run time: {error}. "
             "Define what they name in a module, or import it outside 'if TYPE_CHECKING'."
         ) from error
+
+
+def _closure(function: types.FunctionType) -> dict[str, Any]:
+    """What the function sees of the one it is defined in. A name that has no value yet, its own when it is being decorated, is left out."""
+    known = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):
+            known[name] = cell.cell_contents
+    return known

@@ -6,7 +6,7 @@ The stage is entered around a block of a test and puts everything back after it.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,10 +37,8 @@ from forebay.testing.clock import VirtualClock
 from forebay.testing.sent import Known, Noting, Sends, shown_time, tally
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from datetime import datetime
-    from types import TracebackType
 
     from forebay.clock import Clock
     from forebay.context import Context
@@ -61,7 +59,7 @@ R = TypeVar("R")
 
 MOST_STEPS: Final = 1_000
 """Messages that are worked off in one call, unless more are allowed."""
-DEEPEST: Final = 100
+DEEPEST: Final = 50
 """Sends inside handlers inside sends, in eager mode."""
 RESULT_PATIENCE: Final = 5.0
 """Seconds of real time that a result is waited for: on a stage nothing is worked off by itself."""
@@ -115,12 +113,14 @@ class StageLink(Link):
 
     async def publish(self, message: Message) -> Published:
         """Publish; in eager mode, see it through."""
+        self._stage.check_depth()
         answer = await super().publish(message)
         await self._stage.heard([message], [answer])
         return answer
 
     async def publish_many(self, messages: Iterable[Message], room: Room | None = None) -> list[Published]:
         """Publish; in eager mode, see them through."""
+        self._stage.check_depth()
         listed = list(messages)
         answers = await super().publish_many(listed, room)
         await self._stage.heard(listed, answers)
@@ -335,6 +335,11 @@ class Stage(Sends):
         """
         await self._at_home(self._turn(self.clock.now() + micros(duration, "advance()")))
 
+    def check_depth(self) -> None:
+        """Refuse a send inside too many others, before it is stored."""
+        if self._mode.eager and _DEPTH.get() >= DEEPEST:
+            raise AssertionError(f"{DEEPEST} sends inside one another: does a task send itself for ever?")
+
     async def heard(self, messages: Sequence[Message], answers: Sequence[Published]) -> None:
         """Something was sent, from any loop. In eager mode, see it through."""
         if self._mode.eager:
@@ -443,10 +448,7 @@ class Stage(Sends):
 
     async def _see_through(self, keys: Sequence[EntryId]) -> None:
         """Eager: try what was just sent, and what follows from it, before the send returns."""
-        depth = _DEPTH.get()
-        if depth >= DEEPEST:
-            raise AssertionError(f"{DEEPEST} sends inside one another: does a task send itself for ever?")
-        token = _DEPTH.set(depth + 1)
+        token = _DEPTH.set(_DEPTH.get() + 1)
         try:
             steps = await self._tries_of(keys)
         finally:
@@ -543,32 +545,28 @@ class Testing:
 
     def __init__(self, door: Door, plant: Callable[[], Plant], known: Known, mode: Mode) -> None:
         self._door, self._plant, self._known, self._mode = door, plant, known, mode
-        self._play: AbstractAsyncContextManager[Stage] | None = None
+        self._play: AsyncExitStack | None = None
         self._host: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
 
     async def __aenter__(self) -> Stage:
         """Put the App on the stage and enter its lifespan. Raises `InUse`."""
         stage = self._lend()
-        play = self._played(stage)
         try:
-            await play.__aenter__()
+            self._play = await self._rise(stage)
         except BaseException:
             await self._give_back()
             raise
-        self._play = play
         return stage
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        """Leave the lifespan and put the App back where it was, whatever happened."""
+    async def __aexit__(self, *_: object) -> None:
+        """Leave the lifespan and put the App back where it was, whatever happened. The lifespan is not told of what the block raised:
+        a worker does not tell its lifespan what handlers raise, and a task group in it would wrap every failed assertion.
+        """
         play, self._play = self._play, None
         try:
-            return None if play is None else await play.__aexit__(kind, error, traceback)
+            if play is not None:
+                await play.aclose()
         finally:
             await self._give_back()
 
@@ -603,15 +601,19 @@ class Testing:
         else:
             self._door.restore()
 
-    @asynccontextmanager
-    async def _played(self, stage: Stage) -> AsyncIterator[Stage]:
-        plant = self._plant()
-        async with AsyncExitStack() as stack:
-            link = await stack.enter_async_context(plant.opened())
+    async def _rise(self, stage: Stage) -> AsyncExitStack:
+        """Open the link and enter the lifespan; what is returned undoes it. No generator: a loop that ends would close it out of turn."""
+        plant, stack = self._plant(), AsyncExitStack()
+        try:
+            link = await self._door.open()
+            stack.push_async_callback(self._door.close)
             stage.begin(plant, link.store)
             stack.callback(stage.end)
             await stack.enter_async_context(plant.lifespan())
-            yield stage
+        except BaseException:
+            await stack.aclose()
+            raise
+        return stack
 
     async def _raise_curtain(self, stage: Stage) -> None:
         """A lifespan is left by the task that entered it: one that stays until the end."""
@@ -623,7 +625,7 @@ class Testing:
             await self._host
 
     async def _perform(self, stage: Stage, up: asyncio.Future[None]) -> None:
-        async with self._played(stage):
+        async with await self._rise(stage):
             up.set_result(None)
             await self._leave.wait()
 
