@@ -84,7 +84,8 @@ def pytest_runtest_call() -> Generator[None, object, object]:
     finally:
         for door in _doors():
             links, staged = before.get(door, (set(), ""))
-            left += [link.left_open for link in door.links() if link not in links]
+            opened = [link for link in door.links() if link not in links]
+            left += [link.left_open for link in opened if link.opened_at != door.staged_at]
             left += [_unleft(door.staged_at)] if door.staged_at not in ("", staged) else []
             door.forget(links, staged)
     if left:
