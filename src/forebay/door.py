@@ -10,8 +10,7 @@ import sys
 import warnings
 import weakref
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from forebay.engine import Stored
@@ -43,10 +42,6 @@ def doors() -> list[Door]:
     return list(_DOORS)
 
 
-NO_PATIENCE: Final[Mapping[str, Micros]] = MappingProxyType({})
-"""Nobody waits for room in a queue that is full."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
     """What an App stands on. One value, so that a test can put another in its place, whole."""
@@ -55,7 +50,7 @@ class Ground:
     bus: Engine | None
     clock: Clock
     composer: Composer
-    patience: Mapping[str, Micros] = NO_PATIENCE
+    patience: Mapping[str, Micros] = field(default_factory=dict)
     link: Callable[[Engine, str, Clock], Link] = Link
 
 

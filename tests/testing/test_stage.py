@@ -695,7 +695,9 @@ async def stage():
     await double.send(1)
     await t.run_all()
 def sync():
+    import gc
     t = app.testing().__enter__()
+    gc.collect()
     double.send_sync(1)
     t.run_all()
 {do}

@@ -294,6 +294,8 @@ class Stage(Sends):
         self.clock = VirtualClock()
         self.steps: list[Step] = []
         """Every try so far, in the order in which they ended."""
+        self.host: asyncio.Task[None] | None = None
+        """What keeps the lifespan open for a test without a loop. Held by the stage, as that is by the door: a loop holds its tasks weakly."""
         self._mode = mode
         self._owned: set[EntryId] = set()
         self._hand: Hand | None = None
@@ -619,7 +621,7 @@ class Testing:
         """A lifespan is left by the task that entered it: one that stays until the end."""
         up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._leave = asyncio.Event()
-        self._host = asyncio.get_running_loop().create_task(self._perform(stage, up))
+        self._host = stage.host = asyncio.get_running_loop().create_task(self._perform(stage, up))
         await asyncio.wait([up, self._host], return_when=asyncio.FIRST_COMPLETED)
         if self._host.done():
             await self._host
