@@ -29,7 +29,7 @@ from forebay.clock import Clock, SystemClock
 from forebay.codec.signature import Signature, Unseen
 from forebay.compose import Composer, Draft, EventOptions, check_count, check_options, check_timeout
 from forebay.context import Context
-from forebay.door import Door
+from forebay.door import Door, Ground
 from forebay.engine import EngineOptions, Published, Retention, Source, Timing
 from forebay.engines import engine_for
 from forebay.errors import ConfigError, InvalidOption, NameTaken, Unsupported
@@ -52,10 +52,13 @@ if TYPE_CHECKING:
     from forebay.engine import Engine
     from forebay.middleware import Middleware
     from forebay.model.query import Command, Counts, Page, Query, Selector
+    from forebay.testing.stage import Testing
 
 P = ParamSpec("P")
 R = TypeVar("R")
 I = TypeVar("I")  # noqa: E741  # an item
+PATIENCE: Final = 30.0
+"""Seconds of real time that a handler may take in a test."""
 LONGEST_GATHERING: Final = 60 * SECOND
 """The longest time a message may wait for others to be handled with."""
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -189,26 +192,42 @@ class App:
         self.name = check_name(name, "App name")
         self.timing = timing or _timing()
         options = EngineOptions(timing=self.timing, retention=retention)
-        self.engine = engine_for(read("url", url), options) if url is None or isinstance(url, str) else url
-        self.bus = engine_for(bus, options) if isinstance(bus, str) else bus
-        if self.bus is not None and not self.engine.traits.remembers:
+        engine = engine_for(read("url", url), options) if url is None or isinstance(url, str) else url
+        other = engine_for(bus, options) if isinstance(bus, str) else bus
+        if other is not None and not engine.traits.remembers:
             raise Unsupported(
                 "bus= joins a bus to a store, and the first engine is a bus itself: give a store, or the bus alone."
             )
-        if self.engine.traits.virtual_clock is False and clock is not None:
+        if engine.traits.virtual_clock is False and clock is not None:
             raise Unsupported(
-                f"The {self.engine.traits.engine} engine keeps its own time: clock= cannot be given."
+                f"The {engine.traits.engine} engine keeps its own time: clock= cannot be given."
             )
-        self._clock = clock or SystemClock()
         self._queues = {check_name(queue, "queue"): options for queue, options in queues.items()}
-        self._check_limits()
         self._lifespan, self._middleware = lifespan or nullcontext_async, tuple(middleware)
         limit = whole_number("max_body", read("max_body", max_body))
-        self._composer = Composer(
-            Ids(), min(limit, self.engine.traits.max_body), None if self.bus is None else OUTBOX
-        )
+        composer = Composer(Ids(), min(limit, engine.traits.max_body), None if other is None else OUTBOX)
         self._declared = Declared()
-        self._door = Door(self.engine, self._composer, self._clock, self._sources, self._patience())
+        self._door = Door(
+            Ground(
+                engine=engine,
+                bus=other,
+                clock=clock or SystemClock(),
+                composer=composer,
+                patience=self._patience(),
+            ),
+            self._sources,
+        )
+        self._check_limits()
+
+    @property
+    def engine(self) -> Engine:
+        """What it sends to and works from."""
+        return self._door.ground.engine
+
+    @property
+    def bus(self) -> Engine | None:
+        """The bus to other services, if there is one."""
+        return self._door.ground.bus
 
     # -- declare
 
@@ -367,8 +386,7 @@ class App:
         Raises `NotSerialisable`, `MessageTooLarge`, `InvalidName`, `InvalidOption`, `QueueFull` (one of the groups' queues is at its
         limit: nobody has a copy), `EngineUnavailable` or `OutcomeUnknown`.
         """
-        message = self._composer.event(topic, event, options)
-        return await self._door.publish(message)
+        return await self._door.publish(self._door.ground.composer.event(topic, event, options))
 
     def publish_sync(self, topic: str, event: object, **options: Unpack[EventOptions]) -> Published:
         """`publish`, for callers without an event loop."""
@@ -400,15 +418,16 @@ class App:
 
     def plant(self) -> Plant:
         """What a worker works on."""
+        ground = self._door.ground
         return Plant(
             name=self._door.identity,
-            engine=self.engine,
-            bus=self.bus,
+            engine=ground.engine,
+            bus=ground.bus,
             routes=self.routes(),
-            composer=self._composer,
+            composer=ground.composer,
             middleware=self._middleware,
             timing=self.timing,
-            clock=self._clock,
+            clock=ground.clock,
             opened=self._door.opened,
             lifespan=self._lifespan,
             address=lambda: address_of(self),
@@ -475,6 +494,26 @@ class App:
     def sync(self, work: Coroutine[Any, Any, R]) -> R:
         """Run one of this App's coroutines for a caller without a loop: ``app.sync(app.count())``."""
         return self._door.sync(work)
+
+    def testing(
+        self, *, eager: bool = False, propagate: bool = True, patience: Duration = PATIENCE
+    ) -> Testing:
+        """Put the App on a stage for a block of a test: in memory, on a clock turned by hand; its own engine is not touched.
+
+        >>> async with app.testing() as t:                        # doctest: +SKIP
+        ...     await place_order(7)                              # code of yours that sends
+        ...     t.assert_sent(send_receipt, 7, "ada@example.org")
+        ...     await t.run_all()                                 # works off what is due, in this process
+
+        ``with app.testing() as t:`` is the same for tests without a loop. ``eager``: each send runs its task before it returns, and raises
+        what the handler raised, unless ``propagate`` is False. ``patience``: of real time, for one handler. Raises `InUse` on entry while
+        the App is open or on a stage.
+        """
+        from forebay.testing.stage import Known, Mode, Testing  # only tests import it
+
+        mode = Mode(eager=eager, propagate=propagate, patience=micros(patience, "patience"))
+        known = Known(self._declared.signatures, self._declared.drafts)
+        return Testing(self._door, self.plant, known, mode)
 
 
 def nullcontext_async() -> AbstractAsyncContextManager[object]:
