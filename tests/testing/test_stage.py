@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from forebay import App, Call, Cancel, Context, Dead, Handle, Retry, Snooze
+from forebay import App, Call, Cancel, Context, Dead, Handle, QueueOptions, Retry, Snooze
 from forebay.engine import Source
-from forebay.errors import InUse, MessageTooLarge, NotOpen, ResultTimeout, TaskDead
+from forebay.errors import InUse, MessageTooLarge, NotOpen, QueueFull, ResultTimeout, TaskDead
 from forebay.model.query import Query
 from forebay.testing import stage as stages
 from forebay.testing.clock import Probe
@@ -375,6 +375,20 @@ async def test_the_limits_of_the_app_hold() -> None:
         with pytest.raises(MessageTooLarge):
             await keep.send("x" * 1_000)
         assert t.sent() == []
+
+
+@story
+async def test_a_full_queue_refuses_at_once_for_nobody_makes_room_meanwhile() -> None:
+    app = App("memory://", queues={"default": QueueOptions(limit=1, when_full="block", block_for="1h")})
+
+    @app.task
+    async def job() -> None: ...
+
+    async with app.testing() as t:
+        await job.send()
+        with pytest.raises(QueueFull):
+            await job.send()
+        t.assert_sent(job, times=1)
 
 
 @story

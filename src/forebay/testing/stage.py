@@ -295,7 +295,7 @@ class Stage(Sends):
         self.steps: list[Step] = []
         """Every try so far, in the order in which they ended."""
         self.host: asyncio.Task[None] | None = None
-        """What keeps the lifespan open for a test without a loop. Held by the stage, as that is by the door: a loop holds its tasks weakly."""
+        """What keeps the lifespan open for a test without a loop. Held here, as the stage is by the door: a loop holds tasks weakly."""
         self._mode = mode
         self._owned: set[EntryId] = set()
         self._hand: Hand | None = None
