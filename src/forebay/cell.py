@@ -36,12 +36,17 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG: Final = 1
 LONGEST_WHY: Final = 4_096
+PACE: Final = 0.1
+"""Seconds between two words of progress; the worker's heart carries on one in a second."""
 
 
 def main() -> None:
     """Work at the line whose number is the first argument, for the process whose number is the second."""
     line = socket.socket(fileno=int(sys.argv[1]))
     line.set_inheritable(False)
+    os.register_at_fork(
+        after_in_child=lambda: os.close(line.detach())
+    )  # else a fork would outlive us at our line
     _die_with(int(sys.argv[2]))
     if said := os.environ.pop(wire.CELL_LOG, ""):
         set_up(*said.split())
@@ -52,14 +57,19 @@ def main() -> None:
     try:
         app = _app(address)
     except BaseException as error:  # noqa: BLE001  # whatever a user's module raises, the parent is told
-        why = "".join(traceback.format_exception_only(error)).strip()
-        line.sendall(wire.frame(wire.Unfit(f"importing {address.module} raised {why}"[:LONGEST_WHY])))
+        _decline(line, f"importing {address.module}", error)
         return
     asyncio.run(_work(app, line, orders))
 
 
 async def _work(app: App, line: socket.socket, orders: BinaryIO) -> None:
     await _Work(app, line, orders).run()
+
+
+def _decline(line: socket.socket, what: str, error: BaseException) -> None:
+    why = "".join(traceback.format_exception_only(error)).strip()
+    with suppress(OSError):  # the parent is gone
+        line.sendall(wire.frame(wire.Unfit(f"{what} raised {why}"[:LONGEST_WHY])))
 
 
 def _die_with(parent: int) -> None:
@@ -116,6 +126,7 @@ class _Work:
         self._jobs: asyncio.Queue[wire.Job] = asyncio.Queue()
         self._run: Run | None = None
         self._loop = asyncio.get_running_loop()
+        self._telling = False
 
     async def run(self) -> None:
         """Until the parent is gone."""
@@ -125,11 +136,14 @@ class _Work:
         executor = Executor(plant.composer, running, plant.clock)
         lives = {route.source.queue: (route, lives_of(plant, route, threads)) for route in plant.routes}
         async with AsyncExitStack() as stack:
-            if plant.engine.traits.shared:
-                await stack.enter_async_context(plant.opened())
-            await stack.enter_async_context(plant.lifespan())
-            loop = asyncio.get_running_loop()
-            threading.Thread(target=self._listen, args=(loop,), name="forebay-line", daemon=True).start()
+            try:
+                if plant.engine.traits.shared:
+                    await stack.enter_async_context(plant.opened())
+                await stack.enter_async_context(plant.lifespan())
+            except BaseException as error:  # noqa: BLE001  # whatever a user's lifespan raises, the parent is told
+                _decline(self._line, "opening the App", error)
+                return
+            threading.Thread(target=self._listen, name="forebay-line", daemon=True).start()
             self._say(wire.Ready())
             while True:
                 job = await self._jobs.get()
@@ -159,13 +173,23 @@ class _Work:
         return wire.Tried(outcome, then)
 
     def _tell(self) -> None:
-        """Carry on how far the job is. From whichever thread its handler runs in, so a thread's word is handed to the loop first."""
-        self._loop.call_soon_threadsafe(self._tell_latest)
+        """Carry on how far the job is. From whichever thread its handler runs in, so a thread's word is handed to the loop first; once
+        for all that is said in a while, since a handler may say it a hundred thousand times a second.
+        """
+        if not self._telling:
+            self._telling = True
+            self._loop.call_soon_threadsafe(self._tell_latest)
 
     def _tell_latest(self) -> None:
         if self._run is not None and (said := self._run.progress) is not None:
             self._run.told = said
             self._say(wire.Told(said))
+        self._loop.call_later(PACE, self._tell_again)
+
+    def _tell_again(self) -> None:
+        self._telling = False
+        if self._run is not None and self._run.progress is not None:
+            self._tell()
 
     def _say(self, report: wire.Report) -> None:
         try:
@@ -173,9 +197,9 @@ class _Work:
         except OSError:
             os._exit(0)
 
-    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _listen(self) -> None:
         """In a thread of its own: hears orders while user code keeps the loop, and ends the process when the parent is gone."""
-        tell: Callable[..., Any] = loop.call_soon_threadsafe
+        tell: Callable[..., Any] = self._loop.call_soon_threadsafe
         while (order := _next(self._orders)) is not None:
             if isinstance(order, wire.Job):
                 tell(self._jobs.put_nowait, order)

@@ -149,6 +149,12 @@ class Context:
             raise InvalidOption("ctx.send() takes a bound task: ctx.send(task.bind(...)).")
         self._collect(call.message(self._composer))
 
+    def called_with(self, arguments: Arguments) -> Context:
+        """The same try, called with other arguments, as a batch is; what is sent through either leaves with both."""
+        other = Context(self.delivery, self._composer, arguments, self._tether)
+        other._then = self._then
+        return other
+
     @property
     def collected(self) -> tuple[Message, ...]:
         """What `send` and `publish` have collected so far."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,6 +67,30 @@ async def linger(folder: str) -> str:
     finally:
         os.mkdir(f"{folder}/cleaned")  # noqa: PTH102  # as above
     return "never"
+
+
+@app.task(pool="process", queue="cells", max_attempts=1)
+def die_after_a_fork(folder: str) -> None:
+    """Dies, and leaves behind a copy of itself."""
+    if copy := os.fork():
+        Path(folder, str(copy)).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+@app.task(pool="process", queue="cells", timeout="500ms", max_attempts=1)
+def run_a_program(folder: str) -> None:
+    """Waits for a program for longer than it may."""
+    program = subprocess.Popen(["sleep", "60"])  # wherever it is
+    Path(folder, str(program.pid)).touch()
+    program.wait()
+
+
+@app.task(pool="process", queue="cells", max_attempts=1)
+def say_often(ctx: Context, times: int) -> None:
+    """Says how far it is, as often as it can."""
+    for n in range(times):
+        ctx.progress(n, times, str(n))
 
 
 @app.task(pool="process", queue="cells", max_attempts=1)

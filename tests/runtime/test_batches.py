@@ -237,6 +237,52 @@ async def test_a_batch_that_takes_too_long_is_cut_off_as_a_whole() -> None:
 
 
 @story
+async def test_a_batch_all_of_whose_messages_are_cancelled_still_ends_at_its_timeout() -> None:
+    clock = VirtualClock()
+    app = App("memory://", clock=clock)
+    at_work: list[Context] = []
+
+    @app.task(batch=2, within="5s", timeout="1s", max_attempts=1)
+    async def take(contexts: list[Context], numbers: list[int]) -> None:
+        at_work.extend(contexts)
+        await asyncio.Event().wait()
+
+    async with working(app):
+        handles = [await take.send(n) for n in range(2)]
+        await eventually(lambda: len(at_work) == 2)
+        for handle in handles:
+            await handle.cancel()
+        await eventually(lambda: all(ctx.cancelled for ctx in at_work))
+        await clock.advance(2 * SECOND)
+        for handle in handles:
+            await reaches(handle, State.CANCELLED)
+
+
+@pytest.mark.parametrize(("option", "state"), [("deadline", State.DEAD), ("expires", State.EXPIRED)])
+@story
+async def test_what_comes_too_late_while_its_batch_gathers_is_in_no_call(option: str, state: State) -> None:
+    clock, calls = VirtualClock(), list[list[int]]()
+    app = App("memory://", clock=clock)
+
+    @app.task(batch=3, within="10s")
+    async def take(numbers: list[int]) -> None:
+        calls.append(numbers)
+
+    async with working(app):
+        patient = take.options(deadline="5s") if option == "deadline" else take.options(expires="5s")
+        late = await patient.send(1)
+        await reaches(late, State.RUNNING)
+        good = await take.send(2)
+        await reaches(good, State.RUNNING)
+        await clock.advance(10 * SECOND)
+        await good.result()
+        record = await reaches(late, state)
+
+    assert calls == [[2]]
+    assert record.attempts == 0
+
+
+@story
 async def test_a_stop_hands_back_what_gathers_and_spends_nothing() -> None:
     clock = VirtualClock()
     app = App("memory://", clock=clock)
@@ -271,6 +317,30 @@ async def test_middleware_is_around_the_whole_batch() -> None:
             await handle.result()
 
     assert seen == [{"numbers": [0, 1]}]
+
+
+@story
+async def test_what_middleware_sends_around_a_batch_leaves_with_its_first_message() -> None:
+    sent = asyncio.Event()
+
+    async def around(call: Call, ctx: Context) -> object:
+        if ctx.queue == "batches":
+            ctx.send(note.bind())
+        return await call(ctx)
+
+    app = App("memory://", middleware=[around])
+
+    @app.task
+    async def note() -> None:
+        sent.set()
+
+    @app.task(queue="batches", batch=2, within="5s")
+    async def take(numbers: list[int]) -> None: ...
+
+    async with working(app):
+        for n in range(2):
+            await take.send(n)
+        await sent.wait()
 
 
 @story

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,12 +15,14 @@ import pytest
 from forebay import App, State, WorkerOptions
 from forebay.errors import InvalidOption, TaskDead, Unsupported
 from forebay.model import outcome as o
+from forebay.model.query import Progress
 from forebay.model.when import After
 from forebay.runtime.address import address_of
-from forebay.runtime.cells import LATEST, SOONEST, Cells
-from forebay.runtime.running import Running
-from forebay.runtime.wire import Address, Job, frame, read_order
-from forebay.testing.clock import eventually
+from forebay.runtime.cells import CLEAN_UP, LATEST, SOONEST, Cell, Cells, DiedError
+from forebay.runtime.running import Run, Running
+from forebay.runtime.wire import LENGTH, Address, Job, frame, read_order
+from forebay.runtime.worker import CUT_OFF
+from forebay.testing.clock import VirtualClock, eventually
 from tests.runtime import celled
 from tests.runtime.kit import a_delivery, story, working
 
@@ -97,6 +100,63 @@ async def test_a_message_that_kills_its_process_is_quarantined_and_its_worker_li
 
 
 @story
+async def test_a_process_that_leaves_a_fork_of_itself_has_died_all_the_same(tmp_path: Path) -> None:
+    async with working(celled.app):
+        with pytest.raises(TaskDead, match=r"crashed.*SIGKILL"):
+            await (await celled.die_after_a_fork.send(str(tmp_path))).result("20s")
+    copies = [int(name) for name in os.listdir(tmp_path)]  # noqa: PTH208  # names alone
+
+    assert len(copies) == celled.app.timing.crashes
+    await eventually(lambda: not any(map(alive, copies)), what="what it left behind ends too")
+
+
+@story
+async def test_the_programs_that_a_try_runs_end_with_it_at_its_timeout(tmp_path: Path) -> None:
+    async with working(celled.app):
+        with pytest.raises(TaskDead, match="Timeout"):
+            await (await celled.run_a_program.send(str(tmp_path))).result("20s")
+    (program,) = [int(name) for name in os.listdir(tmp_path)]  # noqa: PTH208  # names alone
+
+    await eventually(lambda: not alive(program))
+
+
+@story
+async def test_a_child_that_says_no_report_is_killed_and_its_worker_lives() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    process = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+    cell = Cell(process, reader, writer)
+    with theirs:
+        theirs.sendall(LENGTH.pack(3) + b"abc")
+        with pytest.raises(DiedError, match="no report"):
+            await cell.hear()
+
+    assert await process.wait() < 0
+    assert not cell.alive
+
+
+@story
+async def test_a_flood_of_progress_does_not_reach_the_worker_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = 0
+    say = Running.say
+
+    def count(self: Running, run: Run, said: Progress) -> None:
+        nonlocal told
+        told += 1
+        say(self, run, said)
+
+    monkeypatch.setattr(Running, "say", count)
+    async with working(celled.app):
+        await (await celled.say_often.send(100_000)).result("20s")
+
+    assert 0 < told < 1_000
+
+
+def test_a_process_is_killed_before_its_worker_gives_up_on_it() -> None:
+    assert CLEAN_UP < CUT_OFF
+
+
+@story
 async def test_a_cancelled_try_may_clean_up(tmp_path: Path) -> None:
     async with working(celled.app, WorkerOptions(stop_within=1_000)):
         handle = await celled.linger.send(str(tmp_path))
@@ -171,14 +231,44 @@ async def test_a_child_that_cannot_import_the_app_is_no_fault_of_the_message(
 
 
 @story
-async def test_suspects_that_find_no_cell_come_again_one_after_the_other() -> None:
+async def test_a_lifespan_that_fails_in_a_child_is_no_fault_of_the_message_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "unopened.py").write_text(
+        """
+from contextlib import asynccontextmanager
+from forebay import App
+
+@asynccontextmanager
+async def lifespan():
+    raise LookupError("no pool")
+    yield
+
+app = App("memory://", lifespan=lifespan)
+"""
+    )
+    address = Address("app", "unopened", None, (str(tmp_path), *sys.path))
     clock = celled.app.plant().clock
+    running = Running(clock)
+    (handler,) = [h for r in celled.app.routes() for h in r.handlers.values() if h.name == "where"]
+
+    outcome, _ = await Cells(lambda: address, running, clock, 1).execute(running.add(a_delivery()), handler)
+
+    assert isinstance(outcome, o.Put)
+    assert "opening the App raised LookupError: no pool" in str([r.__dict__ for r in caplog.records])
+
+
+@story
+async def test_suspects_that_find_no_cell_come_again_one_after_the_other() -> None:
+    clock = VirtualClock()
     cells = Cells(lambda: None, Running(clock), clock, 2)
 
     waits = [_wait(cells.later()) for _ in range(10_000)]
-
     assert waits == sorted(waits)
     assert (waits[0], waits[-1]) == (SOONEST, LATEST)
+
+    await clock.advance(LATEST)
+    assert _wait(cells.later()) == SOONEST, "all turns that were given are over"
 
 
 def test_an_app_that_no_other_process_could_find_may_have_no_handler_with_a_process() -> None:

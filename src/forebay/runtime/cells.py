@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from msgspec.structs import replace
+import msgspec
 
 from forebay.errors import Unsupported
 from forebay.model import outcome as o
@@ -40,8 +40,9 @@ log = logging.getLogger("forebay.cells")
 
 MERCY: Final = SECOND // 4
 """How much longer than its timeout a try may take in a cell, so that an async handler can be cut off from inside."""
-CLEAN_UP: Final = 5 * SECOND
-"""How long a try that is cut off for another reason may take to clean up before its process is killed."""
+CLEAN_UP: Final = 4 * SECOND
+"""How long a try that is cut off for another reason may take to clean up before its process is killed: less than a worker that stops
+waits for it, so that the message is handed back and not left to its lease."""
 LAST_WORDS: Final = 2 * SECOND
 """How long a process that has closed its line may take to end."""
 START: Final = 60 * SECOND
@@ -87,9 +88,11 @@ class Cell:
                     sys.executable, "-m", "forebay.cell", str(number), str(os.getpid()),
                     stdin=asyncio.subprocess.DEVNULL, pass_fds=(number,), start_new_session=True,
                 )  # fmt: skip
-            except OSError as error:
+            except BaseException as error:
                 writer.close()
-                raise UnfitError(f"no process could be started: {error}") from error
+                if isinstance(error, OSError):
+                    raise UnfitError(f"no process could be started: {error}") from error
+                raise
         cell = cls(process, reader, writer)
         try:
             cell.tell(address)
@@ -119,6 +122,9 @@ class Cell:
                 self.kill()
                 raise DiedError(Failure("Crashed", f"its process sent a frame of {length} bytes"))
             return wire.read_report(await self.reader.readexactly(length))
+        except msgspec.DecodeError as error:
+            self.kill()
+            raise DiedError(Failure("Crashed", f"its process sent what is no report: {error}")) from None
         except (asyncio.IncompleteReadError, ConnectionError):
             raise DiedError(Failure("Crashed", await self._end())) from None
 
@@ -131,6 +137,8 @@ class Cell:
         except TimeoutError:
             self.kill()
             return "its process closed its line and did not end"
+        with suppress(ProcessLookupError, PermissionError):  # what it left behind, if anything
+            os.killpg(self.process.pid, signal.SIGKILL)
         if code < 0:
             with suppress(ValueError):
                 return f"its process died of {signal.Signals(-code).name}"
@@ -139,13 +147,16 @@ class Cell:
     @property
     def alive(self) -> bool:
         """Whether it can be given something to do."""
-        return self.process.returncode is None and not self.writer.is_closing()
+        return self.process.returncode is None and not self.writer.is_closing() and not self.reader.at_eof()
 
     def kill(self) -> None:
-        """End it at once. Not by the process object's own method, which can lose the exit code (CPython issue 87744)."""
+        """End it at once, and the programs that it runs: it leads a group of its own.
+
+        Not by the process object's own method, which can lose the exit code (CPython issue 87744).
+        """
         if self.process.returncode is None:
             with suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGKILL)
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.writer.close()
 
     async def end(self) -> None:
@@ -175,19 +186,19 @@ class Cells:
         self._timer: asyncio.TimerHandle | None = None
         self._average: Micros = SECOND // 10
         self._unfit = 0
-        self._put_off = 0
+        self._turn: Micros = 0
 
     def later(self) -> o.Put:
-        """When a try that finds no free cell should come again: about when those before it will be through."""
-        self._put_off += 1
-        wait = self._average * self._put_off // self.limit
-        return o.Put(After(min(max(wait, SOONEST), LATEST)))
+        """When a try that finds no free cell should come again: about when those before it will be through, one turn for each."""
+        now = self._clock.monotonic()
+        self._turn = min(max(self._turn, now) + self._average // self.limit, now + LATEST)
+        return o.Put(After(max(self._turn - now, SOONEST)))
 
     async def execute(self, run: Run, handler: Handler) -> tuple[o.Outcome, tuple[Message, ...]]:
         """One try of one delivery, in a process where nothing else is. As `Executor.execute`; never raises."""
-        if (late := too_late(run.delivery)) is not None:
+        if (late := too_late(run)) is not None:
             return late, ()
-        task = asyncio.current_task()
+        task, arrived = asyncio.current_task(), self._clock.monotonic()
         run.begin(task, None)
         cell: Cell | None = None
         try:
@@ -196,9 +207,13 @@ class Cells:
             async with self._slots:
                 cell = await self._cell()
                 began = self._clock.monotonic()
-                run.begin(task, began + limit_of(run.delivery, handler) + MERCY)
+                run.waited = began - arrived
+                if (late := too_late(run)) is not None:
+                    self._keep(cell)
+                    return late, ()
+                run.begin(task, began + limit_of(run, handler) + MERCY)
                 self._running.watch(run)
-                cell.tell(wire.Job(replace(run.delivery, native=None)))
+                cell.tell(wire.Job(msgspec.structs.replace(run.delivery, native=None)))
                 report = await self._heard(cell, run)
                 self._note(self._clock.monotonic() - began)
         except asyncio.CancelledError:
@@ -299,7 +314,6 @@ class Cells:
 
     def _note(self, took: Micros) -> None:
         self._average += (took - self._average) // 8
-        self._put_off = max(0, self._put_off - 1)
 
 
 def found(address: wire.Address | None, handler: str) -> wire.Address:

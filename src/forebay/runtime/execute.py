@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from forebay.clock import Clock
     from forebay.compose import Composer
-    from forebay.engine import Delivery
     from forebay.middleware import Call
     from forebay.model.message import Message
     from forebay.model.query import Progress
@@ -74,11 +73,10 @@ class Executor:
 
     async def execute(self, run: Run, live: Live | None) -> tuple[o.Outcome, tuple[Message, ...]]:
         """One try of one delivery, and what it wants to send if it succeeded."""
-        delivery = run.delivery
-        if (late := too_late(delivery)) is not None:
+        if (late := too_late(run)) is not None:
             return late, ()
         if live is None:
-            return o.Nameless(delivery.message.name), ()
+            return o.Nameless(run.delivery.message.name), ()
         if live.handler.batch:
             (one,) = await self.execute_batch([run], live)
             return one
@@ -95,7 +93,7 @@ class Executor:
         outcomes: dict[Run, tuple[o.Outcome, tuple[Message, ...]]] = {}
         contexts: dict[Run, Context] = {}
         for run in runs:
-            ctx = too_late(run.delivery) or self._read(run, live.handler)
+            ctx = too_late(run) or self._read(run, live.handler)
             if run.cut is not None:
                 outcomes[run] = cut_off(run.cut, live.handler), ()
             elif isinstance(ctx, Context):
@@ -115,13 +113,13 @@ class Executor:
         given: dict[str, object] = {handler.items: [_only(ctx.arguments) for ctx in each]}
         if handler.context is not None:
             given[handler.context] = each
-        limit = min(limit_of(run.delivery, handler) for run in contexts)
+        ends = self._clock.monotonic() + min(limit_of(run, handler) for run in contexts)
         for run in contexts:
             run.in_company = len(each) > 1
-            run.begin(task, self._clock.monotonic() + limit)
+            run.begin(task, ends)
         self._running.watch(next(iter(contexts)))
         try:
-            value = await live.call(Context(first.delivery, self._composer, Arguments((), given)))
+            value = await live.call(first.called_with(Arguments((), given)))
         except asyncio.CancelledError as error:
             return [_interrupted(run, error, handler) for run in contexts]
         except o.Steer as word:
@@ -159,7 +157,7 @@ class Executor:
         if (cut := run.cut) is not None:
             return cut_off(cut, live.handler)
         task = asyncio.current_task()
-        run.begin(task, self._clock.monotonic() + limit_of(run.delivery, live.handler))
+        run.begin(task, self._clock.monotonic() + limit_of(run, live.handler))
         self._running.watch(run)
         try:
             value = await live.call(ctx)
@@ -208,23 +206,25 @@ def _said(word: object, handler: Handler) -> o.Outcome:
     return _failed(word, handler) if isinstance(word, BaseException) else _returned(word)
 
 
-def too_late(delivery: Delivery) -> o.Outcome | None:
+def too_late(run: Run) -> o.Outcome | None:
     """What becomes of a delivery whose time was over before it could begin."""
-    if delivery.expires is not None and delivery.expires <= delivery.received:
+    delivery, now = run.delivery, run.delivery.received + run.waited
+    if delivery.expires is not None and delivery.expires <= now:
         return o.TooLate()
-    if delivery.deadline is not None and delivery.deadline <= delivery.received:
+    if delivery.deadline is not None and delivery.deadline <= now:
         failure = Failure("Deadline", "its deadline had passed before it could begin")
         return o.Buried(Reason.DEADLINE, failure, counts=False)
     return None
 
 
-def limit_of(delivery: Delivery, handler: Handler) -> Micros:
+def limit_of(run: Run, handler: Handler) -> Micros:
     """How long a try may take: its timeout, or what is left until the deadline."""
+    delivery = run.delivery
     asked = None if handler.relays else delivery.message.timeout
     timeout = asked or handler.timeout
     if delivery.deadline is None:
         return timeout
-    return max(0, min(timeout, delivery.deadline - delivery.received))
+    return max(0, min(timeout, delivery.deadline - delivery.received - run.waited))
 
 
 def _returned(value: object) -> o.Outcome:

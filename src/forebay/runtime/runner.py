@@ -62,16 +62,25 @@ class Limits:
 class Batch:
     """Messages that wait for company: full, or for as long as the first of them may wait."""
 
-    __slots__ = ("_clock", "full", "handler", "runs")
+    __slots__ = ("_clock", "_since", "full", "handler", "runs")
 
     def __init__(self, handler: Handler, clock: Clock) -> None:
         self.handler, self._clock = handler, clock
         self.runs: list[Run] = []
+        self._since: list[Micros] = []
         self.full = asyncio.Event()
+
+    def add(self, run: Run) -> None:
+        """One more."""
+        self.runs.append(run)
+        self._since.append(self._clock.monotonic())
 
     async def gathered(self) -> None:
         """Return when it is time to begin."""
         await self._clock.wait(self.full, self.handler.within)
+        now = self._clock.monotonic()
+        for run, since in zip(self.runs, self._since, strict=True):
+            run.waited = now - since
 
 
 @dataclass(slots=True)
@@ -253,7 +262,7 @@ class Runner:
         if batch is None:
             batch = lane.batches[handler.name] = Batch(handler, self._gears.clock)
             self._gears.spawn(self._see_batch_through(lane, batch))
-        batch.runs.append(run)
+        batch.add(run)
         most = self._limits.concurrency
         if len(batch.runs) >= min(handler.batch, lane.route.concurrency or most, most):
             del lane.batches[handler.name]

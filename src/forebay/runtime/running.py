@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
@@ -32,10 +32,14 @@ class Why(StrEnum):
     CANCEL = "cancel"
 
 
+_ALONE: Final = (Why.LOST, Why.CANCEL)
+"""What concerns one message of a batch alone."""
+
+
 class Run:
     """One delivery at work. Lives from its receipt until it is settled."""
 
-    __slots__ = ("_task", "cut", "delivery", "ends", "in_company", "overdue", "said", "told")
+    __slots__ = ("_task", "cut", "delivery", "ends", "in_company", "overdue", "said", "told", "waited")
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
@@ -43,6 +47,8 @@ class Run:
         self.ends: Micros | None = None
         self.overdue = False
         self.in_company = False
+        self.waited: Micros = 0
+        """How long it has waited here since its receipt, for company or for a process."""
         self.said: Progress | None = None
         self.told: Progress | None = None
         self._task: asyncio.Task[None] | None = None
@@ -72,12 +78,11 @@ class Run:
 
         What concerns one message alone does not cut off those it is handled with, in a batch.
         """
-        if self.cut is None:
-            self.cut = why
-            if self.in_company and why in (Why.LOST, Why.CANCEL):
-                return
-            if self._task is not None:
-                self._task.cancel(why.value)
+        if self.cut is not None and not (self.in_company and self.cut in _ALONE):
+            return
+        self.cut = self.cut or why
+        if self._task is not None and not (self.in_company and why in _ALONE):
+            self._task.cancel(why.value)
 
 
 class Running:
