@@ -148,7 +148,7 @@ def test_twenty_kills_among_five_thousand_tasks_lose_and_strand_nothing(tmp_path
     effects = Counter(event.id for event in history if event.op is Op.EFFECT)
     starts = Counter(event.id for event in history if event.op is Op.START)
     assert len(effects) == ORDERS
-    crashes = {record.id: record.crashes for record in records}
+    crashes = {str(record.id): record.crashes for record in records}
     assert all(count - 1 <= crashes[id_] for id_, count in effects.items()), "started and unsettled at a kill"
     assert all(starts[r.id] <= r.attempts + r.crashes + r.releases for r in records)
     assert sum(crashes.values()) <= KILLS * 2 * 8, "more than was held, or waited to be settled"
