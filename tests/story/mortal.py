@@ -149,7 +149,7 @@ async def _live(url: str, witness: Witness) -> None:
             group.create_task(worker.run())
             await eventually(partial(is_quiet, app), within=20)
             await app.send_many([app.named("linger").bind() for _ in range(2)])
-            await eventually(lambda: worker.load["running"] == 2)
+            await eventually(lambda: worker.load["running"] == 2, within=20)
             worker.stop()
 
 

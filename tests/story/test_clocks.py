@@ -20,7 +20,7 @@ from forebay.testing.clock import Probe, eventually
 from tests.runtime.kit import Spied, story, working
 
 HOUR = 3_600 * SECOND
-TIMING = Timing(lease=600_000, heartbeat=100_000, sweep=20_000)
+TIMING = Timing(lease=1_500_000, heartbeat=150_000, sweep=20_000)
 
 
 class SetClock(SystemClock):
@@ -66,7 +66,7 @@ async def test_work_that_is_held_when_the_clock_is_set_stays_with_its_worker(
         await entered.wait(5)
         sweeps = engine.calls["sweep"]
         clock.ahead = jump
-        await eventually(lambda: engine.calls["sweep"] >= sweeps + 5)
+        await eventually(lambda: engine.calls["sweep"] >= sweeps + 5, within=8)
         late = await hold.send()
         await entered.wait(6)
         go.set()
