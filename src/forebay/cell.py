@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from forebay.app import App
 from forebay.cli.logs import set_up
 from forebay.model import outcome as o
+from forebay.model.verdict import Failure, Reason
 from forebay.runtime import wire
 from forebay.runtime.execute import Executor
 from forebay.runtime.running import Running, Why
@@ -117,6 +118,18 @@ def _next(orders: BinaryIO) -> wire.Order | None:
     return None
 
 
+def _framed(tried: wire.Tried) -> bytes:
+    """What became of a try. More than the line carries is a result that is too large, and not a process that died of it."""
+    said = wire.frame(tried)
+    if len(said) <= wire.LONGEST:
+        return said
+    failure = Failure(
+        "ResultTooLarge",
+        f"what it sends with its success has {len(said)} bytes, from a process {wire.LONGEST} are possible",
+    )
+    return wire.frame(wire.Tried(o.Buried(Reason.RESULT, failure, counts=True)))
+
+
 class _Work:
     """The tries of one cell, one after the other."""
 
@@ -147,7 +160,7 @@ class _Work:
             self._say(wire.Ready())
             while True:
                 job = await self._jobs.get()
-                self._say(await self._try(job, executor, running, lives))
+                self._write(_framed(await self._try(job, executor, running, lives)))
 
     async def _try(
         self,
@@ -192,8 +205,11 @@ class _Work:
             self._tell()
 
     def _say(self, report: wire.Report) -> None:
+        self._write(wire.frame(report))
+
+    def _write(self, said: bytes) -> None:
         try:
-            self._line.sendall(wire.frame(report))
+            self._line.sendall(said)
         except OSError:
             os._exit(0)
 

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from forebay import App, State, WorkerOptions
+from forebay.cell import _framed
 from forebay.errors import InvalidOption, TaskDead, Unsupported
 from forebay.model import outcome as o
 from forebay.model.query import Progress
+from forebay.model.verdict import Reason
 from forebay.model.when import After
 from forebay.runtime.address import address_of
 from forebay.runtime.cells import CLEAN_UP, LATEST, SOONEST, Cell, Cells, DiedError
 from forebay.runtime.running import Run, Running
-from forebay.runtime.wire import LENGTH, Address, Job, frame, read_order
+from forebay.runtime.wire import LENGTH, Address, Job, Tried, frame, read_order, read_report
 from forebay.runtime.worker import CUT_OFF
 from forebay.testing.clock import VirtualClock, eventually
 from tests.runtime import celled
@@ -150,6 +152,20 @@ async def test_a_flood_of_progress_does_not_reach_the_worker_as_one(monkeypatch:
         await (await celled.say_often.send(100_000)).result("20s")
 
     assert 0 < told < 1_000
+
+
+def test_more_than_the_line_carries_is_a_result_too_large_and_no_crash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("forebay.runtime.wire.LONGEST", 10_000)
+    message = a_delivery(b"x" * 10_000).message
+
+    report = read_report(_framed(Tried(o.Returned(None), (message,)))[LENGTH.size :])
+
+    assert isinstance(report, Tried)
+    assert isinstance(report.outcome, o.Buried)
+    assert report.outcome.reason is Reason.RESULT
+    assert report.then == ()
 
 
 def test_a_process_is_killed_before_its_worker_gives_up_on_it() -> None:
