@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
     Final,
-    Literal,
     ParamSpec,
-    Protocol,
     Self,
-    TypeAlias,
     TypeVar,
     Unpack,
-    get_args,
     overload,
 )
 
-import msgspec
-
 from forebay.clock import Clock, SystemClock
-from forebay.codec.signature import Signature, Unseen
-from forebay.compose import Composer, Draft, EventOptions, check_count, check_options, check_timeout
+from forebay.codec.signature import Unseen
+from forebay.compose import Composer, Draft, EventOptions, check_options
 from forebay.context import Context
-from forebay.door import Door
+from forebay.declare import (
+    BLOCK_FOR,
+    BatchDecorator,
+    Company,
+    Declared,
+    QueueOptions,
+    TaskDecorator,
+    company_of,
+    handler_of,
+    leads,
+    limited,
+    priority_of,
+    signature_of,
+    with_options,
+)
+from forebay.door import Door, Ground
 from forebay.engine import EngineOptions, Published, Retention, Source, Timing
 from forebay.engines import engine_for
 from forebay.errors import ConfigError, InvalidOption, NameTaken, Unsupported
 from forebay.handle import Handle
 from forebay.ids import Ids
-from forebay.model.message import HIGHEST_PRIORITY, LOWEST_PRIORITY, EntryId
+from forebay.model.message import EntryId
 from forebay.model.names import check_name, check_new_name, check_pattern
-from forebay.model.policy import RetryPolicy
-from forebay.model.when import SECOND, Duration, Micros, micros
+from forebay.model.when import Duration, Micros, micros
 from forebay.runtime.address import address_of
 from forebay.runtime.bridge import OUTBOX
-from forebay.runtime.handler import DEFAULT_TIMEOUT, Handler, Route, event_decoder, task_decoder
+from forebay.runtime.handler import Route, event_decoder, task_decoder
 from forebay.runtime.worker import Plant, Worker, WorkerOptions
 from forebay.settings import read, whole_number
 from forebay.tasks import BatchOptions, BoundTask, HandlerOptions, SubscribeOptions, Task
@@ -52,107 +57,13 @@ if TYPE_CHECKING:
     from forebay.engine import Engine
     from forebay.middleware import Middleware
     from forebay.model.query import Command, Counts, Page, Query, Selector
+    from forebay.testing.stage import Testing
 
 P = ParamSpec("P")
 R = TypeVar("R")
-I = TypeVar("I")  # noqa: E741  # an item
-LONGEST_GATHERING: Final = 60 * SECOND
-"""The longest time a message may wait for others to be handled with."""
+PATIENCE: Final = 30.0
+"""Seconds of real time that a handler may take in a test."""
 F = TypeVar("F", bound="Callable[..., Any]")
-
-
-WhenFull: TypeAlias = Literal["reject", "block", "drop-expired"]
-BLOCK_FOR: Final = "10s"
-"""How long a sender waits for room, unless the queue's options say."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueOptions:
-    """What an App knows of one queue.
-
-    ``concurrency``: how many of its deliveries one worker process handles at a time; ``weight``: its share of the worker.
-    ``limit``: how many messages may wait in it before senders are refused (None: any number); it is kept with the queue, for senders of
-    every process. ``when_full``: ``"reject"`` raises `QueueFull`; ``"block"`` waits for room, ``block_for`` at most (default 10 s);
-    ``"drop-expired"`` ends what has expired, and then rejects. Retries and what handlers send with their success are never refused.
-
-    >>> QueueOptions(limit=10_000, when_full="block", block_for="5s").limit
-    10000
-    """
-
-    concurrency: int | None = None
-    weight: int = 1
-    limit: int | None = None
-    when_full: WhenFull = "reject"
-    block_for: Duration | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit is not None:
-            check_count(self.limit, "QueueOptions(limit=...)", 1, 10_000_000)
-        _check_when_full(self)
-        if self.concurrency is not None:
-            check_count(self.concurrency, "QueueOptions(concurrency=...)", 1, 100_000)
-        check_count(self.weight, "QueueOptions(weight=...)", 1, 1_000)
-
-
-class TaskDecorator(Protocol):
-    """What ``app.task(...)`` returns. The context, where wanted, is the first parameter; senders do not see it."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
-    ) -> Task[P, R, Concatenate[Context, P], Coroutine[Any, Any, R]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]]
-    ) -> Task[P, R, P, Coroutine[Any, Any, R]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], R]
-    ) -> Task[P, R, Concatenate[Context, P], R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R]) -> Task[P, R, P, R]: ...
-
-
-class BatchDecorator(Protocol):
-    """What ``app.task(batch=...)`` returns. The handler takes a list; senders send one. Contexts, where wanted, come first."""
-
-    @overload
-    def __call__(
-        self, function: Callable[[list[Context], list[I]], Coroutine[Any, Any, Any]]
-    ) -> Task[[I], Any, [list[Context], list[I]], Coroutine[Any, Any, Any]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[[list[I]], Coroutine[Any, Any, Any]]
-    ) -> Task[[I], Any, [list[I]], Coroutine[Any, Any, Any]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[[list[Context], list[I]], R]
-    ) -> Task[[I], Any, [list[Context], list[I]], R]: ...
-    @overload
-    def __call__(self, function: Callable[[list[I]], R]) -> Task[[I], Any, [list[I]], R]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Company:
-    """How many messages a handler takes at once, and for how long the first waits for the others, in microseconds."""
-
-    size: int
-    within: Micros
-
-    def of(self, handler: Handler, signature: Signature) -> Handler:
-        """``handler``, for batches."""
-        (items,) = signature.parameters
-        return replace(handler, batch=self.size, within=self.within, items=items)
-
-
-@dataclass(slots=True)
-class Declared:
-    """What an App has been told so far."""
-
-    tasks: dict[str, dict[str, Handler]] = field(default_factory=dict)
-    drafts: dict[str, Draft] = field(default_factory=dict)
-    signatures: dict[str, Signature] = field(default_factory=dict)
-    subscriptions: dict[str, tuple[Source, Handler]] = field(default_factory=dict)
 
 
 class App:
@@ -189,26 +100,42 @@ class App:
         self.name = check_name(name, "App name")
         self.timing = timing or _timing()
         options = EngineOptions(timing=self.timing, retention=retention)
-        self.engine = engine_for(read("url", url), options) if url is None or isinstance(url, str) else url
-        self.bus = engine_for(bus, options) if isinstance(bus, str) else bus
-        if self.bus is not None and not self.engine.traits.remembers:
+        engine = engine_for(read("url", url), options) if url is None or isinstance(url, str) else url
+        other = engine_for(bus, options) if isinstance(bus, str) else bus
+        if other is not None and not engine.traits.remembers:
             raise Unsupported(
                 "bus= joins a bus to a store, and the first engine is a bus itself: give a store, or the bus alone."
             )
-        if self.engine.traits.virtual_clock is False and clock is not None:
+        if engine.traits.virtual_clock is False and clock is not None:
             raise Unsupported(
-                f"The {self.engine.traits.engine} engine keeps its own time: clock= cannot be given."
+                f"The {engine.traits.engine} engine keeps its own time: clock= cannot be given."
             )
-        self._clock = clock or SystemClock()
         self._queues = {check_name(queue, "queue"): options for queue, options in queues.items()}
-        self._check_limits()
         self._lifespan, self._middleware = lifespan or nullcontext_async, tuple(middleware)
         limit = whole_number("max_body", read("max_body", max_body))
-        self._composer = Composer(
-            Ids(), min(limit, self.engine.traits.max_body), None if self.bus is None else OUTBOX
-        )
+        composer = Composer(Ids(), min(limit, engine.traits.max_body), None if other is None else OUTBOX)
         self._declared = Declared()
-        self._door = Door(self.engine, self._composer, self._clock, self._sources, self._patience())
+        self._door = Door(
+            Ground(
+                engine=engine,
+                bus=other,
+                clock=clock or SystemClock(),
+                composer=composer,
+                patience=self._patience(),
+            ),
+            self._sources,
+        )
+        self._check_limits()
+
+    @property
+    def engine(self) -> Engine:
+        """What it sends to and works from."""
+        return self._door.ground.engine
+
+    @property
+    def bus(self) -> Engine | None:
+        """The bus to other services, if there is one."""
+        return self._door.ground.bus
 
     # -- declare
 
@@ -253,7 +180,7 @@ class App:
         Raises `InvalidOption`, `InvalidName`, `NameTaken` or `ConfigError`, at import.
         """
         check_options(options, [*HandlerOptions.__annotations__, "batch", "within"], "@app.task")
-        company = _company(batch, within, options)
+        company = company_of(batch, within, options)
 
         def declare(function: Callable[..., Any]) -> Task[Any, Any, Any, Any]:
             return self._declare_task(function, options, company)
@@ -274,7 +201,7 @@ class App:
         chosen = check_new_name(self.name if group is None else group, "group")
         queue = check_new_name(options["queue"], "queue") if "queue" in options else None
         check_options(options, BatchOptions.__annotations__, "@app.subscribe")
-        company = _company(options.get("batch"), options.get("within"), options)
+        company = company_of(options.get("batch"), options.get("within"), options)
 
         def declare(function: F) -> F:
             self._declare_subscription(Source.subscription(topic, chosen, queue), function, options, company)
@@ -285,8 +212,8 @@ class App:
     def _declare_task(
         self, function: Callable[..., Any], options: HandlerOptions, company: Company | None
     ) -> Task[Any, Any, Any, Any]:
-        signature = _signature(function, "@app.task", company)
-        if company is None and signature.context is not None and not _leads(function, signature.context):
+        signature = signature_of(function, "@app.task", company)
+        if company is None and signature.context is not None and not leads(function, signature.context):
             raise InvalidOption(f"{function.__name__}: a task takes its context as its first parameter.")
         name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "task")
         queue = check_new_name(options.get("queue", "default"), "queue")
@@ -296,10 +223,10 @@ class App:
             )
         if queue in self._declared.subscriptions:
             raise NameTaken(f"Queue {queue!r} belongs to a subscription: give task {name!r} another queue.")
-        handler = _handler(name, function, options, task_decoder(signature), signature.context)
+        handler = handler_of(name, function, options, task_decoder(signature), signature.context)
         if company is not None:
             handler = company.of(handler, signature)
-        fixed = {"priority": _priority(options)} if "priority" in options else {}
+        fixed = {"priority": priority_of(options)} if "priority" in options else {}
         draft = Draft(queue=queue, fixed=fixed)
         self._declared.tasks.setdefault(queue, {})[name] = handler
         self._declared.drafts[name], self._declared.signatures[name] = draft, signature
@@ -308,7 +235,7 @@ class App:
     def _declare_subscription(
         self, source: Source, function: Callable[..., Any], options: SubscribeOptions, company: Company | None
     ) -> None:
-        signature = _signature(function, "@app.subscribe(...)", company)
+        signature = signature_of(function, "@app.subscribe(...)", company)
         if len(signature.parameters) > 1:
             raise InvalidOption(
                 f"{function.__name__}: a subscriber takes the event and its context, nothing else."
@@ -322,7 +249,7 @@ class App:
         if parameter is not None and parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise InvalidOption(f"{function.__name__}: the event is one parameter, not {str(parameter)!r}.")
         name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "handler")
-        handler = _handler(name, function, options, event_decoder(parameter), signature.context)
+        handler = handler_of(name, function, options, event_decoder(parameter), signature.context)
         self._declared.subscriptions[source.queue] = (
             source,
             handler if company is None else company.of(handler, signature),
@@ -367,8 +294,7 @@ class App:
         Raises `NotSerialisable`, `MessageTooLarge`, `InvalidName`, `InvalidOption`, `QueueFull` (one of the groups' queues is at its
         limit: nobody has a copy), `EngineUnavailable` or `OutcomeUnknown`.
         """
-        message = self._composer.event(topic, event, options)
-        return await self._door.publish(message)
+        return await self._door.publish(self._door.ground.composer.event(topic, event, options))
 
     def publish_sync(self, topic: str, event: object, **options: Unpack[EventOptions]) -> Published:
         """`publish`, for callers without an event loop."""
@@ -400,15 +326,16 @@ class App:
 
     def plant(self) -> Plant:
         """What a worker works on."""
+        ground = self._door.ground
         return Plant(
             name=self._door.identity,
-            engine=self.engine,
-            bus=self.bus,
+            engine=ground.engine,
+            bus=ground.bus,
             routes=self.routes(),
-            composer=self._composer,
+            composer=ground.composer,
             middleware=self._middleware,
             timing=self.timing,
-            clock=self._clock,
+            clock=ground.clock,
             opened=self._door.opened,
             lifespan=self._lifespan,
             address=lambda: address_of(self),
@@ -434,7 +361,7 @@ class App:
         """What the engine is told of: where work comes from, and limits of queues that are only sent to."""
         handled = {route.source.queue: route.source for route in self.routes()}
         loose = [
-            _limited(Source(queue=queue, loose=True), options)
+            limited(Source(queue=queue, loose=True), options)
             for queue, options in self._queues.items()
             if options.limit is not None and queue not in handled
         ]
@@ -452,7 +379,7 @@ class App:
         routes = []
         for route in (*of_tasks, *of_events):
             known = self._queues.get(route.source.queue, QueueOptions())
-            routes.append(_with_options(route, known))
+            routes.append(with_options(route, known))
         return routes
 
     async def __aenter__(self) -> Self:
@@ -476,131 +403,30 @@ class App:
         """Run one of this App's coroutines for a caller without a loop: ``app.sync(app.count())``."""
         return self._door.sync(work)
 
+    def testing(
+        self, *, eager: bool = False, propagate: bool = True, patience: Duration = PATIENCE
+    ) -> Testing:
+        """Put the App on a stage for a block of a test: in memory, on a clock turned by hand; its own engine is not touched.
+
+        >>> async with app.testing() as t:                        # doctest: +SKIP
+        ...     await place_order(7)                              # code of yours that sends
+        ...     t.assert_sent(send_receipt, 7, "ada@example.org")
+        ...     await t.run_all()                                 # works off what is due, in this process
+
+        ``with app.testing() as t:`` is the same for tests without a loop. ``eager``: each send runs its task before it returns, and raises
+        what the handler raised, unless ``propagate`` is False. ``patience``: of real time, for one handler. Raises `InUse` on entry while
+        the App is open or on a stage.
+        """
+        from forebay.testing.stage import Known, Mode, Testing  # only tests import it
+
+        mode = Mode(eager=eager, propagate=propagate, patience=micros(patience, "patience"))
+        known = Known(self._declared.signatures, self._declared.drafts)
+        return Testing(self._door, self.plant, known, mode)
+
 
 def nullcontext_async() -> AbstractAsyncContextManager[object]:
     """A lifespan that does nothing."""
     return nullcontext()
-
-
-def _with_options(route: Route, known: QueueOptions) -> Route:
-    return Route(
-        source=_limited(route.source, known),
-        handlers=route.handlers,
-        handler=route.handler,
-        weight=known.weight,
-        concurrency=known.concurrency,
-    )
-
-
-def _limited(source: Source, known: QueueOptions) -> Source:
-    drops = known.when_full == "drop-expired"
-    return msgspec.structs.replace(source, limit=known.limit, drops_expired=drops)
-
-
-def _check_when_full(options: QueueOptions) -> None:
-    """Raise `InvalidOption` for a policy that does not exist, or does not go with the rest."""
-    if options.when_full not in get_args(WhenFull):
-        near = difflib.get_close_matches(str(options.when_full), get_args(WhenFull), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"it is one of {', '.join(get_args(WhenFull))}."
-        raise InvalidOption(f"QueueOptions(when_full={options.when_full!r}) is no policy: {hint}")
-    if options.when_full == "drop-expired" and options.limit is None:
-        raise InvalidOption(
-            "QueueOptions(when_full='drop-expired') needs a limit=: without one nothing is ever full."
-        )
-    if options.block_for is None:
-        return
-    if options.when_full != "block":
-        raise InvalidOption(
-            f"QueueOptions(block_for=...) goes with when_full='block', not with {options.when_full!r}, which does not wait."
-        )
-    if micros(options.block_for, "QueueOptions(block_for=...)") == 0:
-        raise InvalidOption(
-            "QueueOptions(block_for=...) must be longer than 0; when_full='reject' does not wait."
-        )
-
-
-def _handler(
-    name: str, function: Callable[..., Any], options: SubscribeOptions, decode: Any, context: str | None
-) -> Handler:
-    default = RetryPolicy()
-    policy = RetryPolicy(
-        max_attempts=check_count(options.get("max_attempts", default.max_attempts), "max_attempts", 1, 1_000),
-        base=micros(options["backoff"], "backoff") if "backoff" in options else default.base,
-        cap=micros(options["backoff_cap"], "backoff_cap") if "backoff_cap" in options else default.cap,
-    )
-    return Handler(
-        name=name,
-        function=function,
-        decode=decode,
-        context=context,
-        leads=context is not None and _leads(function, context),
-        threaded=not inspect.iscoroutinefunction(function),
-        process=_pool(name, function, options) == "process",
-        policy=policy,
-        timeout=check_timeout(micros(options["timeout"], "timeout"))
-        if "timeout" in options
-        else DEFAULT_TIMEOUT,
-        no_retry_on=_exceptions(options.get("no_retry_on", ())),
-    )
-
-
-def _pool(name: str, function: Callable[..., Any], options: SubscribeOptions) -> str | None:
-    """Where its tries run. Raises `InvalidOption` for a pool that is none, or that coroutines do not run in."""
-    pool = options.get("pool")
-    if pool not in (None, "thread", "process"):
-        raise InvalidOption(f"{name}: pool must be 'thread' or 'process', not {pool!r}.")
-    if pool == "thread" and inspect.iscoroutinefunction(function):
-        raise InvalidOption(
-            f"{name} is a coroutine function and runs in the event loop: leave out pool='thread', or make it a plain function."
-        )
-    return pool
-
-
-def _company(batch: int | None, within: Duration | None, options: SubscribeOptions) -> Company | None:
-    """How many messages a handler takes at once. Raises `InvalidOption`."""
-    if batch is None:
-        if within is not None:
-            raise InvalidOption("within says how long a batch gathers: it goes with batch=...")
-        return None
-    if options.get("pool") == "process":
-        raise InvalidOption("batch= and pool='process' do not go together: a batch is handled in the worker.")
-    size = check_count(batch, "batch", 2, 10_000)
-    wait = micros(1 if within is None else within, "within")
-    if wait > LONGEST_GATHERING:
-        raise InvalidOption(f"within must be at most {LONGEST_GATHERING // SECOND} s, not {within!r}.")
-    return Company(size, wait)
-
-
-def _signature(function: Callable[..., Any], where: str, company: Company | None) -> Signature:
-    """The signature of what can be a handler."""
-    given: object = function
-    if isinstance(given, Task):
-        raise InvalidOption(f"Task {given.name!r} is a handler already: {where} takes a plain function.")
-    if not callable(given) or isinstance(given, type) or not hasattr(given, "__annotations__"):
-        raise InvalidOption(
-            f"{where} decorates a function, not {given!r}: write one around it; options are given by name."
-        )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise InvalidOption(f"{function.__name__}() yields, and a handler returns: {where} cannot take it.")
-    return (Signature.of if company is None else Signature.of_items)(function, context=Context)
-
-
-def _leads(function: Callable[..., Any], context: str) -> bool:
-    """Whether the context is the first parameter, and one that can be given by position."""
-    first = next(iter(inspect.signature(function).parameters.values()))
-    return first.name == context and first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-
-
-def _exceptions(given: object) -> tuple[type[BaseException], ...]:
-    types = given if isinstance(given, tuple) else (given,)
-    for one in types:
-        if not isinstance(one, type) or not issubclass(one, BaseException):
-            raise InvalidOption(f"no_retry_on takes exception types, not {one!r}.")
-    return types
-
-
-def _priority(options: HandlerOptions) -> int:
-    return check_count(options["priority"], "priority", LOWEST_PRIORITY, HIGHEST_PRIORITY)
 
 
 def _timing() -> Timing:

@@ -178,9 +178,9 @@ class _Work:
         running: Running,
         lives: Mapping[str, tuple[Route, Mapping[str, Live]]],
     ) -> wire.Tried:
-        delivery = job.delivery()
-        route, known = lives.get(job.source.queue, (None, {}))
-        handler = None if route is None else route.handler_of(job.message)
+        delivery = job.delivery
+        route, known = lives.get(delivery.source.queue, (None, {}))
+        handler = None if route is None else route.handler_of(delivery.message)
         self._run = run = running.add(delivery)
         task = asyncio.get_running_loop().create_task(
             executor.execute(run, None if handler is None else known[handler.name])

@@ -6,18 +6,22 @@ import asyncio
 import os
 import secrets
 import socket
+import sys
+import warnings
+import weakref
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from forebay.engine import Stored
-from forebay.errors import NotOpen
+from forebay.errors import InUse, NotOpen
 from forebay.handle import Handle
 from forebay.runtime.link import Link
 from forebay.runtime.portal import Portal
 from forebay.runtime.room import Room, refusal, refusal_of_many
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 
     from forebay.clock import Clock
     from forebay.compose import Composer
@@ -29,22 +33,38 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+_DOORS: Final = weakref.WeakSet["Door"]()
+"""All there are, as `asyncio.all_tasks` knows all tasks: for who looks for what was left open. Nothing is steered by it."""
+
+
+def doors() -> list[Door]:
+    """The doors of all Apps of this process."""
+    return list(_DOORS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What an App stands on. One value, so that a test can put another in its place, whole."""
+
+    engine: Engine
+    bus: Engine | None
+    clock: Clock
+    composer: Composer
+    patience: Mapping[str, Micros] = field(default_factory=dict)
+    link: Callable[[Engine, str, Clock], Link] = Link
+
+
 class Door:
     """Opens, counts and closes links; everything an App sends goes through here."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        composer: Composer,
-        clock: Clock,
-        sources: Callable[[], Sequence[Source]],
-        patience: Mapping[str, Micros],
-    ) -> None:
-        self._engine, self._composer, self._clock, self._sources = engine, composer, clock, sources
-        self._patience = patience
+    def __init__(self, ground: Ground, sources: Callable[[], Sequence[Source]]) -> None:
+        self.ground, self._sources = ground, sources
+        self._own: Ground | None = None
+        self._staged = self._called = ""
         self._links: dict[asyncio.AbstractEventLoop, Link] = {}
         self._portal = Portal(self._close_portal_link)
         self._pid, self._mark = 0, ""
+        _DOORS.add(self)
 
     @property
     def identity(self) -> str:
@@ -63,6 +83,7 @@ class Door:
         if link is None or not link.is_open:
             if self._portal.owns(loop):
                 link = self._here()
+                link.opened_at = self._called
                 await link.open(self._sources())
                 return link
             raise NotOpen(
@@ -72,7 +93,7 @@ class Door:
 
     async def send(self, call: BoundTask[R]) -> Handle[R]:
         """Send one bound task."""
-        return self._handle(call, await self.publish(call.message(self._composer)))
+        return self._handle(call, await self.publish(call.message(self.ground.composer)))
 
     async def publish(self, message: Message) -> Published:
         """Publish one message. Raises `QueueFull` when there is no room, or none in the time that the App would wait."""
@@ -92,9 +113,11 @@ class Door:
         """Send many bound tasks, in batches. Raises `QueueFull`, with the handles of what was stored, if anything was refused."""
         bound = list(calls)
         for call in bound:
-            self._composer.check_size(call.task.name, call.body)
+            self.ground.composer.check_size(call.task.name, call.body)
         link = await self.link()
-        answers = await link.publish_many((call.message(self._composer) for call in bound), self._room())
+        answers = await link.publish_many(
+            (call.message(self.ground.composer) for call in bound), self._room()
+        )
         full = next((answer.refused for answer in answers if answer.status is Stored.FULL), None)
         if full is None:
             return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
@@ -106,6 +129,8 @@ class Door:
 
     def sync(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine of this App for a caller without a loop."""
+        if not self._portal.running:
+            self._called = caller()
         return self._portal.call(work)
 
     async def open(self) -> Link:
@@ -113,6 +138,7 @@ class Door:
         link = self._here()
         # Counted before it is awaited: one who closes meanwhile must not be the last.
         link.users += 1
+        link.opened_at = link.opened_at or caller()
         try:
             await link.open(self._sources())
         except BaseException:
@@ -138,8 +164,68 @@ class Door:
             await self.close()
 
     def close_portal(self) -> None:
-        """Close what the ``..._sync`` calls opened."""
-        self._portal.close()
+        """Close what the ``..._sync`` calls opened. On a stage that is the stage's own to close."""
+        if self._own is None:
+            self._portal.close()
+
+    # -- on a stage
+
+    @property
+    def staged_at(self) -> str:
+        """Where it was put on other ground; empty if it stands on its own."""
+        return self._staged if self._own is not None else ""
+
+    @property
+    def calls(self) -> bool:
+        """Whether a portal for ``..._sync`` calls is open."""
+        return self._portal.running
+
+    def links(self) -> list[Link]:
+        """The links that are open, those whose loop has ended without closing them included."""
+        return [link for link in list(self._links.values()) if link.is_open]
+
+    def lend(self, ground: Ground) -> None:
+        """Stand on other ground until `restore`. Raises `InUse` while the App is open, or stands on other ground already."""
+        if self._own is not None and not self._links_alive() and not self._portal.running:
+            self.restore()  # its loop has ended without leaving it
+        if self._own is not None:
+            raise InUse(f"The App is on a stage already, since {self._staged}: leave that block first.")
+        self._forget_dead()
+        if self._links or self._portal.running:
+            where = next((link.opened_at for link in self._links.values()), "") or self._called
+            raise InUse(
+                f"The App is open, since {where}: put app.testing() around what opens it, or close it first."
+            )
+        self._own, self.ground, self._staged = self.ground, ground, caller()
+
+    def restore(self) -> None:
+        """Back to its own ground, whatever was left open meanwhile. Not from the portal's thread."""
+        try:
+            self._portal.close()
+        finally:
+            self._forget_dead()  # those have said it themselves
+            left, self._links = self.links(), {}
+            self.ground, self._own = self._own or self.ground, None
+        for link in left:
+            warnings.warn(link.left_open, ResourceWarning, stacklevel=2)
+
+    def forget(self, known: Collection[Link], staged: str) -> None:
+        """Let go of what was opened since ``known`` and ``staged`` were all, and what nobody will close any more: another stage, the
+        portal, links whose loop has ended.
+        """
+        if self.staged_at not in ("", staged):
+            with warnings.catch_warnings(action="ignore"):  # whoever calls this has said it
+                self.restore()
+        portal = next((link for loop, link in self._links.items() if self._portal.owns(loop)), None)
+        if portal is not None and portal not in known:
+            self._portal.close()
+        self._forget_dead()
+
+    def _links_alive(self) -> bool:
+        return any(not loop.is_closed() for loop in self._links)
+
+    def _forget_dead(self) -> None:
+        self._links = {loop: link for loop, link in self._links.items() if not loop.is_closed()}
 
     async def _close_portal_link(self) -> None:
         """The portal's link has no users who would count: whoever calls may use it until the end."""
@@ -147,13 +233,13 @@ class Door:
             await self._shut(asyncio.get_running_loop())
 
     def _room(self) -> Room:
-        return Room(self._clock, self._patience)
+        return Room(self.ground.clock, self.ground.patience)
 
     def _here(self) -> Link:
         """The link of the running loop, open or not."""
         loop = asyncio.get_running_loop()
         if loop not in self._links:
-            self._links[loop] = Link(self._engine, self.identity, self._clock)
+            self._links[loop] = self.ground.link(self.ground.engine, self.identity, self.ground.clock)
         return self._links[loop]
 
     async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -163,3 +249,14 @@ class Door:
         return Handle(
             answer.id, call.task.signature.returns, self, duplicate=answer.status is Stored.DUPLICATE
         )
+
+
+def caller() -> str:
+    """The place in somebody else's code from which this was called: for sentences about what was forgotten there."""
+    frame = sys._getframe(1)  # noqa: SLF001  # what `inspect.stack` calls, without reading all the sources
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _OURS:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+_OURS: Final = frozenset({"forebay", "contextlib", "asyncio"})

@@ -21,6 +21,7 @@ ForebayError
 │   │   └── StorageFull
 │   └── OutcomeUnknown
 ├── NotOpen
+├── InUse
 └── TaskError                  how a task ended, raised to whoever waits for its result
     ├── TaskDead
     ├── TaskCancelled
@@ -153,6 +154,10 @@ class OutcomeUnknown(EngineError):
 
 class NotOpen(ForebayError, RuntimeError):
     """The App (or the engine) is used outside ``async with app:``."""
+
+
+class InUse(ForebayError, RuntimeError):
+    """The App is open, or on a stage already, and cannot be put on one: `App.testing` goes around everything else."""
 
 
 class TaskError(ForebayError):

@@ -72,6 +72,8 @@ class Handle(Generic[R]):
             async with asyncio.timeout(limit):
                 if record.state not in FINISHED:
                     record = await link.results.wait(self.id)
+        except ResultTimeout:
+            raise
         except TimeoutError as error:
             record = await self.status()
             if record.state not in FINISHED:

@@ -101,6 +101,11 @@ class Task(Generic[P, R, C, T]):
         """Where it is sent to."""
         return str(self._draft.queue)
 
+    @property
+    def draft(self) -> Draft:
+        """What its messages have beside the arguments."""
+        return self._draft
+
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundTask[R]:
         """Check and encode the arguments. Raises `InvalidArguments` or `NotSerialisable`."""
         return BoundTask(self, self._draft, self.signature.encode(args, kwargs))

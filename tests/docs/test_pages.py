@@ -16,9 +16,6 @@ from tests.docs.reading import PAGES, ROOT, blocks, mentions, parse, program_of,
 ALONE = Path(__file__).parent / "alone"
 TEXTS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in PAGES}
 PROGRAMS = [name for name, text in TEXTS.items() if program_of(text)]
-UNFINISHED = {
-    "README.md": "its first block shows the idea with names that stand nowhere: OrderPlaced, OrderBilled"
-}
 
 
 def run(code: str, folder: Path, *, seconds: int = 30) -> subprocess.CompletedProcess[str]:
@@ -41,12 +38,7 @@ def run(code: str, folder: Path, *, seconds: int = 30) -> subprocess.CompletedPr
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_blocks_of_a_page_are_one_program_that_runs(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if name in UNFINISHED:
-        request.applymarker(pytest.mark.xfail(reason=UNFINISHED[name]))
-
+def test_the_blocks_of_a_page_are_one_program_that_runs(name: str, tmp_path: Path) -> None:
     done = run(program_of(TEXTS[name]), tmp_path)
 
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from forebay.engine import Swept
+from forebay.engine import Swept, Timing
 from forebay.errors import EngineUnavailable
 from forebay.model.when import SECOND
 from forebay.runtime.keeper import BUDGET, MOST_ROUNDS, keep
@@ -23,7 +23,7 @@ async def test_it_sweeps_every_so_often_give_or_take_a_quarter(roll: float, firs
     store = engine.connect("one", clock)
     await store.declare([])
     async with asyncio.TaskGroup() as group:
-        group.create_task(keep(store, clock, 5 * SECOND, stop, lambda: roll))
+        group.create_task(keep(store, clock, Timing(sweep=5 * SECOND), stop, lambda: roll))
         await clock.advance(int(first * SECOND) - 1)
         assert engine.calls["sweep"] == 0
         await clock.advance(1)
@@ -51,7 +51,7 @@ async def test_a_sweep_that_fails_is_not_the_last() -> None:
     store = engine.connect("one", clock)
     await store.declare([])
     async with asyncio.TaskGroup() as group:
-        group.create_task(keep(store, clock, SECOND, stop, lambda: 0.5))
+        group.create_task(keep(store, clock, Timing(sweep=SECOND), stop, lambda: 0.5))
         await clock.advance(4 * SECOND)
         stop.set()
 
@@ -73,7 +73,7 @@ async def test_with_ever_more_to_do_it_lets_others_have_the_store_again() -> Non
             return Swept(expired=budget, more=True)
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(keep(Endless(), clock, SECOND, stop, lambda: 0.5))
+        group.create_task(keep(Endless(), clock, Timing(sweep=SECOND), stop, lambda: 0.5))
         await clock.advance(SECOND)
         stop.set()
 

@@ -68,13 +68,13 @@ async def test_only_what_is_due_is_cut_off_and_the_timer_goes_on_to_the_next() -
     early, late, done = begun(running, 1 * SECOND), begun(running, 2 * SECOND), begun(running, 1 * SECOND)
     done.end()
     clock.time = SECOND
-    running._ring()
+    running.ring()
 
     assert [run.cut for run in (early, late, done)] == [Why.TIMEOUT, None, None]
     assert (early.overdue, late.overdue) == (True, False)
     assert [running._rings] == [2 * SECOND]
     clock.time = 2 * SECOND
-    running._ring()
+    running.ring()
     assert [late.cut] == [Why.TIMEOUT]
     assert [running._rings] == [None], "what is overdue is not rung for again"
     running.close()

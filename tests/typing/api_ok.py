@@ -22,6 +22,8 @@ from forebay import (
 )
 from forebay.engine import Published
 from forebay.model.query import Counts, Page, Query, TaskRecord
+from forebay.testing.sent import Sent, SentEvent
+from forebay.testing.stage import Stage, Step, SyncStage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -182,3 +184,28 @@ async def batches() -> None:
     await index([Order(1, "a")])
     handle = await insert.options(delay="5m").send(7)
     assert_type(handle, Handle[Any])
+
+
+async def testing() -> None:
+    async with app.testing(eager=True, propagate=False, patience="1m") as t:
+        assert_type(t, Stage)
+        assert_type(await t.run_one(), Step)
+        assert_type(await t.run_all(at_most=5), list[Step])
+        assert_type(await t.run_until_idle(), list[Step])
+        await t.advance(timedelta(hours=1))
+        assert_type(t.now, datetime)
+        assert_type(t.assert_sent(bare, 7, email="a", times=1, delay="5m"), list[Sent])
+        t.assert_not_sent("other", 7)
+        assert_type(t.sent(with_context), list[Sent])
+        assert_type(t.published("orders.*", Order), list[SentEvent[Order]])
+        assert_type(t.published()[0].event, Any)
+        t.assert_published("orders.placed", Order(1, "a"), key="7")
+
+
+def testing_without_a_loop() -> None:
+    with app.testing() as t:
+        assert_type(t, SyncStage)
+        assert_type(t.run_one(), Step)
+        assert_type(t.run_all(), list[Step])
+        t.advance("5m")
+        t.assert_sent(bare)

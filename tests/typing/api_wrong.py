@@ -119,3 +119,11 @@ async def batches() -> None:
     await index.send([Order(1)])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await index(Order(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     app.task(batch="9")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+async def testing() -> None:
+    app.testing(eager="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    async with app.testing() as t:
+        t.assert_sent(print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        await t.run_all(at_most="all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        t.assert_published("a", 1, kye="7")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

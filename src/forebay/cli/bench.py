@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from forebay.cli.exits import Exit
 
 
-@click.command(
-    epilog=options.examples("forebay bench", "forebay bench --dir /srv/data --count 100000 --json")
-)
+@click.command(epilog=options.examples("forebay bench", "forebay bench --dir . --count 100000 --json"))
 @click.option(
     "--dir",
     "folder",

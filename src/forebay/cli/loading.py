@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 import traceback
 from contextlib import contextmanager
@@ -165,8 +166,15 @@ def opened(url: str | None, *, create: bool = False) -> Iterator[App]:
             f"There is no database file {path}: nothing was sent from here yet. "
             "Go to the folder of your app, or say which file with --url sqlite:///path.db."
         )
-    with app:
-        yield app
+    # What goes wrong is said by the command, in a sentence; without a handler Python would write the bare names of log events as well.
+    silent = logging.NullHandler()
+    log = logging.getLogger("forebay")
+    log.addHandler(silent)
+    try:
+        with app:
+            yield app
+    finally:
+        log.removeHandler(silent)
 
 
 def database_path(url: str) -> Path | None:

@@ -77,7 +77,7 @@ def sentence(error: ForebayError) -> str:
     >>> sentence(ForebayError("No luck.\nTry again."))
     'No luck.  [forebay-error]\nTry again.'
     """
-    first, newline, rest = str(error).partition("\n")
+    first, newline, rest = clean_lines(str(error)).partition("\n")
     return f"{first}  [{error.code}]{newline}{rest}"
 
 
@@ -85,14 +85,14 @@ def document(value: object) -> None:
     """One JSON document."""
     import msgspec  # not for help
 
-    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    say(clean_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
 
 
 def json_line(value: object) -> None:
     """One JSON document on one line, of which more may follow."""
     import msgspec  # not for help
 
-    say(msgspec.json.encode(value).decode())
+    say(clean_json(msgspec.json.encode(value).decode()))
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
@@ -124,6 +124,22 @@ def clean(text: str) -> str:
 def clean_lines(text: str) -> str:
     """`clean`, line by line."""
     return "\n".join(clean(line.expandtabs(4)) for line in text.splitlines())
+
+
+def clean_json(text: str) -> str:
+    r"""The same JSON, with escapes for what a terminal would obey: JSON itself demands them only below U+0020.
+
+    >>> clean_json('{"note": "é\x9b2J"}')
+    '{"note": "é\\u009b2J"}'
+    """
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def moment(when: Instant | None) -> str:

@@ -11,7 +11,7 @@ import click
 
 from forebay import __version__
 from forebay.cli.exits import Exit, code_of, table
-from forebay.cli.output import ReaderGone, sentence
+from forebay.cli.output import ReaderGone, clean_json, sentence
 from forebay.errors import ForebayError
 
 if TYPE_CHECKING:
@@ -142,4 +142,4 @@ def _say_object(code: str, message: str, ending: int) -> None:
     import json  # not for help
 
     words = {"error": code, "message": message, "exit": int(ending)}
-    click.echo(json.dumps(words, ensure_ascii=False), err=True)
+    click.echo(clean_json(json.dumps(words, ensure_ascii=False)), err=True)

@@ -71,14 +71,14 @@ def _table(counts: Counts) -> None:
 def show(*, name: str, as_json: bool, url: str | None) -> None:
     """Show one queue in full."""
     from forebay.cli.loading import opened
-    from forebay.cli.output import document, say
+    from forebay.cli.output import clean, document, say
 
     with opened(url) as app:
         one, counts = _known(app, name)
     if as_json:
         document(described(one, counts))
         return
-    say(f"{one.queue}{' (paused)' if one.paused else ''}")
+    say(f"{clean(one.queue)}{' (paused)' if one.paused else ''}")
     if one.pattern is not None:
         say(f"  group {one.group} of topic {one.pattern}")
     for state, number in described(one, counts)["states"].items():

@@ -108,10 +108,10 @@ def listing(records: Iterable[TaskRecord], now: Instant) -> None:
 
 def story(record: TaskRecord, *, body: bool) -> None:
     """Everything that is known of one message, for a person to read from top to bottom."""
-    say(f"{clean(record.id)}  {record.message.name}")
+    say(f"{clean(record.id)}  {clean(record.message.name)}")
     facts = [(title, text) for title, text in _facts(record) if text]
     for title, text in facts:
-        say(f"  {title:<9} {clean(text)}")
+        say(f"  {clean(title):<9} {clean(text)}")
     if record.tries:
         say()
         table(TRY_COLUMNS, [_try_row(one) for one in record.tries])
@@ -214,6 +214,6 @@ def _readable(body: bytes) -> str:
 
 def _block(title: str, text: str) -> None:
     say()
-    say(title)
+    say(clean(title))
     for line in clean_lines(text).splitlines():
         say(f"  {line}")

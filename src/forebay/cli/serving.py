@@ -15,7 +15,7 @@ from forebay import __version__
 from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
 from forebay.cli.logs import set_up
-from forebay.cli.output import note, sentence, span
+from forebay.cli.output import clean_lines, note, sentence, span
 from forebay.clock import SystemClock
 from forebay.errors import ConfigError, ForebayError, InvalidOption
 from forebay.model.names import check_name
@@ -151,7 +151,7 @@ async def _work(
     except ExceptionGroup as faults:
         # Those of its own services the worker has logged, each with its traceback.
         fault = _first(faults)
-        said, code = str(fault), Exit.FAILED
+        said, code = clean_lines(str(fault)), Exit.FAILED
         if isinstance(fault, ForebayError):
             said, code = sentence(fault), code_of(fault)
         note(f"forebay: the worker stopped because a part of it failed: {type(fault).__name__}: {said}")

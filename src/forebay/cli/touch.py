@@ -274,7 +274,9 @@ def _show(verb: Verb, sight: Sight, manner: Manner, unchanged: Sequence[dict[str
         return
     say(f"would {verb.word} {sight.total}")
     for record in some:
-        say(f"  {clean(record.id)}  {record.message.name}  {record.queue}  {record.state.value}")
+        say(
+            f"  {clean(record.id)}  {clean(record.message.name)}  {clean(record.queue)}  {record.state.value}"
+        )
     if sight.number > SHOWN:
         say(f"  ... and {sight.number - SHOWN:,} more")
     for one in unchanged:
@@ -329,7 +331,9 @@ def _ask(verb: Verb, sight: Sight, manner: Manner) -> None:
         return
     note(f"This would {verb.word} {sight.total}:")
     for record in islice(sight.some, SHOWN):
-        note(f"  {clean(record.id)}  {record.message.name}  {record.queue}  {record.state.value}")
+        note(
+            f"  {clean(record.id)}  {clean(record.message.name)}  {clean(record.queue)}  {record.state.value}"
+        )
     if sight.number > SHOWN:
         note(f"  ... and {sight.number - SHOWN:,} more")
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -11,7 +11,7 @@ import click
 from forebay.cli.exits import Exit
 from forebay.cli.following import Plain
 from forebay.cli.loading import opened
-from forebay.cli.output import clean, document, note, say
+from forebay.cli.output import clean, clean_json, document, note, say
 from forebay.cli.records import full, last_error
 from forebay.cli.touch import find_one
 from forebay.clock import SystemClock
@@ -38,7 +38,7 @@ def wait(key: str, url: str | None, timeout: str | None, *, as_json: bool) -> Ex
     if as_json:
         document(full(record, body=True))
     elif record.state is State.SUCCEEDED:
-        say("null" if record.result is None else record.result.decode())
+        say("null" if record.result is None else clean_json(record.result.decode()))
     if record.state is State.SUCCEEDED:
         return Exit.OK
     if record.state not in FINISHED:

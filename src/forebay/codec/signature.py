@@ -11,6 +11,7 @@ import collections.abc
 import inspect
 import types
 import typing
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,6 +59,7 @@ class Signature:
         self._names = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
         self._splat = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
         self._rest = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
+        self._by_name = {p.name for p in parameters if p.kind in _BY_NAME}
         self._decoder = json.decoder(_struct(name, parameters))
 
     @staticmethod
@@ -132,6 +134,19 @@ class Signature:
         if self._rest or b'"*"' in body or body.lstrip(_BLANKS).startswith(b"["):
             body = json.encode(self._bind_sent(body))
         return self._arguments(self._decoder.decode(body))
+
+    def takes(self, name: str) -> bool:
+        """Whether a call may name this argument."""
+        return self._rest is not None or name in self._by_name
+
+    def bound(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """Arguments by the names of their parameters, as many as are given. Raises `InvalidArguments` for those that do not fit."""
+        try:
+            return dict(self._inspected.bind_partial(*args, **kwargs).arguments)
+        except TypeError as error:
+            raise InvalidArguments(
+                f"{self.name}{self._inspected} does not take these arguments: {error}."
+            ) from error
 
     def _bind(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, object]:
         try:
@@ -252,10 +267,19 @@ def _constant(value: object) -> Callable[[], object]:
 
 def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
     try:
-        closure = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
-        return typing.get_type_hints(function, localns=dict(closure), include_extras=True)
+        closure = _closure(function) if inspect.isfunction(function) else {}
+        return typing.get_type_hints(function, localns=closure, include_extras=True)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ConfigError(
             f"The annotations of {name}() cannot be read at run time: {error}. "
             "Define what they name in a module, or import it outside 'if TYPE_CHECKING'."
         ) from error
+
+
+def _closure(function: types.FunctionType) -> dict[str, Any]:
+    """What the function sees of the one it is defined in. A name that has no value yet, its own when it is being decorated, is left out."""
+    known = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):
+            known[name] = cell.cell_contents
+    return known

@@ -213,7 +213,7 @@ class Cells:
                     return late, ()
                 run.begin(task, began + limit_of(run, handler) + MERCY)
                 self._running.watch(run)
-                cell.tell(wire.Job.of(run.delivery))
+                cell.tell(wire.Job(msgspec.structs.replace(run.delivery, native=None)))
                 report = await self._heard(cell, run)
                 self._note(self._clock.monotonic() - began)
         except asyncio.CancelledError:

@@ -6,27 +6,39 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from forebay.errors import EngineError, told
+from forebay.model.when import SECOND
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from forebay.clock import Clock
-    from forebay.engine import Store
-    from forebay.model.when import Micros
+    from forebay.engine import Store, Timing
 
 log = logging.getLogger("forebay.keeper")
 
 BUDGET: Final = 1_000
 MOST_ROUNDS: Final = 20
 """Sweeps in a row while there is more to do; then the others get the store again."""
+STEP: Final = SECOND
+"""By how much the wall clock may part from the monotonic one from one sweep to the next; more, and it was set."""
 
 
 async def keep(
-    store: Store, clock: Clock, every: Micros, stop: asyncio.Event, roll: Callable[[], float]
+    store: Store, clock: Clock, timing: Timing, stop: asyncio.Event, roll: Callable[[], float]
 ) -> None:
-    """Sweep ``every`` so many microseconds, give or take a quarter so that many workers do not march in step, until ``stop`` is set."""
-    while not await clock.wait(stop, int(every * (0.75 + roll() / 2))):
+    """Sweep every so often, give or take a quarter so that many workers do not march in step, until ``stop`` is set.
+
+    When the wall clock was set forward, or the host slept, all leases may be over by it though their holders live. So a sweep is then put
+    off by a lease: by its end those who live have renewed theirs, several times, and those who have not are dead.
+    """
+    offset = clock.now() - clock.monotonic()
+    while not await clock.wait(stop, int(timing.sweep * (0.75 + roll() / 2))):
+        was, offset = offset, clock.now() - clock.monotonic()
+        if offset - was > STEP:
+            log.warning("clock.set", extra={"forward_seconds": (offset - was) // SECOND})
+            await clock.wait(stop, timing.lease)
+            continue
         try:
             await _sweep(store)
         except EngineError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
@@ -44,6 +45,8 @@ class Link:
         self.results: Results | None = None
         self._host: asyncio.Task[None] | None = None
         self.users = 0
+        self.opened_at = ""
+        self._closing = False
 
     @property
     def is_open(self) -> bool:
@@ -74,18 +77,34 @@ class Link:
                 broker, self.broker = self.broker, self._connect()
                 await broker.close()
                 raise
-            self.results = Results(self.store, self._clock) if self._remembers else None
+            self.results = self._waits() if self._remembers else None
             self._host = asyncio.get_running_loop().create_task(
                 self._serve(self.results), name="forebay-link"
             )  # lives past any one caller
 
+    @property
+    def left_open(self) -> str:
+        """What is to be said when its loop ends before it was closed."""
+        return (
+            f"The App that was opened at {self.opened_at or 'an unknown place'} was never closed: leave its "
+            "'async with app:' block (or 'with app:' around ..._sync calls) before the loop ends."
+        )
+
+    def _waits(self) -> Results:
+        return Results(self.store, self._clock)
+
     async def _serve(self, results: Results | None) -> None:
-        async with asyncio.TaskGroup() as group:
-            sends = group.create_task(self._sends.run())
-            waits = None if results is None else group.create_task(_survived(results))
-            await sends
-            if waits is not None:
-                waits.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                sends = group.create_task(self._sends.run())
+                waits = None if results is None else group.create_task(_survived(results))
+                await sends
+                if waits is not None:
+                    waits.cancel()
+        except asyncio.CancelledError:
+            if not self._closing:
+                warnings.warn(self.left_open, ResourceWarning, stacklevel=1)
+            raise
 
     async def publish(self, message: Message) -> Published:
         """Publish one message with the next batch. Cancelled, the message may still be sent."""
@@ -120,9 +139,10 @@ class Link:
 
     async def close(self) -> None:
         """Send what was given, then let go of the engine."""
+        self._closing = True
         self._sends.close()
         try:
-            if self._host is not None:
+            if self._host is not None and not self._host.cancelled():
                 await self._host
         finally:
             self._host = None

@@ -52,6 +52,11 @@ class Portal:
                 "The App was closed in another thread while this was under way: it may or may not have happened."
             ) from None
 
+    @property
+    def running(self) -> bool:
+        """Whether anything was called since the last `close`, in this process."""
+        return self._loop is not None and self._process == os.getpid()
+
     def owns(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether ``loop`` is the portal's."""
         return loop is self._loop

@@ -185,10 +185,10 @@ class Runner:
         for lane in self._order(self._open()):
             limit = min(lane.room(self._limits.concurrency - self._busy), BATCH)
             if limit > 0:
-                taken += await self._receive(lane, limit, wait)
+                taken += await self.receive(lane, limit, wait)
         return taken
 
-    async def _receive(self, lane: Lane, limit: int, wait: Micros) -> int:
+    async def receive(self, lane: Lane, limit: int, wait: Micros) -> int:
         """Take up to ``limit``. A call that broke off is repeated under its token: what it may have taken is not left to its lease."""
         lane.token = lane.token or new_token()
         token, running = lane.token, self._gears.running

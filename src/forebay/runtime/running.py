@@ -154,9 +154,10 @@ class Running:
             self._timer.cancel()
         self._rings = when
         delay = max(0.0, (when - self._clock.monotonic()) / SECOND)
-        self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+        self._timer = asyncio.get_running_loop().call_later(delay, self.ring)
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """Cut off those whose time is up, and ring again for the next."""
         self._timer = self._rings = None
         now = self._clock.monotonic()
         ends: list[Micros] = []

@@ -60,11 +60,12 @@ class Settler:
         while self._waiting or not self._closing:
             await self._some.wait()
             if self._waiting:
-                await self._flush()
+                await self.flush()
             if not self._waiting and not self._closing:
                 self._some.clear()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Settle one batch of what was submitted."""
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         answers = await self._persist([settlement for _, settlement in batch])
         for (run, settlement), answer in zip(batch, answers, strict=True):

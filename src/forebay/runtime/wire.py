@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from forebay.engine import Delivery, Source
-from forebay.ids import Token
-from forebay.model.message import EntryId, Message
+from forebay.engine import Delivery
+from forebay.model.message import Message
 from forebay.model.outcome import Outcome
 from forebay.model.query import Progress
-from forebay.model.when import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,29 +31,10 @@ class Address(msgspec.Struct, frozen=True, tag="address"):
     path: tuple[str, ...]
 
 
-class Job(msgspec.Struct, frozen=True, tag="job", omit_defaults=True):
-    """A delivery, without what only its engine understands."""
+class Job(msgspec.Struct, frozen=True, tag="job"):
+    """Something to try, without what only its engine understands (``native``)."""
 
-    id: EntryId
-    message: Message
-    source: Source
-    token: Token
-    received: Instant
-    created: Instant
-    expires: Instant | None = None
-    deadline: Instant | None = None
-    attempts: int = 0
-    crashes: int = 0
-    releases: int = 0
-
-    @staticmethod
-    def of(delivery: Delivery) -> Job:
-        """The job of trying ``delivery``."""
-        return Job(**{name: getattr(delivery, name) for name in Job.__struct_fields__})
-
-    def delivery(self) -> Delivery:
-        """What the handler's context is made of."""
-        return Delivery(**msgspec.structs.asdict(self))
+    delivery: Delivery
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):

@@ -407,9 +407,7 @@ class Worker:
         return [_weighted(routes[queue], weight) for queue, weight in wanted.items()]
 
     async def _keep(self, link: Link, stop: asyncio.Event) -> None:
-        await keep(
-            cast("Store", link.broker), self._plant.clock, self._plant.timing.sweep, stop, self._plant.roll
-        )
+        await keep(cast("Store", link.broker), self._plant.clock, self._plant.timing, stop, self._plant.roll)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         """A handler's task. Not in the task group: that would wait for ever for a handler that will not stop."""

@@ -233,8 +233,12 @@ class Ledger:
 
     def has_ready(self, queue: str, now: Instant) -> bool:
         """Whether a claim would find something."""
+        return self.front(queue, now) is not None
+
+    def front(self, queue: str, now: Instant) -> Entry | None:
+        """What a claim would take first."""
         self.promote(queue, now)
-        return queue not in self.paused and next(self._next_ready(queue, now), None) is not None
+        return None if queue in self.paused else next(self._next_ready(queue, now), None)
 
     def next_due(self, queue: str) -> Instant | None:
         """When the next timed entry of the queue is due."""
