@@ -23,6 +23,11 @@ ROOM = 65_536
 """Bytes a file of the worker may have: less than the database's log has already."""
 
 
+def is_stopped(pid: int) -> bool:
+    """With all its threads: it takes a moment until the last one has heard of it."""
+    return all("\nState:\tT" in one.read_text() for one in Path(f"/proc/{pid}/task").glob("*/status"))
+
+
 @pytest.fixture
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"LEASE": "1500ms", "HEARTBEAT": "300ms", "SWEEP": "200ms"}.items():
@@ -40,6 +45,7 @@ def test_a_process_stopped_past_its_leases_settles_nothing_and_works_on_when_it_
                 # Not while it writes: all would wait for it.
                 with FileLock(f"{tmp_path / 'story.db'}.lock", threading.Lock()).held():
                     os.kill(frozen.process.pid, signal.SIGSTOP)
+                    await eventually(lambda: is_stopped(frozen.process.pid), within=25)
 
                 with supervised(tmp_path, "yard:app", log="other.log") as heir:
                     await eventually(lambda: len(notes(tmp_path)) == 2 * HELD, within=25)
