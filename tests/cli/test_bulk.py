@@ -155,7 +155,9 @@ def test_an_interrupt_says_how_far_it_came_and_the_same_command_does_the_rest(
         stopped = cli("task", "cancel", "--queue", "mail", "--yes")
 
     assert stopped.code == Exit.INTERRUPTED
-    assert f"cancelled 2,000 of {MANY:,} when it was interrupted; the same command does the rest." in stopped.err
+    assert (
+        f"cancelled 2,000 of {MANY:,} when it was interrupted; the same command does the rest." in stopped.err
+    )
     assert cli("task", "cancel", "--queue", "mail", "--yes").code == Exit.OK
     assert states(store) == {State.CANCELLED: MANY}
 

@@ -59,7 +59,9 @@ def test_commands_options_and_values_are_offered() -> None:
     assert offered("task", "list", "--state", "de") == ["dead"]
 
 
-@pytest.mark.parametrize("url", ["sqlite:///missing.db", "nonsense", "memory://", "sqlite:////proc/none/x.db"])
+@pytest.mark.parametrize(
+    "url", ["sqlite:///missing.db", "nonsense", "memory://", "sqlite:////proc/none/x.db"]
+)
 def test_whatever_the_engine_is_nothing_is_made_and_nothing_raised(url: str, tmp_path: Path) -> None:
     answer = completed("queue", "show", "", FOREBAY_URL=url)
 
