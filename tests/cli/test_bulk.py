@@ -11,7 +11,6 @@ import pytest
 from forebay import App, State
 from forebay.cli.exits import Exit
 from forebay.cli.touch import PORTION
-from forebay.model.query import Command, Selector
 from tests.cli.kit import Cli, Work, at_terminal
 
 MANY = 2 * PORTION + 501
@@ -119,23 +118,30 @@ def test_a_maximum_is_a_number_of_messages(most: str, mixed: str, cli: Cli) -> N
     assert cli("queue", "purge", "mail", "--max", most).code == Exit.USAGE
 
 
-def after_each_step(monkeypatch: pytest.MonkeyPatch, then: Callable[[list[int]], None]) -> list[int]:
-    """How many each step has changed; ``then`` is called as the next one begins."""
-    real: Any = App.steer
+def before_each_step(monkeypatch: pytest.MonkeyPatch, then: Callable[[list[int]], None]) -> list[int]:
+    """How many each step has changed; ``then`` is called as the next one begins, where an interrupt would arrive."""
+    real: Any = App.sync
     steps: list[int] = []
 
-    async def steer(app: App, which: Selector, command: Command) -> int:
-        then(steps)
-        steps.append(await real(app, which, command))
-        return steps[-1]
+    def sync(app: App, awaited: Any) -> Any:
+        if steps:
+            try:
+                then(steps)
+            except BaseException:
+                awaited.close()
+                raise
+        answer = real(app, awaited)
+        if isinstance(answer, int):
+            steps.append(answer)
+        return answer
 
-    monkeypatch.setattr(App, "steer", steer)
+    monkeypatch.setattr(App, "sync", sync)
     return steps
 
 
 def test_many_are_touched_in_portions(store: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     send(store, MANY, "greet", "Ada")
-    steps = after_each_step(monkeypatch, lambda _: None)
+    steps = before_each_step(monkeypatch, lambda _: None)
 
     assert cli("queue", "purge", "mail", "--yes").out == f"deleted {MANY:,} tasks\n"
     assert steps == [PORTION, PORTION, 501]
@@ -151,7 +157,7 @@ def test_an_interrupt_says_how_far_it_came_and_the_same_command_does_the_rest(
 
     send(store, MANY, "greet", "Ada")
     with monkeypatch.context() as patched:
-        after_each_step(patched, interrupt)
+        before_each_step(patched, interrupt)
         stopped = cli("task", "cancel", "--queue", "mail", "--yes")
 
     assert stopped.code == Exit.INTERRUPTED

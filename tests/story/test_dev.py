@@ -27,7 +27,7 @@ from forebay import App
 app = App()
 @app.task
 async def greet(name: str) -> str:
-    return f"{word} {name}"
+    return f"WORD {name}"
 """
 
 
@@ -87,7 +87,11 @@ def story(told: Callable[P, Coroutine[object, object, None]]) -> Callable[P, Non
 
 
 def write(folder: Path, word: str) -> None:
-    (folder / "shop.py").write_text(CODE.replace("word", word))
+    (folder / "shop.py").write_text(CODE.replace("WORD", word))
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 async def results(app: App) -> list[str]:
@@ -107,7 +111,7 @@ def opened(folder: Path) -> App:
 @pytest.mark.timeout(90)
 @story
 async def test_a_change_is_worked_with_and_broken_code_is_waited_for(tmp_path: Path) -> None:
-    write(tmp_path, "{'Hello'}")
+    write(tmp_path, "Hello")
     with dev(tmp_path, "shop:app") as running:
         await running.ready()
         async with opened(tmp_path) as app:
@@ -120,7 +124,7 @@ async def test_a_change_is_worked_with_and_broken_code_is_waited_for(tmp_path: P
                 await app.send("greet", f"{number:02}")
             assert running.said.count("SyntaxError:") == running.said.count("raised SyntaxError:") * 2
 
-            write(tmp_path, "{'Hi again,'}")
+            write(tmp_path, "Hi again,")
             await running.ready(2)
             await eventually(partial(ran, app, 21), within=15)
 
@@ -136,7 +140,7 @@ async def test_a_change_is_worked_with_and_broken_code_is_waited_for(tmp_path: P
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @story
 async def test_a_signal_ends_both_in_order(number: signal.Signals, tmp_path: Path) -> None:
-    write(tmp_path, "{'Hello'}")
+    write(tmp_path, "Hello")
     with dev(tmp_path, "shop:app") as running:
         worker = await running.ready()
 
@@ -149,7 +153,7 @@ async def test_a_signal_ends_both_in_order(number: signal.Signals, tmp_path: Pat
 @pytest.mark.timeout(60)
 @story
 async def test_when_it_is_killed_its_worker_ends(tmp_path: Path) -> None:
-    write(tmp_path, "{'Hello'}")
+    write(tmp_path, "Hello")
     with dev(tmp_path, "shop:app") as running:
         worker = await running.ready()
 
@@ -163,9 +167,9 @@ async def test_an_app_that_cannot_be_found_is_waited_for(tmp_path: Path) -> None
     with dev(tmp_path, "shop:app") as running:
         await running.says("There is no module 'shop'")
         await running.says("waiting for a change")
-        assert [path.name for path in tmp_path.iterdir()] == ["dev.log"]
+        assert names(tmp_path) == ["dev.log"]
 
-        write(tmp_path, "{'Hello'}")
+        write(tmp_path, "Hello")
         await running.ready()
 
 
