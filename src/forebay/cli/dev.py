@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--url",
     metavar="URL",
-    help="The engine of an App that names none. Default: FOREBAY_URL, else sqlite:///.forebay/dev.db.",
+    help="The engine of an App that names none. Default: setting url (see forebay config show).",
 )
 @click.option(
     "--concurrency", "-c", metavar="N", help="Deliveries handled at the same time. Default: setting concurrency, 100."
@@ -33,5 +33,4 @@ def dev(*, app: str, url: str | None, concurrency: str | None, log_level: str | 
     """
     from forebay.cli.development import develop
 
-    said = {"concurrency": concurrency, "log-level": log_level}
-    return develop(app, url, [f"--{name}={value}" for name, value in said.items() if value is not None])
+    return develop(app, url=url, concurrency=concurrency, log_level=log_level)

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Final, Self
 
 from forebay.cli.exits import Exit
 from forebay.cli.following import interruptible
+from forebay.cli.loading import parted
+from forebay.cli.logs import check_words
 from forebay.cli.output import note
 from forebay.clock import SystemClock
 from forebay.errors import ConfigError
 from forebay.model.when import SECOND
 from forebay.runtime.leash import VARIABLE
+from forebay.settings import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-DATABASE: Final = ".forebay/dev.db"
 LOOK: Final = 0.3
 """Seconds between two looks at the files."""
 QUIET: Final = 0.1
@@ -36,17 +38,22 @@ MOST_FILES: Final = 20_000
 SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "build", "dist"})
 
 
-def develop(spec: str, url: str | None, words: Sequence[str]) -> Exit:
-    """Keep one worker at work for the App that ``spec`` names, anew after each change, until interrupted."""
+def develop(spec: str, *, url: str | None, concurrency: str | None, log_level: str | None) -> Exit:
+    """Keep one worker at work for the App that ``spec`` names, anew after each change, until interrupted. Raises `ConfigError`."""
+    # What no change of a file can mend is told at once.
+    parted(spec)
+    if concurrency is not None:
+        whole_number("concurrency", concurrency)
+    if log_level is not None:
+        check_words(log_level, "text")
+    said = {"concurrency": concurrency, "log-level": log_level}
+    words = [f"--{name}={value}" for name, value in said.items() if value is not None]
     folder = Path.cwd()
     environment = dict(os.environ)
     if url is not None:
         environment["FOREBAY_URL"] = url
-    elif not environment.get("FOREBAY_URL"):
-        (folder / DATABASE).parent.mkdir(mode=0o700, exist_ok=True)
-        environment["FOREBAY_URL"] = f"sqlite:///{folder / DATABASE}"
     command = [sys.executable, "-m", "forebay", "worker", spec, f"--stop-within={STOP_WITHIN}", *words]
-    note(f"forebay dev: works for {spec} and watches {folder}; Ctrl-C ends it")
+    note(f"forebay dev: {spec}, anew whenever a .py file below {folder} changes; Ctrl-C ends it")
     try:
         with _ended_by_signals():
             return _replace(command, environment, folder)
@@ -69,14 +76,14 @@ def _replace(command: Sequence[str], environment: dict[str, str], folder: Path) 
             str(path.relative_to(folder)) for path in now.keys() ^ seen.keys() or _differing(now, seen)
         )
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        note(f"forebay dev: {', '.join(names[:3])}{more} changed")
+        note(f"forebay dev: {', '.join(names[:3])}{more} changed: anew")
         seen = now
 
 
 def _after_its_end(folder: Path, seen: Files, code: int, lived: int) -> Files:
     """The worker has ended by itself. Broken code is waited for; anything else is tried again after a moment."""
     if code == Exit.USAGE:
-        note("forebay dev: it cannot work so; waiting for a change")
+        note("forebay dev: it cannot work like this; waiting for a change")
         return _changed(folder, seen, None)
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     note(f"forebay dev: the worker {how}; another one begins")

@@ -31,16 +31,22 @@ class BadApp(ConfigError):
 
 def load(spec: str) -> App:
     """The App that ``module:attribute`` names, imported with the current directory on the path. Raises `BadApp`."""
+    module_name, path = parted(spec)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return _checked(spec, _attribute(spec, _imported(module_name, here), path))
+
+
+def parted(spec: str) -> tuple[str, str]:
+    """The module and the attribute that ``spec`` names. Raises `BadApp`."""
     module_name, separator, path = spec.partition(":")
     if "/" in module_name or module_name.endswith(".py"):
         near = ".".join(Path(module_name).with_suffix("").parts).strip("./")
         raise BadApp(f"APP names a module, not a file: write {near}:{path or 'app'} instead of {spec}.")
     if not separator or not module_name or not path:
         raise BadApp(f"APP {spec!r} is not module:attribute: for `app` in shop.py write shop:app.")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    return _checked(spec, _attribute(spec, _imported(module_name, here), path))
+    return module_name, path
 
 
 def _imported(name: str, here: str) -> ModuleType:

@@ -97,7 +97,8 @@ def serve(spec: str, orders: Orders, supervision: Supervision, leash: Leash | No
     shares = _shares(spec, app, orders.options)
     if leash is not None and not app.engine.traits.shared:
         raise ConfigError(
-            f"{app.engine.url} lives inside one process, so worker processes cannot share it: leave out --processes, or use another engine."
+            f"{app.engine.url} lives inside one process: a worker in a process of its own, as under --processes and forebay dev, "
+            "would share it with nobody. Use another engine, such as sqlite:///jobs.db."
         )
     if leash is None or leash.first:
         _announce(app, spec, orders, shares)
