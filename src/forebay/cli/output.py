@@ -74,6 +74,7 @@ def note(text: str) -> None:
 def sentence(error: ForebayError) -> str:
     r"""An error for the person, its code at the end of the first line.
 
+    >>> from forebay.errors import ForebayError
     >>> sentence(ForebayError("No luck.\nTry again."))
     'No luck.  [forebay-error]\nTry again.'
     """
