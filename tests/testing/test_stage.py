@@ -493,6 +493,38 @@ async def test_eager_each_of_many_senders_is_told_of_its_own() -> None:
 
 
 @story
+async def test_eager_a_sender_who_works_off_what_is_anothers_is_not_told_of_it() -> None:
+    app, begun, go, said = App("memory://"), Probe[None]("begun"), asyncio.Event(), list[str]()
+
+    @app.task
+    async def slow() -> None:
+        begun.hit(None)
+        await go.wait()
+
+    @app.task
+    async def fails() -> None:
+        raise ValueError("the other's")
+
+    @app.task
+    async def quick() -> str:
+        return "done"
+
+    async def other() -> None:
+        try:
+            await app.send_many([slow.bind(), fails.bind()])
+        except ValueError as error:
+            said.append(str(error))
+
+    async with app.testing(eager=True) as t, asyncio.TaskGroup() as group:
+        group.create_task(other())
+        await begun.wait()
+        assert await (await quick.send()).result() == "done"
+        assert [step.name for step in t.steps] == ["fails", "quick"]
+        go.set()
+    assert said == ["the other's"]
+
+
+@story
 async def test_eager_sends_inside_handlers_are_tried_inside_them() -> None:
     app, said = App("memory://"), list[str]()
 
@@ -708,6 +740,14 @@ async def stage():
     t = await app.testing().__aenter__()
     await double.send(1)
     await t.run_all()
+async def generator():
+    async def opened():
+        async with app:
+            yield
+    global left
+    left = opened()
+    await anext(left)
+    await double.send(1)
 def sync():
     import gc
     t = app.testing().__enter__()
@@ -725,6 +765,7 @@ print("end")
         ("memory://", "asyncio.run(main())", True),
         ("sqlite:///left.db", "asyncio.run(main())", True),
         ("sqlite:///left.db", "asyncio.run(stage())", True),
+        ("sqlite:///left.db", "asyncio.run(generator())", True),
         ("sqlite:///left.db", "sync()", False),
         ("sqlite:///left.db", "double.send_sync(1)", False),
     ],

@@ -142,7 +142,7 @@ class Link:
         self._closing = True
         self._sends.close()
         try:
-            if self._host is not None and not self._host.cancelled():
+            if self._host is not None:
                 await self._host
         finally:
             self._host = None
