@@ -139,7 +139,13 @@ def kinds() -> list[type[ForebayError]]:
             except ImportError:
                 continue  # an engine whose driver is not installed
     found = [kind for kind in _tree(ForebayError) if kind.__module__.partition(".")[0] == "forebay"]
-    return sorted(found, key=lambda kind: kind.__module__ != "forebay.errors")
+    # Subclasses are known in the order in which modules happen to be imported; those of one module as they are written.
+    return sorted(
+        found,
+        key=lambda kind: (
+            ("", "") if kind.__module__ == "forebay.errors" else (kind.__module__, kind.__name__)
+        ),
+    )
 
 
 def _tree(kind: type[ForebayError]) -> Iterator[type[ForebayError]]:
