@@ -37,6 +37,10 @@ class Database:
                 raise
             self._connection.execute("COMMIT")
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
 
 def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
     """What a query finds in somebody else's file, which is opened for reading only."""

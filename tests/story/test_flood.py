@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import closing
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,9 @@ LIMIT = 20
 ORDERS = 60
 
 
-def provider(folder: Path) -> httpx.AsyncClient:
+def provider(ledger: payments.Ledger) -> httpx.AsyncClient:
     """The payment provider, at its best, in this process."""
-    desks = payments.Provider(payments.Ledger(folder / "payments.db"), Calm())
+    desks = payments.Provider(ledger, Calm())
     web = Starlette(routes=[Route("/charges", desks.charges, methods=["POST"])])
     return httpx.AsyncClient(base_url="http://payments", transport=httpx.ASGITransport(web))
 
@@ -59,7 +60,7 @@ def test_a_flood_is_met_with_503_and_every_order_taken_is_billed(
     shop.subscribe("orders.placed", group="billing")(billing.bill)
 
     async def story() -> None:
-        paying = provider(tmp_path)
+        paying = provider(ledger)
         monkeypatch.setattr(billing, "provider", lambda: paying)
         transport = httpx.ASGITransport(front.web)
         async with (
@@ -92,7 +93,8 @@ def test_a_flood_is_met_with_503_and_every_order_taken_is_billed(
             assert billed == {answer.json()["order_id"] for answer in taken}
             assert len(billed) == ORDERS
 
-    asyncio.run(story())
+    with closing(payments.Ledger(tmp_path / "payments.db")) as ledger:
+        asyncio.run(story())
 
 
 async def _taken(http: httpx.AsyncClient, n: int) -> httpx.Response:

@@ -63,6 +63,10 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._database = Database(path, SCHEMA)
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
     def charge(self, key: str, charge: Charge) -> Receipt:
         """Charge, or find what was charged under ``key`` before."""
         with self._database.transaction() as db:

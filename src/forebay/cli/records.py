@@ -172,7 +172,8 @@ def _facts(record: TaskRecord) -> list[tuple[str, str]]:
         ("deadline", moment(record.deadline)),
         ("started", moment(record.started)),
         ("finished", moment(record.finished)),
-        ("progress", _progress(record.progress).strip(", ")),
+        # What has succeeded was not halfway, whatever it said last.
+        ("progress", "" if record.state is State.SUCCEEDED else _progress(record.progress).strip(", ")),
         ("attempts", ", ".join(counts)),
     ]
 
