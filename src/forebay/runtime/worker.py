@@ -388,10 +388,11 @@ class Worker:
         then they run here, as the others do.
         """
         plant = self._plant
-        if not plant.engine.traits.shared or plant.address() is None:
+        address = plant.address() if plant.engine.traits.shared else None
+        if address is None:
             return None
         limit = min(SUSPECTS, self._options.concurrency)
-        return Cells(plant.address, running, plant.clock, limit, SUSPECTS_IDLE)
+        return Cells(lambda: address, running, plant.clock, limit, SUSPECTS_IDLE)
 
     def _chosen(self) -> list[Route]:
         """The routes of the queues this worker takes from, weighted and ordered as asked."""
