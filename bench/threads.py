@@ -1,7 +1,7 @@
 """The two thread layouts, measured before one was chosen.
 
-*own*: the handlers' loop receives and settles through its own broker, and the heart has a thread, a loop and a broker of its own.
-*io*: one I/O thread owns the only broker; the handlers' loop and the heart reach it across threads.
+*own*: the handlers' loop receives and settles through its own broker, and the heartbeat has a thread, a loop and a broker of its own.
+*io*: one I/O thread owns the only broker; the handlers' loop and the heartbeat reach it across threads.
 
 Under handlers that do nothing, and under handlers that burn the processor without awaiting, which is what saturates a loop: tasks a
 second, and the longest time between two renewals of the leases.
@@ -22,8 +22,8 @@ from forebay.engines import engine_for
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
-    from forebay.clock import Clock
     from forebay.engine import Engine
+    from forebay.support.clock import Clock
 
 TIMING = Timing(lease=6_000_000, heartbeat=500_000)
 

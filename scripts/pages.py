@@ -15,7 +15,7 @@ from forebay.cli.exits import MEANINGS, code_of
 from forebay.cli.program import HOMES, program
 from forebay.errors import ForebayError
 from forebay.model.state import mermaid
-from forebay.settings import SETTINGS
+from forebay.support.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from forebay.app import App
     from forebay.context import Context
-    from forebay.declare import QueueOptions
+    from forebay.declaring.declare import QueueOptions
     from forebay.engine import Retention, Timing
     from forebay.handle import Handle
     from forebay.middleware import Call, Middleware
@@ -29,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "App": "forebay.app", "QueueOptions": "forebay.declare", "Context": "forebay.context", "Retention": "forebay.engine",
+    "App": "forebay.app", "QueueOptions": "forebay.declaring.declare", "Context": "forebay.context", "Retention": "forebay.engine",
     "Timing": "forebay.engine", "Handle": "forebay.handle", "Call": "forebay.middleware", "Middleware": "forebay.middleware",
     "Cancel": "forebay.model.outcome", "Dead": "forebay.model.outcome", "Retry": "forebay.model.outcome",
     "Snooze": "forebay.model.outcome", "State": "forebay.model.state", "Worker": "forebay.runtime.worker",

@@ -16,11 +16,11 @@ from typing import (
     overload,
 )
 
-from forebay.clock import Clock, SystemClock
+from forebay.client.client import Client, Ground
 from forebay.codec.signature import Unseen
 from forebay.compose import Composer, Draft, EventOptions, check_options
 from forebay.context import Context
-from forebay.declare import (
+from forebay.declaring.declare import (
     BLOCK_FOR,
     BatchDecorator,
     Company,
@@ -35,20 +35,20 @@ from forebay.declare import (
     signature_of,
     with_options,
 )
-from forebay.door import Door, Ground
+from forebay.declaring.handler import Route, event_decoder, task_decoder
 from forebay.engine import EngineOptions, Published, Retention, Source, Timing
 from forebay.engines import engine_for
 from forebay.errors import ConfigError, InvalidOption, NameTaken, Unsupported
 from forebay.handle import Handle
-from forebay.ids import Ids
 from forebay.model.message import EntryId
 from forebay.model.names import check_name, check_new_name, check_pattern
 from forebay.model.when import Duration, Micros, micros
-from forebay.runtime.address import address_of
+from forebay.processes.address import address_of
 from forebay.runtime.bridge import OUTBOX
-from forebay.runtime.handler import Route, event_decoder, task_decoder
 from forebay.runtime.worker import Plant, Worker, WorkerOptions
-from forebay.settings import read, whole_number
+from forebay.support.clock import Clock, SystemClock
+from forebay.support.ids import Ids
+from forebay.support.settings import read, whole_number
 from forebay.tasks import BatchOptions, BoundTask, HandlerOptions, SubscribeOptions, Task
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class App:
         limit = whole_number("max_body", read("max_body", max_body))
         composer = Composer(Ids(), min(limit, engine.traits.max_body), None if other is None else OUTBOX)
         self._declared = Declared()
-        self._door = Door(
+        self._client = Client(
             Ground(
                 engine=engine,
                 bus=other,
@@ -130,12 +130,12 @@ class App:
     @property
     def engine(self) -> Engine:
         """What it sends to and works from."""
-        return self._door.ground.engine
+        return self._client.ground.engine
 
     @property
     def bus(self) -> Engine | None:
         """The bus to other services, if there is one."""
-        return self._door.ground.bus
+        return self._client.ground.bus
 
     # -- declare
 
@@ -230,7 +230,7 @@ class App:
         draft = Draft(queue=queue, fixed=fixed)
         self._declared.tasks.setdefault(queue, {})[name] = handler
         self._declared.drafts[name], self._declared.signatures[name] = draft, signature
-        return Task(function, signature, draft, name, self._door)
+        return Task(function, signature, draft, name, self._client)
 
     def _declare_subscription(
         self, source: Source, function: Callable[..., Any], options: SubscribeOptions, company: Company | None
@@ -265,8 +265,10 @@ class App:
         check_name(name, "task")
         draft = self._declared.drafts.get(name)
         if draft is None:
-            return Task(_no_code, Unseen(name), Draft(queue=check_new_name(queue, "queue")), name, self._door)
-        return Task(_no_code, self._declared.signatures[name], draft, name, self._door)
+            return Task(
+                _no_code, Unseen(name), Draft(queue=check_new_name(queue, "queue")), name, self._client
+            )
+        return Task(_no_code, self._declared.signatures[name], draft, name, self._client)
 
     async def send(
         self, name: str, /, *args: object, queue: str = "default", **kwargs: object
@@ -285,7 +287,7 @@ class App:
 
         >>> await app.send_many([send_receipt.bind(n, mail) for n, mail in orders])  # doctest: +SKIP
         """
-        return await self._door.send_many(calls)
+        return await self._client.send_many(calls)
 
     async def publish(self, topic: str, event: object, **options: Unpack[EventOptions]) -> Published:
         """Publish an event to a topic: every subscribed group gets a copy. ``bytes`` go as they are, anything else as JSON.
@@ -294,7 +296,7 @@ class App:
         Raises `NotSerialisable`, `MessageTooLarge`, `InvalidName`, `InvalidOption`, `QueueFull` (one of the groups' queues is at its
         limit: nobody has a copy), `EngineUnavailable` or `OutcomeUnknown`.
         """
-        return await self._door.publish(self._door.ground.composer.event(topic, event, options))
+        return await self._client.publish(self._client.ground.composer.event(topic, event, options))
 
     def publish_sync(self, topic: str, event: object, **options: Unpack[EventOptions]) -> Published:
         """`publish`, for callers without an event loop."""
@@ -304,19 +306,19 @@ class App:
 
     def handle(self, key: str) -> Handle[Any]:
         """The handle of a task sent earlier, from its id."""
-        return Handle(EntryId(key), Any, self._door)
+        return Handle(EntryId(key), Any, self._client)
 
     async def find(self, query: Query) -> Page:
         """One page of what the store knows."""
-        return await (await self._door.link()).store.find(query)
+        return await (await self._client.link()).store.find(query)
 
     async def count(self) -> Counts:
         """All queues by state."""
-        return await (await self._door.link()).store.count()
+        return await (await self._client.link()).store.count()
 
     async def steer(self, which: Selector, command: Command) -> int:
         """Retry, cancel, delete, pause or resume; returns how many messages (or queues) that changed."""
-        return await (await self._door.link()).store.steer(which, command)
+        return await (await self._client.link()).store.steer(which, command)
 
     # -- open, work, close
 
@@ -326,9 +328,9 @@ class App:
 
     def plant(self) -> Plant:
         """What a worker works on."""
-        ground = self._door.ground
+        ground = self._client.ground
         return Plant(
-            name=self._door.identity,
+            name=self._client.identity,
             engine=ground.engine,
             bus=ground.bus,
             routes=self.routes(),
@@ -336,7 +338,7 @@ class App:
             middleware=self._middleware,
             timing=self.timing,
             clock=ground.clock,
-            opened=self._door.opened,
+            opened=self._client.opened,
             lifespan=self._lifespan,
             address=lambda: address_of(self),
         )
@@ -384,12 +386,12 @@ class App:
 
     async def __aenter__(self) -> Self:
         """Open the engine for the running loop. May be nested."""
-        await self._door.open()
+        await self._client.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Send what was given and let go."""
-        await self._door.close()
+        await self._client.close()
 
     def __enter__(self) -> Self:
         """For callers without a loop: opens with the first ``..._sync`` call."""
@@ -397,11 +399,11 @@ class App:
 
     def __exit__(self, *_: object) -> None:
         """Close what the ``..._sync`` calls opened."""
-        self._door.close_portal()
+        self._client.close_portal()
 
     def sync(self, work: Coroutine[Any, Any, R]) -> R:
         """Run one of this App's coroutines for a caller without a loop: ``app.sync(app.count())``."""
-        return self._door.sync(work)
+        return self._client.sync(work)
 
     def testing(
         self, *, eager: bool = False, propagate: bool = True, patience: Duration = PATIENCE
@@ -421,7 +423,7 @@ class App:
 
         mode = Mode(eager=eager, propagate=propagate, patience=micros(patience, "patience"))
         known = Known(self._declared.signatures, self._declared.drafts)
-        return Testing(self._door, self.plant, known, mode)
+        return Testing(self._client, self.plant, known, mode)
 
 
 def nullcontext_async() -> AbstractAsyncContextManager[object]:

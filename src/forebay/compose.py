@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from forebay.ids import Ids
+    from forebay.support.ids import Ids
 
 RAW: Final = "application/octet-stream"
 MOST_HEADERS: Final = 64

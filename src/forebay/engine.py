@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
-from forebay.ids import Token
 from forebay.model.message import EntryId, Message
 from forebay.model.names import subscription_queue
 from forebay.model.verdict import Verdict
 from forebay.model.when import SECOND, Instant, Micros
+from forebay.support.ids import Token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from forebay.clock import Clock
     from forebay.model.checkup import Finding
     from forebay.model.query import Command, Counts, Page, Progress, Query, Selector
+    from forebay.support.clock import Clock
 
 
 NOTHING: Final[Mapping[EntryId, Progress]] = MappingProxyType({})

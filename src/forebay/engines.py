@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from forebay.errors import ConfigError, Unsupported
-from forebay.settings import without_secrets
+from forebay.support.settings import without_secrets
 
 if TYPE_CHECKING:
     from forebay.engine import Engine, EngineOptions

@@ -14,8 +14,8 @@ from forebay.model.when import SECOND, Duration, as_datetime, micros
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from forebay.client.loop_client import LoopClient
     from forebay.model.message import EntryId
-    from forebay.runtime.link import Link
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Ways(Protocol):
     """What a handle needs of its App: the way into the engine, with a loop and without one."""
 
-    async def link(self) -> Link:
+    async def link(self) -> LoopClient:
         """The running loop's way into the engine. Raises `NotOpen`."""
         ...
 
@@ -39,17 +39,17 @@ class Handle(Generic[R]):
     ``duplicate``: it was there already (the same id, or a unique key in use), and this is that one.
     """
 
-    __slots__ = ("_door", "_returns", "duplicate", "id")
+    __slots__ = ("_client", "_returns", "duplicate", "id")
 
     def __init__(
-        self, key: EntryId, returns: Any, door: Ways, *, duplicate: bool = False
+        self, key: EntryId, returns: Any, client: Ways, *, duplicate: bool = False
     ) -> None:  # a type form
         self.id, self.duplicate = key, duplicate
-        self._returns, self._door = returns, door
+        self._returns, self._client = returns, client
 
     async def status(self) -> TaskRecord:
         """Everything the store knows of it. Raises `TaskNotFound` if that is nothing, `Unsupported` on a bare bus."""
-        page = await (await self._door.link()).store.find(Query(which=Selector(ids=(self.id,)), size=1))
+        page = await (await self._client.link()).store.find(Query(which=Selector(ids=(self.id,)), size=1))
         if not page.records:
             raise TaskNotFound(
                 f"No task {self.id} is stored here: it was never sent, or its history was pruned.",
@@ -64,7 +64,7 @@ class Handle(Generic[R]):
         Cancelling the wait does not touch the task.
         """
         limit = None if timeout is None else micros(timeout, "timeout") / SECOND
-        link = await self._door.link()
+        link = await self._client.link()
         record = await self.status()
         if link.results is None:
             raise AssertionError(link)
@@ -84,11 +84,11 @@ class Handle(Generic[R]):
 
     def result_sync(self, timeout: Duration | None = None) -> R:
         """`result`, for callers without an event loop."""
-        return self._door.sync(self.result(timeout))
+        return self._client.sync(self.result(timeout))
 
     async def cancel(self) -> bool:
         """Cancel it if it has not started; ask it to stop if it runs. Whether that changed anything."""
-        return bool(await (await self._door.link()).store.steer(Selector(ids=(self.id,)), CancelNow()))
+        return bool(await (await self._client.link()).store.steer(Selector(ids=(self.id,)), CancelNow()))
 
     def _outcome(self, record: TaskRecord) -> R:
         match record.state:

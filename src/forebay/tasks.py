@@ -85,10 +85,10 @@ class Task(Generic[P, R, C, T]):
     """
 
     def __init__(
-        self, function: Callable[C, T], signature: Signature | Unseen, draft: Draft, name: str, door: Sender
+        self, function: Callable[C, T], signature: Signature | Unseen, draft: Draft, name: str, client: Sender
     ) -> None:
         self.function, self.name, self.signature = function, name, signature
-        self._draft, self._door = draft, door
+        self._draft, self._client = draft, client
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
@@ -116,11 +116,11 @@ class Task(Generic[P, R, C, T]):
         Raises `SendError` (nothing was stored), `EngineUnavailable` (nothing was stored), or `OutcomeUnknown`. Cancelled, the message may
         still be sent.
         """
-        return await self._door.send(self.bind(*args, **kwargs))
+        return await self._client.send(self.bind(*args, **kwargs))
 
     def send_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """`send`, for callers without an event loop."""
-        return self._door.sync(self._door.send(self.bind(*args, **kwargs)))
+        return self._client.sync(self._client.send(self.bind(*args, **kwargs)))
 
     def options(self, **options: Unpack[SendOptions]) -> Task[P, R, C, T]:
         """The same task with other options for its messages. Raises `InvalidOption` or `InvalidName`.
@@ -128,7 +128,7 @@ class Task(Generic[P, R, C, T]):
         >>> await send_receipt.options(delay="5m", priority=9).send(7, "a@example.org")  # doctest: +SKIP
         """
         draft = self._draft.with_options(options, f"{self.name}.options()")
-        return Task(self.function, self.signature, draft, self.name, self._door)
+        return Task(self.function, self.signature, draft, self.name, self._client)
 
     def __repr__(self) -> str:
         """Name and queue."""

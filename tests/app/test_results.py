@@ -355,7 +355,7 @@ def test_without_a_loop_the_sync_twins_do_it() -> None:
         worker.stop()
         work.join(5)
     assert done == [8]
-    assert not any(thread.name == "forebay-portal" for thread in threading.enumerate())
+    assert not any(thread.name == "forebay-sync bridge" for thread in threading.enumerate())
 
 
 def test_many_threads_may_send_at_once_from_the_first_moment() -> None:

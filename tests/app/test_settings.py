@@ -9,8 +9,8 @@ import pytest
 from forebay import App, QueueOptions, Timing
 from forebay.errors import ConfigError, ForebayError, Unsupported
 from forebay.model.when import SECOND
-from forebay.settings import SETTINGS, byte_size, read, read_all
 from forebay.stores.memory import MemoryEngine
+from forebay.support.settings import SETTINGS, byte_size, read, read_all
 from forebay.testing.clock import VirtualClock
 from forebay.testing.hostile import HostileBus
 

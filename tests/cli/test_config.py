@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from forebay.cli.exits import Exit
-from forebay.settings import SETTINGS, without_secrets
+from forebay.support.settings import SETTINGS, without_secrets
 from tests.cli.kit import Cli
 
 

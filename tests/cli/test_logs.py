@@ -8,7 +8,7 @@ import sys
 import msgspec
 import pytest
 
-from forebay.cli.logs import Lines, Objects
+from forebay.support.logs import Lines, Objects
 
 
 def record(**fields: object) -> logging.LogRecord:

@@ -8,9 +8,9 @@ import pytest
 
 from forebay.engine import EngineOptions, Settled, Settlement, Source
 from forebay.errors import EngineUnavailable, OutcomeUnknown
-from forebay.ids import Token
 from forebay.model import verdict as v
 from forebay.model.message import Message, MessageId
+from forebay.support.ids import Token
 from forebay.testing import conformance
 from forebay.testing.clock import VirtualClock
 from forebay.testing.hostile import Fault, Faults, HostileBroker, HostileBus

@@ -10,12 +10,12 @@ from itertools import count
 
 import pytest
 
-from forebay.clock import Clock
 from forebay.engine import EngineOptions, Published, Stored
 from forebay.model.message import Message
 from forebay.model.when import SECOND
 from forebay.stores.memory import MemoryEngine
 from forebay.stores.memory.store import MemoryStore
+from forebay.support.clock import Clock
 from forebay.testing import conformance
 from forebay.testing.clock import START, Probe, VirtualClock, eventually
 

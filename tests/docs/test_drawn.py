@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from forebay import errors
-from forebay.cli.logs import Objects
 from forebay.errors import ForebayError, told
-from forebay.settings import SETTINGS
+from forebay.support.logs import Objects
+from forebay.support.settings import SETTINGS
 from scripts import check_docs, pages
 from tests.cli.kit import Cli
 from tests.cli.test_program import commands

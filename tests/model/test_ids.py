@@ -8,7 +8,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-from forebay.ids import Ids, new_token
+from forebay.support.ids import Ids, new_token
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:

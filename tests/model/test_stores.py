@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from forebay.engine import EngineOptions, Notice, Retention, Settled, Settlement, Source, Stored
-from forebay.ids import Token
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.state import FINISHED, TIMED, WAITING, Event, State, after
 from forebay.model.when import SECOND, After
 from forebay.stores.memory import MemoryEngine
 from forebay.stores.sqlite import SqliteEngine
+from forebay.support.ids import Token
 from forebay.testing.clock import VirtualClock
 
 if TYPE_CHECKING:

@@ -9,29 +9,29 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from forebay.clock import SystemClock
 from forebay.codec.signature import Signature
 from forebay.compose import Composer
 from forebay.context import Context
+from forebay.declaring.handler import Handler, task_decoder
 from forebay.engine import NOTHING, Delivery, Source
-from forebay.ids import Ids, new_token
 from forebay.model.message import EntryId, Message, MessageId
-from forebay.runtime.execute import Executor, Live
-from forebay.runtime.handler import Handler, task_decoder
-from forebay.runtime.running import Run, Running
+from forebay.runtime.executor import Executor, Live
+from forebay.runtime.in_flight import InFlight, Run
+from forebay.support.clock import SystemClock
+from forebay.support.ids import Ids, new_token
 from forebay.testing.clock import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from forebay import App, Handle, State, Worker, WorkerOptions
-    from forebay.clock import Clock
     from forebay.engine import Engine, Notice, Published, Settled, Settlement, Swept, Topic, Traits
-    from forebay.ids import Token
     from forebay.middleware import Call
     from forebay.model.outcome import Outcome
     from forebay.model.query import Command, Counts, Page, Progress, Query, Selector, TaskRecord
     from forebay.model.when import Micros
+    from forebay.support.clock import Clock
+    from forebay.support.ids import Token
 
 P = ParamSpec("P")
 
@@ -102,21 +102,21 @@ def a_handler(function: Callable[..., Any], **options: Any) -> Handler:
     )
 
 
-def an_executor(clock: Clock | None = None, max_body: int = 1 << 20) -> tuple[Executor, Running]:
+def an_executor(clock: Clock | None = None, max_body: int = 1 << 20) -> tuple[Executor, InFlight]:
     """An executor, and the running deliveries it works on."""
     clock = clock or SystemClock()
-    running = Running(clock)
-    return Executor(Composer(Ids(), max_body), running, clock), running
+    in_flight = InFlight(clock)
+    return Executor(Composer(Ids(), max_body), in_flight, clock), in_flight
 
 
 async def one_try(call: Call, handler: Handler, delivery: Delivery, max_body: int = 1 << 20) -> Outcome:
     """What becomes of one try."""
-    executor, running = an_executor(max_body=max_body)
-    run = running.add(delivery)
+    executor, in_flight = an_executor(max_body=max_body)
+    run = in_flight.add(delivery)
     try:
         outcome, _ = await executor.execute(run, Live(handler, call))
     finally:
-        running.close()
+        in_flight.close()
     return outcome
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from forebay.client.batcher import Batcher, halved
 from forebay.errors import EngineUnavailable, NotOpen, OutcomeUnknown
-from forebay.runtime.batcher import Batcher, halved
 from tests.runtime.kit import story
 
 if TYPE_CHECKING:

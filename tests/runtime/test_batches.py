@@ -14,7 +14,7 @@ from forebay.model.message import Message, MessageId
 from forebay.model.query import CancelNow, Query, Selector
 from forebay.model.verdict import Reason
 from forebay.model.when import SECOND
-from forebay.runtime.running import Run, Why
+from forebay.runtime.in_flight import Run, Why
 from forebay.testing.clock import VirtualClock, eventually
 from tests.runtime.kit import reaches, story, working
 
@@ -179,7 +179,7 @@ async def test_what_cannot_be_read_never_gets_into_the_batch() -> None:
         calls.append(numbers)
 
     async with working(app):
-        link = await app._door.link()
+        link = await app._client.link()
         await link.publish(Message(id=MessageId("bad"), name="take", queue="default", body=b"{"))
         good = await take.send(1)
         await good.result()

@@ -146,7 +146,7 @@ async def test_a_hostile_bus_loses_and_doubles_nothing(seed: int) -> None:
     clock = VirtualClock()
     world = World(bus=HostileBus(Faults.seeded(seed, rate=0.4)))
     app = world.app()
-    app._door.ground = replace(app._door.ground, clock=clock)
+    app._client.ground = replace(app._client.ground, clock=clock)
     async with working(app):
         for key in EVENTS:
             await app.publish("orders.placed", {"of": key}, id=key)
@@ -311,7 +311,7 @@ async def test_an_event_from_a_stranger_is_taken_in_under_its_own_id() -> None:
         got.hit((ctx.id, order))
 
     async with working(app):
-        stranger = bus.connect("stranger", app._door.ground.clock)
+        stranger = bus.connect("stranger", app._client.ground.clock)
         await stranger.declare([])
         message = Message(
             id=MessageId("theirs"), name="orders.placed", topic="orders.placed", body=b' {"id": 1}'
@@ -330,7 +330,7 @@ async def test_an_outbox_entry_that_is_no_envelope_is_buried() -> None:
     app = App(engine, bus=HostileBus())
 
     async with working(app):
-        store = engine.connect("vandal", app._door.ground.clock)
+        store = engine.connect("vandal", app._client.ground.clock)
         await store.declare([])
         await store.publish(
             [

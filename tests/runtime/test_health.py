@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from forebay.clock import SystemClock
 from forebay.errors import ConfigError, InvalidOption
-from forebay.runtime.health import MOST, Address, Health, marked, served
+from forebay.processes.health import MOST, Address, Health, marked, served
+from forebay.support.clock import SystemClock
 from forebay.testing.clock import eventually
 from tests.runtime.kit import story
 
@@ -31,7 +31,7 @@ async def asked(port: int, head: bytes) -> bytes:
     try:
         writer.write(head + b"\r\n\r\n")
         return await reader.read()
-    except ConnectionResetError:  # it was shown the door before it had finished
+    except ConnectionResetError:  # it was shown the client before it had finished
         return b""
     finally:
         writer.close()

@@ -157,7 +157,7 @@ async def test_a_worker_that_cannot_reach_its_engine_says_that_it_waits(
 
     async with working(app) as worker:
         assert worker.condition == "working"
-        broker = (await app._door.link()).broker
+        broker = (await app._client.link()).broker
         receive = broker.receive
 
         async def refused(*_: object, **__: object) -> object:
@@ -175,7 +175,7 @@ async def test_a_worker_that_cannot_reach_its_engine_says_that_it_waits(
 
 
 def _listens(app: App) -> bool:
-    """Whether the heart listens for cancels by now."""
+    """Whether the heartbeat listens for cancels by now."""
     from forebay.engine import Cancels
 
     return app.engine.signals.awaited(Cancels())  # type: ignore[attr-defined,no-any-return]  # of both engines

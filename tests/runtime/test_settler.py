@@ -10,15 +10,15 @@ import pytest
 
 from forebay.engine import Settlement, Source
 from forebay.errors import EngineUnavailable, OutcomeUnknown
-from forebay.ids import new_token
 from forebay.model import verdict as v
 from forebay.model.message import Message, MessageId
 from forebay.model.query import Query
 from forebay.model.state import State
 from forebay.model.when import SECOND
-from forebay.runtime.running import Running
+from forebay.runtime.in_flight import InFlight
 from forebay.runtime.settler import BATCH, LONGEST_PAUSE, Settler
 from forebay.stores.memory import MemoryEngine
+from forebay.support.ids import new_token
 from forebay.testing.clock import Probe, VirtualClock
 from tests.runtime.kit import Spied, SpiedStore, a_delivery, story
 
@@ -36,8 +36,8 @@ class Bench:
     def __init__(self) -> None:
         self.engine, self.clock = Spied(MemoryEngine()), VirtualClock()
         self.store: SpiedStore = self.engine.connect("one", self.clock)
-        self.running = Running(self.clock)
-        self.settler = Settler(self.store, self.running, self.clock)
+        self.in_flight = InFlight(self.clock)
+        self.settler = Settler(self.store, self.in_flight, self.clock)
 
     async def deliveries(self, count: int) -> Sequence[Delivery]:
         await self.store.declare([WORK])
@@ -47,14 +47,14 @@ class Bench:
         return await self.store.receive(WORK, token=new_token(), limit=count, wait=0)
 
     def submit(self, delivery: Delivery, verdict: v.Verdict) -> None:
-        self.settler.submit(self.running.add(delivery), Settlement(delivery, verdict))
+        self.settler.submit(self.in_flight.add(delivery), Settlement(delivery, verdict))
 
     async def finish(self) -> None:
         """Close, and let the clock run until all is settled."""
         self.settler.close()
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(self.settler.run())
-            while not running.done():
+            in_flight = group.create_task(self.settler.run())
+            while not in_flight.done():
                 await self.clock.advance(SECOND)
 
     async def states(self) -> dict[str, State]:
@@ -78,8 +78,8 @@ async def test_verdicts_go_in_order_and_in_few_batches() -> None:
 
     assert seen == [f"m{n}" for n in range(BATCH + 20)]
     assert bench.engine.calls["settle"] == 2
-    assert len(bench.running) == 0
-    assert bench.running.empty.is_set()
+    assert len(bench.in_flight) == 0
+    assert bench.in_flight.empty.is_set()
     assert set((await bench.states()).values()) == {State.SUCCEEDED}
 
 
@@ -95,7 +95,7 @@ async def test_while_the_engine_is_away_nothing_is_lost_and_leases_are_held(
 
     def fail(kind: str, _: Any) -> None:
         if kind == "settle" and broken.count < 5:
-            broken.hit(len(bench.running))
+            broken.hit(len(bench.in_flight))
             raise error
 
     if after:
@@ -167,7 +167,7 @@ async def test_what_cannot_even_be_buried_does_not_end_the_settler() -> None:
     await bench.finish()
 
     assert await bench.states() == {"m0": State.RUNNING, "m1": State.SUCCEEDED}
-    assert len(bench.running) == 0, "its lease runs out"
+    assert len(bench.in_flight) == 0, "its lease runs out"
 
 
 @story
@@ -199,7 +199,7 @@ async def test_a_stale_settlement_is_counted() -> None:
     await bench.finish()
 
     assert bench.settler.stale == 1
-    assert len(bench.running) == 0
+    assert len(bench.in_flight) == 0
 
 
 @story
@@ -233,4 +233,4 @@ async def test_cut_off_what_is_not_settled_stays_under_its_lease() -> None:
     await asyncio.wait([settling])
 
     assert await bench.states() == {"m0": State.RUNNING}
-    assert len(bench.running) == 1
+    assert len(bench.in_flight) == 1

@@ -9,9 +9,9 @@ import pytest
 
 import forebay
 from forebay import App, State
-from forebay.clock import SystemClock
-from forebay.ids import Ids
 from forebay.model.message import Message
+from forebay.support.clock import SystemClock
+from forebay.support.ids import Ids
 from forebay.testing.clock import eventually
 from tests.runtime.kit import story, working
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import apsw
 import pytest
 
-from forebay.clock import SystemClock
 from forebay.engine import EngineOptions, Ready, Source
 from forebay.errors import EngineRefused
-from forebay.ids import Ids, new_token
 from forebay.model.message import Message
 from forebay.stores.sqlite import SqliteEngine, connection
 from forebay.stores.sqlite.place import check_place, filesystem
+from forebay.support.clock import SystemClock
+from forebay.support.ids import Ids, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

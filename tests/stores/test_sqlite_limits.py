@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, cast
 import apsw
 import pytest
 
-from forebay.clock import SystemClock
 from forebay.engine import Settlement, Source, Stored
-from forebay.ids import Ids, new_token
 from forebay.model.message import Message
 from forebay.model.query import HandBack, Redrive, Selector
 from forebay.model.state import State
@@ -24,9 +22,11 @@ from forebay.model.when import SECOND, After
 from forebay.stores.sqlite import SqliteEngine
 from forebay.stores.sqlite.claim import Ask, put_back
 from forebay.stores.sqlite.connection import APPLICATION, migrations
-from forebay.stores.sqlite.desk import Desk
 from forebay.stores.sqlite.publish import admit
+from forebay.stores.sqlite.session import Session
 from forebay.stores.sqlite.tally import FEW, SHARE, Cap, Tally
+from forebay.support.clock import SystemClock
+from forebay.support.ids import Ids, new_token
 from forebay.testing.clock import VirtualClock
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ IDS = Ids()
 LARGE = 2_000
 FLOOD = """
 import asyncio, json, sys
-from forebay.clock import SystemClock
+from forebay.support.clock import SystemClock
 from forebay.engine import Source
-from forebay.ids import Ids
+from forebay.support.ids import Ids
 from forebay.model.message import Message
 from forebay.stores.sqlite import SqliteEngine
 from forebay.stores.sqlite.claim import Ask, put_back
@@ -78,15 +78,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Which statements were carried out, and how often."""
     found: Counter[str] = Counter()
     for name in ("rows", "row", "change", "each"):
-        inner = cast("Callable[..., object]", vars(Desk)[name])
+        inner = cast("Callable[..., object]", vars(Session)[name])
 
         def counted(
-            desk: Desk, statement: str, *given: object, _inner: Callable[..., object] = inner
+            session: Session, statement: str, *given: object, _inner: Callable[..., object] = inner
         ) -> object:
             found[statement] += 1
-            return _inner(desk, statement, *given)
+            return _inner(session, statement, *given)
 
-        monkeypatch.setattr(Desk, name, counted)
+        monkeypatch.setattr(Session, name, counted)
     return found
 
 
@@ -313,10 +313,10 @@ def test_a_declaration_that_was_rolled_back_is_not_believed(tmp_path: Path) -> N
         store = SqliteEngine(tmp_path / "f.db").connect("one", SystemClock())
         await store.declare([mail(None)])
 
-        def broken(desk: Desk) -> None:
-            desk.change("bind", {"batch": '[["mail", null, null, 1, false, false]]'})
-            desk.change("limits_changed")
-            assert stored(admit(desk, messages(2), 1)) == 1
+        def broken(session: Session) -> None:
+            session.change("bind", {"batch": '[["mail", null, null, 1, false, false]]'})
+            session.change("limits_changed")
+            assert stored(admit(session, messages(2), 1)) == 1
             raise ValueError("broken off")
 
         with pytest.raises(ValueError, match="broken off"):

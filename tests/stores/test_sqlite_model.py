@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from forebay.engine import Delivery, EngineOptions, Retention, Settlement, Source, Store, Timing
-from forebay.ids import Token
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.state import State
 from forebay.model.when import SECOND, After, At, When
 from forebay.stores.memory import MemoryEngine
 from forebay.stores.sqlite import SqliteEngine
+from forebay.support.ids import Token
 from forebay.testing.clock import VirtualClock
 
 if TYPE_CHECKING:

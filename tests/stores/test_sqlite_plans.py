@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from forebay.stores.sqlite.connection import connect
-from forebay.stores.sqlite.desk import statements
+from forebay.stores.sqlite.session import statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

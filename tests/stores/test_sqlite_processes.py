@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from forebay.clock import SystemClock
 from forebay.engine import Source
-from forebay.ids import Ids, new_token
 from forebay.model.message import Message
 from forebay.model.state import State
 from forebay.stores.sqlite import SqliteEngine
+from forebay.support.clock import SystemClock
+from forebay.support.ids import Ids, new_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +27,9 @@ MAIL = Source(queue="mail")
 
 CLAIMER = """
 import asyncio, json, sys
-from forebay.clock import SystemClock
+from forebay.support.clock import SystemClock
 from forebay.engine import Settlement, Source
-from forebay.ids import new_token
+from forebay.support.ids import new_token
 from forebay.model.verdict import Done
 from forebay.stores.sqlite import SqliteEngine
 
@@ -49,9 +49,9 @@ asyncio.run(main(*sys.argv[1:]))
 
 STUCK = """
 import asyncio, sys, time
-from forebay.clock import SystemClock
+from forebay.support.clock import SystemClock
 from forebay.engine import Source
-from forebay.ids import Ids
+from forebay.support.ids import Ids
 from forebay.model.message import Message
 from forebay.stores.sqlite import SqliteEngine
 from forebay.stores.sqlite.publish import publish
@@ -60,8 +60,8 @@ async def main(path):
     store, ids = SqliteEngine(path).connect("doomed", SystemClock()), Ids()
     await store.declare([Source(queue="mail")])
 
-    def work(desk):
-        publish(desk, [Message(id=ids.message(), name="t", queue="mail", body=b"x" * 9000) for _ in range(2000)], 1)
+    def work(session):
+        publish(session, [Message(id=ids.message(), name="t", queue="mail", body=b"x" * 9000) for _ in range(2000)], 1)
         print("inside", flush=True)
         sys.stdin.read()
 
@@ -72,9 +72,9 @@ asyncio.run(main(*sys.argv[1:]))
 
 LISTENER = """
 import asyncio, sys, time
-from forebay.clock import SystemClock
+from forebay.support.clock import SystemClock
 from forebay.engine import Settlement, Source
-from forebay.ids import new_token
+from forebay.support.ids import new_token
 from forebay.model.verdict import Done
 from forebay.stores.sqlite import SqliteEngine
 

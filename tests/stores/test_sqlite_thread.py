@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import apsw
 import pytest
 
-from forebay.clock import SystemClock
 from forebay.engine import EngineOptions, Finished, Ready, Settlement, Source, Stored
 from forebay.errors import (
     EngineRefused,
@@ -26,7 +25,6 @@ from forebay.errors import (
     StorageFull,
     Unsupported,
 )
-from forebay.ids import Ids, Token, new_token
 from forebay.model import query as q, verdict as v
 from forebay.model.message import Message
 from forebay.model.when import SECOND
@@ -35,13 +33,15 @@ from forebay.stores.sqlite.lock import FileLock
 from forebay.stores.sqlite.publish import publish
 from forebay.stores.sqlite.thread import DatabaseThread
 from forebay.stores.sqlite.translate import translate
+from forebay.support.clock import SystemClock
+from forebay.support.ids import Ids, Token, new_token
 from forebay.testing.clock import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
     from forebay.engine import Published
-    from forebay.stores.sqlite.desk import Desk
+    from forebay.stores.sqlite.session import Session
     from forebay.stores.sqlite.store import SqliteStore
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class Gate:
         self._free = threading.Event()
         self._passed = store._thread().submit(look=self._wait)
 
-    def _wait(self, desk: Desk) -> bool:
+    def _wait(self, session: Session) -> bool:
         return self._free.wait(30)
 
     async def open(self) -> None:
@@ -106,8 +106,8 @@ def test_a_failing_job_fails_alone_in_its_group(tmp_path: Path) -> None:
             before = asyncio.gather(*(store.publish([message()]) for _ in range(3)))
             await turn()
 
-            def fail(desk: Desk) -> None:
-                publish(desk, [message()], 1)
+            def fail(session: Session) -> None:
+                publish(session, [message()], 1)
                 raise ZeroDivisionError
 
             failing = store._thread().submit(work=fail)
@@ -132,8 +132,8 @@ def test_a_group_is_one_transaction(tmp_path: Path) -> None:
                 commits.append(1)
                 return False
 
-            def listen(desk: Desk) -> bool:
-                desk.conn.set_commit_hook(note)
+            def listen(session: Session) -> bool:
+                session.conn.set_commit_hook(note)
                 return True
 
             await store._thread().submit(look=listen)
@@ -170,9 +170,9 @@ def test_a_cancelled_receive_leaves_nothing_taken(tmp_path: Path) -> None:
                 assert {(d.attempts, d.crashes, d.releases) for d in taken} == {(0, 0, 0)}
                 await store.receive(MAIL, token=token, limit=9, wait=0)
                 await store._thread().submit(
-                    work=lambda desk, token=token: (
-                        desk.change("claim_undo", {"token": token, "now": 1})  # type: ignore[misc]
-                        + desk.change("lease_drop", {"token": token})
+                    work=lambda session, token=token: (
+                        session.change("claim_undo", {"token": token, "now": 1})  # type: ignore[misc]
+                        + session.change("lease_drop", {"token": token})
                     )
                 )
 
@@ -220,7 +220,7 @@ def test_a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room(tmp_pa
 
             async def limit(pages: int) -> None:
                 await store._thread().submit(
-                    look=lambda desk: desk.conn.pragma("max_page_count", pages) or True
+                    look=lambda session: session.conn.pragma("max_page_count", pages) or True
                 )
 
             await store.publish([message() for _ in range(10)])
@@ -361,7 +361,9 @@ def test_a_store_is_not_carried_across_a_fork(tmp_path: Path) -> None:
         async with store_at(tmp_path / "x.db") as store:
             opened = store._open
             assert opened is not None
-            store._open = type(opened)(opened.thread, opened.lock, opened.folder, opened.ear, os.getpid() + 1)
+            store._open = type(opened)(
+                opened.thread, opened.lock, opened.folder, opened.listener, os.getpid() + 1
+            )
 
             with pytest.raises(NotOpen, match="fork"):
                 await store.count()
@@ -666,8 +668,8 @@ def test_a_lone_write_that_fails_has_changed_nothing(tmp_path: Path) -> None:
         async with store_at(tmp_path / "x.db") as store:
             await on_a_fast_disk(store)
 
-            def fail(desk: Desk) -> None:
-                publish(desk, [message()], 1)
+            def fail(session: Session) -> None:
+                publish(session, [message()], 1)
                 raise ZeroDivisionError
 
             with pytest.raises(ZeroDivisionError):

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay import App, Call, Context, Dead, State, Timing
-from forebay.clock import SystemClock
 from forebay.engine import Settlement, Source
-from forebay.ids import new_token
 from forebay.model import verdict as v
 from forebay.runtime.runner import Runner
 from forebay.runtime.settler import Settler
@@ -27,6 +25,8 @@ from forebay.stores.sqlite import checkpoint, connection, publish, settle
 from forebay.stores.sqlite.checkpoint import Checkpoints
 from forebay.stores.sqlite.claim import Claim
 from forebay.stores.sqlite.thread import DatabaseThread
+from forebay.support.clock import SystemClock
+from forebay.support.ids import new_token
 from forebay.testing.clock import eventually
 from forebay.testing.history import Log, Op, Outcome, Witness
 
@@ -198,7 +198,7 @@ def _commits() -> None:
     plain = DatabaseThread._commit
 
     def mortal(
-        self: DatabaseThread, desk: Any, works: list[Callable[..., Any]], *, wait: bool = True
+        self: DatabaseThread, session: Any, works: list[Callable[..., Any]], *, wait: bool = True
     ) -> list[Any]:
         kinds = list(dict.fromkeys(_kinds(works)))
 
@@ -207,7 +207,7 @@ def _commits() -> None:
                 points.hit(f"{kind} {when}")
 
         hit("before")
-        values = plain(self, desk, [*works, lambda _: hit("worked")], wait=wait)
+        values = plain(self, session, [*works, lambda _: hit("worked")], wait=wait)
         hit("after")
         return values[:-1]
 

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 from forebay import App, Call, Context, Timing
-from forebay.clock import SystemClock
+from forebay.support.clock import SystemClock
 from forebay.testing.history import Log, Op, Outcome, Witness
 
 TIMING = Timing(lease=3_000_000, heartbeat=500_000, sweep=500_000, crashes=1_000)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from forebay import App, Context, State, Timing
-from forebay.clock import SystemClock
 from forebay.engine import Engine, EngineOptions, Source
-from forebay.ids import new_token
 from forebay.model.query import TaskRecord
 from forebay.model.when import SECOND, Instant
 from forebay.stores.memory import MemoryEngine
 from forebay.stores.sqlite import SqliteEngine
+from forebay.support.clock import SystemClock
+from forebay.support.ids import new_token
 from forebay.testing.clock import Probe, eventually
 from tests.runtime.kit import Spied, story, working
 

@@ -14,11 +14,11 @@ import apsw
 import pytest
 
 from forebay import App, State
-from forebay.clock import SystemClock
 from forebay.model.query import Query, Selector, TaskRecord
 from forebay.model.state import FINISHED
 from forebay.runtime.worker import WorkerOptions
 from forebay.stores.sqlite.connection import APPLICATION, migrations
+from forebay.support.clock import SystemClock
 from forebay.testing.clock import eventually
 from forebay.testing.history import Event, Log, Op, Witness, read
 from tests.story import mortal

@@ -22,10 +22,10 @@ import pytest
 
 from forebay import App, State
 from forebay.cli.exits import Exit
-from forebay.clock import SystemClock
 from forebay.model.query import Query, Selector, TaskRecord
 from forebay.model.state import FINISHED
 from forebay.model.when import SECOND
+from forebay.support.clock import SystemClock
 from forebay.testing.clock import eventually
 from forebay.testing.history import Op, read
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Final
 
 from forebay.app import App
 from forebay.cli.loading import load
-from forebay.cli.logs import check_words
 from forebay.cli.output import counted, span
 from forebay.cli.serving import weights
-from forebay.clock import SystemClock
 from forebay.engine import Checkable, EngineOptions, Timing
 from forebay.engines import engine_for
 from forebay.errors import ConfigError, ForebayError, InvalidOption
 from forebay.model.checkup import Finding, Grade
 from forebay.model.state import WAITING, State
 from forebay.model.when import SECOND, micros
+from forebay.processes.health import Address
 from forebay.runtime.bridge import OUTBOX
-from forebay.runtime.health import Address
-from forebay.settings import SETTINGS, byte_size, read, read_all, whole_number
+from forebay.support.clock import SystemClock
+from forebay.support.logs import check_words
+from forebay.support.settings import SETTINGS, byte_size, read, read_all, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from forebay.engine import Engine
     from forebay.model.query import Counts, QueueCounts
     from forebay.model.when import Instant
-    from forebay.settings import Value
+    from forebay.support.settings import Value
 
 OLD: Final = 900 * SECOND
 """How long the oldest ready message of a queue may have been waiting before that is worth a word."""

@@ -22,7 +22,7 @@ def show(*, as_json: bool) -> None:
     Arguments come before the environment, that before [tool.forebay] in the nearest pyproject.toml, that before the default.
     """
     from forebay.cli.output import Column, document, table
-    from forebay.settings import read_all
+    from forebay.support.settings import read_all
 
     values = read_all().values()
     if as_json:

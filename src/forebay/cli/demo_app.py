@@ -7,7 +7,7 @@ from typing import Final
 
 from forebay import App, Context
 from forebay.cli.demonstration import NOTEBOOK
-from forebay.clock import SystemClock
+from forebay.support.clock import SystemClock
 
 WORK: Final = 25_000
 """How long one task takes, in microseconds."""

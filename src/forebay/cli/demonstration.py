@@ -20,9 +20,9 @@ from forebay.app import App
 from forebay.cli.exits import Exit
 from forebay.cli.output import counted, note, say, span
 from forebay.cli.screen import screen
-from forebay.clock import SystemClock
 from forebay.model.query import Query, Selector
 from forebay.model.state import FINISHED, State
+from forebay.support.clock import SystemClock
 
 if TYPE_CHECKING:
     from forebay.model.message import EntryId

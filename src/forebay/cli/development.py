@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final, Self
 from forebay.cli.exits import Exit
 from forebay.cli.following import interruptible
 from forebay.cli.loading import parted
-from forebay.cli.logs import check_words
 from forebay.cli.output import note
-from forebay.clock import SystemClock
 from forebay.errors import ConfigError
 from forebay.model.when import SECOND
-from forebay.runtime.leash import VARIABLE
-from forebay.settings import whole_number
+from forebay.processes.link import VARIABLE
+from forebay.support.clock import SystemClock
+from forebay.support.logs import check_words
+from forebay.support.settings import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -158,7 +158,7 @@ def opened(url: str | None, *, create: bool = False) -> Iterator[App]:
     Raises `ConfigError` for a URL that cannot be, `EngineRefused` for a database file that does not exist (unless ``create``).
     """
     from forebay.app import App  # not for help
-    from forebay.settings import read
+    from forebay.support.settings import read
 
     said = read("url", url)
     app = App(said)

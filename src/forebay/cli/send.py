@@ -153,7 +153,7 @@ def publish(  # noqa: PLR0913  # one parameter for each option
 def _sending(url: str | None, given: EventOptions, *, create: bool) -> Iterator[App]:
     """An open App. The message has an id before it is sent, so that whoever does not learn the outcome can repeat the command."""
     from forebay.cli.loading import opened
-    from forebay.ids import Ids
+    from forebay.support.ids import Ids
 
     key = given.setdefault("id", Ids().message())
     try:

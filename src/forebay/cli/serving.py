@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 from forebay import __version__
 from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
-from forebay.cli.logs import set_up
 from forebay.cli.output import clean_lines, note, sentence, span
-from forebay.clock import SystemClock
 from forebay.errors import ConfigError, ForebayError, InvalidOption
 from forebay.model.names import check_name
 from forebay.model.query import HandBack, Selector
 from forebay.model.when import SECOND, micros, seconds
-from forebay.runtime.health import Health
-from forebay.runtime.wire import CELL_LOG
+from forebay.processes.health import Health
+from forebay.processes.protocol import CELL_LOG
 from forebay.runtime.worker import CUT_OFF, LAST_SETTLE, WorkerOptions
-from forebay.settings import read, whole_number
+from forebay.support.clock import SystemClock
+from forebay.support.logs import set_up
+from forebay.support.settings import read, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from forebay.app import App
     from forebay.cli.supervising import Supervision
     from forebay.model.when import Micros
-    from forebay.runtime.leash import Leash
+    from forebay.processes.link import SupervisorLink
     from forebay.runtime.worker import Worker
 
 log = logging.getLogger("forebay.worker")
@@ -88,23 +88,23 @@ def weights(text: str) -> Mapping[str, int] | None:
     return found or None
 
 
-def serve(spec: str, orders: Orders, supervision: Supervision, leash: Leash | None) -> Exit:
-    """Run a worker for the App that ``spec`` names until it is told to stop. ``leash``: under a supervisor."""
+def serve(spec: str, orders: Orders, supervision: Supervision, link: SupervisorLink | None) -> Exit:
+    """Run a worker for the App that ``spec`` names until it is told to stop. ``link``: under a supervisor."""
     set_up(orders.log_level, orders.log_format)
     # The children that try one message at a time log as this process does.
     os.environ[CELL_LOG] = f"{orders.log_level} {orders.log_format}"
     app = load(spec)
     shares = _shares(spec, app, orders.options)
-    if leash is not None and not app.engine.traits.shared:
+    if link is not None and not app.engine.traits.shared:
         raise ConfigError(
             f"{app.engine.url} lives inside one process: a worker in a process of its own, as under --processes and forebay dev, "
             "would share it with nobody. Use another engine, such as sqlite:///jobs.db."
         )
-    if leash is None or leash.first:
+    if link is None or link.first:
         _announce(app, spec, orders, shares)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         worker = app.worker(orders.options)
-        return _see_through(runner.get_loop(), worker, _work(app, worker, orders, supervision, leash))
+        return _see_through(runner.get_loop(), worker, _work(app, worker, orders, supervision, link))
 
 
 def _see_through(
@@ -135,16 +135,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _work(
-    app: App, worker: Worker, orders: Orders, supervision: Supervision, leash: Leash | None
+    app: App, worker: Worker, orders: Orders, supervision: Supervision, link: SupervisorLink | None
 ) -> Exit:
     worker.on_blocked = _blocked
     code = Exit.OK
     try:
         async with AsyncExitStack() as stack:
-            if leash is not None:
-                leash.hold(worker, patience(orders), _left_alone)
+            if link is not None:
+                link.hold(worker, patience(orders), _left_alone)
                 hand_back = partial(_hand_back, app) if app.engine.traits.remembers else None
-                attending = leash.attend(hand_back, supervision.fill, SystemClock())
+                attending = link.attend(hand_back, supervision.fill, SystemClock())
                 await stack.enter_async_context(_beside(worker, attending))
             else:
                 await supervision.show(stack, partial(_health, worker))

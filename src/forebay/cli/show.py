@@ -11,8 +11,8 @@ from forebay.cli.loading import opened
 from forebay.cli.output import document, json_line, note
 from forebay.cli.records import full, listing
 from forebay.cli.touch import PAGE
-from forebay.clock import SystemClock
 from forebay.model.query import Query
+from forebay.support.clock import SystemClock
 
 if TYPE_CHECKING:
     from forebay.app import App

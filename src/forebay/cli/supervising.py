@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Self
 
 from forebay import __version__
 from forebay.cli.exits import Exit
-from forebay.cli.logs import set_up
 from forebay.cli.output import note
 from forebay.cli.serving import SLACK, patience
-from forebay.clock import SystemClock
 from forebay.errors import InvalidOption
-from forebay.runtime.health import Address, Health, marked, served
-from forebay.runtime.leash import Fill
-from forebay.runtime.supervisor import STARTS, Ended, Supervisor, Watch
+from forebay.processes.health import Address, Health, marked, served
+from forebay.processes.link import Fill
+from forebay.processes.supervisor import STARTS, Ended, Supervisor, Watch
 from forebay.runtime.worker import CUT_OFF, LAST_SETTLE
-from forebay.settings import byte_size, read, whole_number
+from forebay.support.clock import SystemClock
+from forebay.support.logs import set_up
+from forebay.support.settings import byte_size, read, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

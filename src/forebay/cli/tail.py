@@ -13,10 +13,10 @@ from forebay.cli.following import SHARE, SHORTEST, Plain
 from forebay.cli.loading import opened
 from forebay.cli.output import STYLES, clean, is_colourful, json_line, moment, note, say
 from forebay.cli.records import brief, full
-from forebay.clock import SystemClock
 from forebay.model.query import LONGEST_PAGE, Query
 from forebay.model.state import State
 from forebay.model.when import micros
+from forebay.support.clock import SystemClock
 
 if TYPE_CHECKING:
     from forebay.app import App

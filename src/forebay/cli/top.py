@@ -71,7 +71,7 @@ def watch(app: App, between: Pauses, span: Micros, *, as_json: bool) -> None:
 
 
 def _look(app: App, before: Counts | None) -> Look:
-    from forebay.clock import SystemClock
+    from forebay.support.clock import SystemClock
 
     clock = SystemClock()
     began = clock.monotonic()

@@ -14,9 +14,9 @@ from forebay.cli.loading import opened
 from forebay.cli.output import clean, clean_json, document, note, say
 from forebay.cli.records import full, last_error
 from forebay.cli.touch import find_one
-from forebay.clock import SystemClock
 from forebay.model.state import FINISHED, State
 from forebay.model.when import SECOND, micros
+from forebay.support.clock import SystemClock
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

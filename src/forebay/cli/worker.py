@@ -105,7 +105,7 @@ def worker(  # noqa: PLR0913  # one parameter for each option
     """
     from forebay.cli.serving import Orders, serve
     from forebay.cli.supervising import Supervision, supervise
-    from forebay.runtime.leash import Leash
+    from forebay.processes.link import SupervisorLink
 
     said = {
         "concurrency": concurrency,
@@ -115,7 +115,7 @@ def worker(  # noqa: PLR0913  # one parameter for each option
         "log_level": log_level,
         "log_format": log_format,
     }
-    leash = Leash.taken(os.environ)
+    link = SupervisorLink.taken(os.environ)
     orders = Orders.read(**said, strict=strict)
     supervision = Supervision.read(
         processes=processes,
@@ -124,8 +124,8 @@ def worker(  # noqa: PLR0913  # one parameter for each option
         health=health,
         health_file=health_file,
     )
-    if leash is not None or not supervision.processes:
-        return serve(app, orders, supervision, leash)
+    if link is not None or not supervision.processes:
+        return serve(app, orders, supervision, link)
     command = [*_words(app, said), *(["--strict"] if strict else []), *supervision.words()]
     return supervise(app, command, orders, supervision)
 

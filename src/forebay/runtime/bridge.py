@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from forebay.client.backpressure import refusal
 from forebay.codec.envelope import unpack
 from forebay.codec.signature import Arguments
+from forebay.declaring.handler import Handler, Route
 from forebay.engine import Source
 from forebay.errors import ConfigError
 from forebay.model.policy import RetryPolicy
 from forebay.model.when import SECOND
-from forebay.runtime.handler import Handler, Route
-from forebay.runtime.room import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -57,7 +57,7 @@ def inbox(source: Source, store: Callable[[Message], Awaitable[Published]]) -> R
             msgspec.structs.replace(message, queue=source.queue, topic=message.topic or message.name)
         )
         if answer.refused is not None:
-            # The bus keeps it until there is room.
+            # The bus keeps it until there is backpressure.
             raise refusal(answer.refused)
 
     def decode(message: Message) -> Arguments:

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from forebay.engine import Settlement
 from forebay.errors import EngineUnavailable, OutcomeUnknown, told
-from forebay.ids import Token, new_token
 from forebay.model import verdict as v
 from forebay.model.outcome import Interrupted
 from forebay.model.policy import Facts, RetryPolicy, decide
 from forebay.model.when import SECOND, Micros
-from forebay.runtime.running import Why
+from forebay.runtime.in_flight import Why
+from forebay.support.ids import Token, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from forebay.clock import Clock
+    from forebay.declaring.handler import Handler, Route
     from forebay.engine import Broker, Delivery
     from forebay.model.message import Message
     from forebay.model.outcome import Outcome
-    from forebay.runtime.cells import Cells
-    from forebay.runtime.execute import Executor, Live
-    from forebay.runtime.handler import Handler, Route
-    from forebay.runtime.running import Run, Running
+    from forebay.processes.pool import Pool
+    from forebay.runtime.executor import Executor, Live
+    from forebay.runtime.in_flight import InFlight, Run
     from forebay.runtime.settler import Settler
+    from forebay.support.clock import Clock
 
 log = logging.getLogger("forebay.runner")
 
@@ -113,13 +113,13 @@ class Gears:
     broker: Broker
     executor: Executor
     settler: Settler
-    running: Running
+    in_flight: InFlight
     clock: Clock
     spawn: Spawn
     roll: Callable[[], float]
     on_verdict: list[Callable[[Delivery, v.Verdict], None]] = field(default_factory=list)
-    pool: Cells | None = None
-    suspects: Cells | None = None
+    pool: Pool | None = None
+    suspects: Pool | None = None
 
 
 class Runner:
@@ -165,8 +165,8 @@ class Runner:
                 log.warning("receive.left", extra={"queue": lane.route.source.queue, **told(error)})
                 continue
             for delivery in got:
-                gears.settler.submit(gears.running.add(delivery), Settlement(delivery, v.Release()))
-            gears.running.under_way.discard(lane.token)
+                gears.settler.submit(gears.in_flight.add(delivery), Settlement(delivery, v.Release()))
+            gears.in_flight.under_way.discard(lane.token)
 
     async def _slot(self) -> None:
         """Wait for a free slot in some lane."""
@@ -191,13 +191,13 @@ class Runner:
     async def receive(self, lane: Lane, limit: int, wait: Micros) -> int:
         """Take up to ``limit``. A call that broke off is repeated under its token: what it may have taken is not left to its lease."""
         lane.token = lane.token or new_token()
-        token, running = lane.token, self._gears.running
-        running.under_way.add(token)
+        token, in_flight = lane.token, self._gears.in_flight
+        in_flight.under_way.add(token)
         got = await self._gears.broker.receive(lane.route.source, token=token, limit=limit, wait=wait)
         lane.token = None
         for delivery in got:
             self._start(lane, delivery)
-        running.under_way.discard(token)
+        in_flight.under_way.discard(token)
         return len(got)
 
     def _order(self, lanes: list[Lane]) -> list[Lane]:
@@ -238,19 +238,19 @@ class Runner:
         woken.set()
 
     def _start(self, lane: Lane, delivery: Delivery) -> None:
-        cells = self._cells(lane, delivery) if delivery.crashes or lane.pooled else None
-        if cells is not None and cells is self._gears.suspects:
-            if self._suspects >= cells.limit:
-                self._put_off(lane, delivery, cells)
+        pool = self._pool_for(lane, delivery) if delivery.crashes or lane.pooled else None
+        if pool is not None and pool is self._gears.suspects:
+            if self._suspects >= pool.limit:
+                self._put_off(lane, delivery, pool)
                 return
             self._suspects += 1
         self._busy += 1
         lane.busy += 1
-        run = self._gears.running.add(delivery)
-        if lane.batched and cells is None and (handler := self._batching(lane, delivery)) is not None:
+        run = self._gears.in_flight.add(delivery)
+        if lane.batched and pool is None and (handler := self._batching(lane, delivery)) is not None:
             self._gather(lane, run, handler)
             return
-        self._gears.spawn(self._see_through(lane, run, cells))
+        self._gears.spawn(self._see_through(lane, run, pool))
 
     def _batching(self, lane: Lane, delivery: Delivery) -> Handler | None:
         """The handler that takes this delivery in a batch. What failed twice is tried alone: it may be what the batches failed of."""
@@ -286,7 +286,7 @@ class Runner:
         for run, (outcome, then) in zip(runs, answers, strict=True):
             self._end(run, handler, outcome, then, took)
 
-    def _cells(self, lane: Lane, delivery: Delivery) -> Cells | None:
+    def _pool_for(self, lane: Lane, delivery: Delivery) -> Pool | None:
         """Where a delivery is tried, if not here."""
         gears, handler = self._gears, lane.route.handler_of(delivery.message)
         if handler is None or handler.relays:
@@ -295,26 +295,26 @@ class Runner:
             return gears.suspects
         return gears.pool if handler.process else None
 
-    def _put_off(self, lane: Lane, delivery: Delivery, suspects: Cells) -> None:
-        """A message with a crash on record that finds no free cell comes again later. It is not kept here meanwhile: should another one
-        bring this process down, that would count against it.
+    def _put_off(self, lane: Lane, delivery: Delivery, suspects: Pool) -> None:
+        """A message with a crash on record that finds no free pool worker comes again later. It is not kept here: should another
+        bring this process down meanwhile, that would count against it.
         """
         handler = lane.route.handler_of(delivery.message)
-        self._judge(self._gears.running.add(delivery), handler, suspects.later(), (), 0)
+        self._judge(self._gears.in_flight.add(delivery), handler, suspects.later(), (), 0)
 
-    async def _see_through(self, lane: Lane, run: Run, cells: Cells | None) -> None:
+    async def _see_through(self, lane: Lane, run: Run, pool: Pool | None) -> None:
         """From delivery to verdict. The slot is free when user code is over; the settlement goes its own way."""
         gears, handler = self._gears, lane.route.handler_of(run.delivery.message)
         began = gears.clock.monotonic()
         try:
-            if cells is not None and handler is not None:
-                outcome, then = await cells.execute(run, handler)
+            if pool is not None and handler is not None:
+                outcome, then = await pool.execute(run, handler)
             else:
                 live = None if handler is None else lane.lives[handler.name]
                 outcome, then = await gears.executor.execute(run, live)
         except asyncio.CancelledError:
             outcome, then = Interrupted(), ()
-        self._suspects -= cells is not None and cells is gears.suspects
+        self._suspects -= pool is not None and pool is gears.suspects
         self._busy -= 1
         lane.busy -= 1
         self._freed.set()
@@ -326,7 +326,7 @@ class Runner:
         """Judge a try; one whose lease was lost is nobody's to judge any more."""
         if run.cut is Why.LOST:
             log.warning("lease.lost", extra={"task": run.delivery.message.name, "id": run.delivery.id})
-            self._gears.running.remove(run)
+            self._gears.in_flight.remove(run)
             return
         self._judge(run, handler, outcome, then, took)
 

@@ -7,18 +7,18 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from forebay.client.batcher import halved
 from forebay.engine import Settled, Settlement
 from forebay.errors import EngineUnavailable, OutcomeUnknown, told
 from forebay.model import verdict as v
 from forebay.model.when import SECOND
-from forebay.runtime.batcher import halved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from forebay.clock import Clock
     from forebay.engine import Broker
-    from forebay.runtime.running import Run, Running
+    from forebay.runtime.in_flight import InFlight, Run
+    from forebay.support.clock import Clock
 
 log = logging.getLogger("forebay.settler")
 
@@ -28,10 +28,10 @@ LONGEST_PAUSE: Final = 2 * SECOND
 
 
 class Settler:
-    """Settles until closed. While the engine is away it holds what it has and tries again: the leases are kept by the heart."""
+    """Settles until closed. While the engine is away it holds what it has and tries again: the leases are kept by the heartbeat."""
 
-    def __init__(self, broker: Broker, running: Running, clock: Clock) -> None:
-        self._broker, self._running, self._clock = broker, running, clock
+    def __init__(self, broker: Broker, in_flight: InFlight, clock: Clock) -> None:
+        self._broker, self._in_flight, self._clock = broker, in_flight, clock
         self._waiting: deque[tuple[Run, Settlement]] = deque()
         self._some = asyncio.Event()
         self.room = asyncio.Event()
@@ -69,7 +69,7 @@ class Settler:
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         answers = await self._persist([settlement for _, settlement in batch])
         for (run, settlement), answer in zip(batch, answers, strict=True):
-            self._running.remove(run)
+            self._in_flight.remove(run)
             if answer is Settled.STALE:
                 self.stale += 1
                 log.warning(

@@ -1,4 +1,4 @@
-"""Owns everything that works: runners, settlers, heart, keeper, and the order in which they stop."""
+"""Owns everything that works: runners, settlers, heartbeat, maintenance, and the order in which they stop."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from forebay.errors import ConfigError, InvalidOption
 from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
 from forebay.model.when import SECOND, Micros
+from forebay.processes.pool import Pool, found
 from forebay.runtime import bridge
-from forebay.runtime.cells import Cells, found
-from forebay.runtime.execute import Executor, Live
-from forebay.runtime.heart import Heart
-from forebay.runtime.keeper import keep
+from forebay.runtime.executor import Executor, Live
+from forebay.runtime.heartbeat import Heartbeat
+from forebay.runtime.in_flight import InFlight, Why
+from forebay.runtime.maintenance import keep
 from forebay.runtime.runner import Gears, Lane, Limits, Runner
-from forebay.runtime.running import Running, Why
 from forebay.runtime.settler import Settler
 from forebay.runtime.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from forebay.clock import Clock
+    from forebay.client.loop_client import LoopClient
     from forebay.compose import Composer
+    from forebay.declaring.handler import Handler, Route
     from forebay.engine import Broker, Engine, Published, Timing
     from forebay.model.message import Message
-    from forebay.runtime.handler import Handler, Route
-    from forebay.runtime.link import Link
-    from forebay.runtime.wire import Address
+    from forebay.processes.protocol import Address
+    from forebay.support.clock import Clock
 
 log = logging.getLogger("forebay.worker")
 
@@ -89,7 +89,7 @@ class Plant:
     middleware: Sequence[Middleware]
     timing: Timing
     clock: Clock
-    opened: Callable[[], AbstractAsyncContextManager[Link]]
+    opened: Callable[[], AbstractAsyncContextManager[LoopClient]]
     lifespan: Callable[[], AbstractAsyncContextManager[object]]
     address: Callable[[], Address | None] = lambda: None
     roll: Callable[[], float] = field(default_factory=lambda: random.Random().random)  # jitter, not secrets
@@ -102,9 +102,9 @@ class Side:
     broker: Broker
     settler: Settler
     runner: Runner
-    running: Running
-    heart: Heart
-    cells: tuple[Cells, ...]
+    in_flight: InFlight
+    heartbeat: Heartbeat
+    pools: tuple[Pool, ...]
 
 
 class Worker:
@@ -178,15 +178,15 @@ class Worker:
         if not self.ready.is_set():
             return "starting"
         long_ago = self._plant.clock.monotonic() - AWAY
-        missing = [part.missing for side in self._at_work for part in (side.runner, side.heart)]
+        missing = [part.missing for side in self._at_work for part in (side.runner, side.heartbeat)]
         return "waiting" if any(since is not None and since < long_ago for since in missing) else "working"
 
     @property
     def load(self) -> dict[str, int]:
         """How many deliveries it has, and how many of them are handlers whose time is up and that cannot be stopped."""
         return {
-            "running": sum(len(side.running) for side in self._at_work),
-            "overdue": sum(side.running.overdue for side in self._at_work),
+            "running": sum(len(side.in_flight) for side in self._at_work),
+            "overdue": sum(side.in_flight.overdue for side in self._at_work),
         }
 
     @property
@@ -194,7 +194,7 @@ class Worker:
         """Handlers that are still at work after `run` has ended: they would not stop. They end with the process."""
         return len(self._crew)
 
-    async def _serve(self, link: Link) -> None:
+    async def _serve(self, link: LoopClient) -> None:
         threads = Threads(self._options.concurrency)
         swept, cancelled = asyncio.Event(), False
         sides = self._at_work = await self._sides(link, threads)
@@ -204,7 +204,7 @@ class Worker:
             if self._plant.engine.traits.remembers:
                 tasks.create_task(self._guarded(self._keep(link, swept)))
             for side in sides:
-                side.heart.start()
+                side.heartbeat.start()
             self.ready.set()
             log.info("worker.started", extra={"worker": self.name, "concurrency": self._options.concurrency})
             try:
@@ -227,12 +227,12 @@ class Worker:
         swept: asyncio.Event,
         threads: Threads,
     ) -> None:
-        """Stop receiving, so that nothing new begins; drain; cancel; release; settle for the last time; only then let the heart stop,
+        """Stop receiving, so that nothing new begins; drain; cancel; release; settle for the last time; only then let the heartbeat stop,
         because until a delivery is settled its lease must hold; the connections close last.
         """
         log.info(
             "worker.stopping",
-            extra={"worker": self.name, "running": sum(len(side.running) for side in sides)},
+            extra={"worker": self.name, "running": sum(len(side.in_flight) for side in sides)},
         )
         try:
             for task in fetching:
@@ -245,11 +245,11 @@ class Worker:
         finally:
             swept.set()
             threads.close()
-            for cells in [cells for side in sides for cells in side.cells]:
-                await self._guarded(cells.close())
+            for pool in [pool for side in sides for pool in side.pools]:
+                await self._guarded(pool.close())
             for side in sides:
-                side.running.close()
-                await side.heart.stop()
+                side.in_flight.close()
+                await side.heartbeat.stop()
                 if side is not sides[0]:
                     await self._guarded(side.broker.close())
 
@@ -261,7 +261,7 @@ class Worker:
         for task in late:
             log.error(
                 "worker.unsettled",
-                extra={"worker": self.name, "count": sum(len(side.running) for side in sides)},
+                extra={"worker": self.name, "count": sum(len(side.in_flight) for side in sides)},
             )
             task.cancel()
 
@@ -276,7 +276,7 @@ class Worker:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             for side in sides:
-                side.running.stop_all(Why.STOP)
+                side.in_flight.stop_all(Why.STOP)
             if not empty.done():
                 await asyncio.wait([empty], timeout=CUT_OFF / SECOND)
             empty.cancel()
@@ -284,14 +284,14 @@ class Worker:
 
     def _hand_back(self, side: Side) -> None:
         """What would not stop (a thread, a handler that ignores its cancellation) is handed back; its late outcome counts for nothing."""
-        for run in side.running.snapshot():
+        for run in side.in_flight.snapshot():
             if run.ends is not None:
                 log.warning("task.left", extra={"task": run.delivery.message.name, "id": run.delivery.id})
                 run.end()
                 run.cut = Why.LOST
                 side.settler.submit(run, Settlement(run.delivery, v.Release()))
 
-    async def _sides(self, link: Link, threads: Threads) -> list[Side]:
+    async def _sides(self, link: LoopClient, threads: Threads) -> list[Side]:
         """The store's side, or the bare bus's; and with both, the bus's inbox, and the outbox among the store's routes."""
         routes = self._chosen()
         if self._plant.bus is None:
@@ -323,14 +323,14 @@ class Worker:
 
     def _side(self, broker: Broker, engine: Engine, routes: Sequence[Route], threads: Threads) -> Side:
         plant, options = self._plant, self._options
-        running = Running(plant.clock)
-        settler = Settler(broker, running, plant.clock)
-        pool, suspects = self._pool(routes, running), self._suspects(running)
+        in_flight = InFlight(plant.clock)
+        settler = Settler(broker, in_flight, plant.clock)
+        pool, suspects = self._pool(routes, in_flight), self._suspects(in_flight)
         gears = Gears(
             broker=broker,
-            executor=Executor(plant.composer, running, plant.clock),
+            executor=Executor(plant.composer, in_flight, plant.clock),
             settler=settler,
-            running=running,
+            in_flight=in_flight,
             clock=plant.clock,
             spawn=self._spawn,
             roll=plant.roll,
@@ -346,17 +346,17 @@ class Worker:
             broker,
             settler,
             runner,
-            running,
-            Heart(
+            in_flight,
+            Heartbeat(
                 engine,
                 self.name,
-                running,
+                in_flight,
                 plant.clock,
                 plant.timing.heartbeat,
                 self._fail,
                 on_blocked=self._blocked,
             ),
-            tuple(cells for cells in (pool, suspects) if cells is not None),
+            tuple(one for one in (pool, suspects) if one is not None),
         )
 
     def _lane(self, route: Route, threads: Threads) -> Lane:
@@ -375,15 +375,15 @@ class Worker:
     def _pool_size(self) -> int:
         return self._options.pool_processes or os.cpu_count() or 1
 
-    def _pool(self, routes: Sequence[Route], running: Running) -> Cells | None:
+    def _pool(self, routes: Sequence[Route], in_flight: InFlight) -> Pool | None:
         """The processes of handlers that ask for one. Raises `Unsupported` where there can be none."""
         asking = next((handler for route in routes for handler in _handlers(route) if handler.process), None)
         if asking is None:
             return None
         address = found(self._plant.address(), asking.name)
-        return Cells(lambda: address, running, self._plant.clock, self._pool_size)
+        return Pool(lambda: address, in_flight, self._plant.clock, self._pool_size)
 
-    def _suspects(self, running: Running) -> Cells | None:
+    def _suspects(self, in_flight: InFlight) -> Pool | None:
         """The processes of messages with a crash on record; None where a process of its own could not have the App, or not its store:
         then they run here, as the others do.
         """
@@ -392,7 +392,7 @@ class Worker:
         if address is None:
             return None
         limit = min(SUSPECTS, self._options.concurrency)
-        return Cells(lambda: address, running, plant.clock, limit, SUSPECTS_IDLE)
+        return Pool(lambda: address, in_flight, plant.clock, limit, SUSPECTS_IDLE)
 
     def _chosen(self) -> list[Route]:
         """The routes of the queues this worker takes from, weighted and ordered as asked."""
@@ -407,7 +407,7 @@ class Worker:
             )
         return [_weighted(routes[queue], weight) for queue, weight in wanted.items()]
 
-    async def _keep(self, link: Link, stop: asyncio.Event) -> None:
+    async def _keep(self, link: LoopClient, stop: asyncio.Event) -> None:
         await keep(cast("Store", link.broker), self._plant.clock, self._plant.timing, stop, self._plant.roll)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
@@ -467,7 +467,7 @@ def _pooled(route: Route, processes: int) -> Route:
 
 async def _all_empty(sides: Sequence[Side]) -> None:
     for side in sides:
-        await side.running.empty.wait()
+        await side.in_flight.empty.wait()
 
 
 async def _wait(event: asyncio.Event) -> None:

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, TypeVarTuple, Unpack, overload
 
-from forebay.clock import SystemClock
 from forebay.model.when import SECOND, Instant, Micros
+from forebay.support.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

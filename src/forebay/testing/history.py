@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
 
-    from forebay.clock import Clock
+    from forebay.support.clock import Clock
 
 SHOWN: Final = 5
 """Findings of one kind that a report spells out."""

@@ -38,11 +38,11 @@ from forebay.stores.signals import Signals
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from forebay.clock import Clock
     from forebay.engine import Source
-    from forebay.ids import Token
     from forebay.model.query import Progress
     from forebay.model.when import Instant, Micros
+    from forebay.support.clock import Clock
+    from forebay.support.ids import Token
 
 TRAITS: Final = Traits(
     engine="hostile", durability=Durability.NOTHING, fan_out=True, exact=True, virtual_clock=True

@@ -11,9 +11,9 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from forebay.app import App
-from forebay.clock import SystemClock
 from forebay.model.when import SECOND
 from forebay.runtime.worker import WorkerOptions
+from forebay.support.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

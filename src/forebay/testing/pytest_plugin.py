@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from forebay import App
-    from forebay.door import Door
-    from forebay.runtime.link import Link
+    from forebay.client.client import Client
+    from forebay.client.loop_client import LoopClient
     from forebay.testing.stage import Stage, SyncStage, Testing
 
 MARKER: Final = "forebay_app"
-_OPEN: Final = pytest.StashKey[set["Link"]]()
+_OPEN: Final = pytest.StashKey[set["LoopClient"]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,17 +77,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, object, object]:
     """Fail a test that leaves open what it has opened. What its fixtures have opened they close later."""
-    before = {door: (set(door.links()), door.staged_at) for door in _doors()}
+    before = {client: (set(client.links()), client.staged_at) for client in _doors()}
     left: list[str] = []
     try:
         answer = yield  # what the test raised is raised here, and has precedence
     finally:
-        for door in _doors():
-            links, staged = before.get(door, (set(), ""))
-            opened = [link for link in door.links() if link not in links]
-            left += [link.left_open for link in opened if link.opened_at != door.staged_at]
-            left += [_unleft(door.staged_at)] if door.staged_at not in ("", staged) else []
-            door.forget(links, staged)
+        for client in _doors():
+            links, staged = before.get(client, (set(), ""))
+            opened = [link for link in client.links() if link not in links]
+            left += [link.left_open for link in opened if link.opened_at != client.staged_at]
+            left += [_unleft(client.staged_at)] if client.staged_at not in ("", staged) else []
+            client.forget(links, staged)
     if left:
         pytest.fail("\n".join(dict.fromkeys(left)), pytrace=False)
     return answer
@@ -139,14 +139,14 @@ def _found(named: object) -> App:
     return found
 
 
-def _doors() -> Iterable[Door]:
-    """All doors, if this process has had any use for them."""
-    module = sys.modules.get("forebay.door")
-    return () if module is None else module.doors()
+def _doors() -> Iterable[Client]:
+    """All clients, if this process has had any use for them."""
+    module = sys.modules.get("forebay.client.client")
+    return () if module is None else module.clients()
 
 
-def _links() -> list[Link]:
-    return [link for door in _doors() for link in door.links()]
+def _links() -> list[LoopClient]:
+    return [link for client in _doors() for link in client.links()]
 
 
 def _unleft(where: str) -> str:

@@ -1,6 +1,6 @@
 """An App on a stage: in memory, on a clock turned by hand, worked off message by message through the real runner, executor and policy.
 
-The stage is entered around a block of a test and puts everything back after it. It knows no App, only the door and the plant it is handed.
+The stage is entered around a block of a test and puts everything back after it. It knows no App, only the client and plant it is handed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from forebay.clock import SystemClock
+from forebay.client.client import Ground
+from forebay.client.loop_client import LoopClient
+from forebay.client.results import Results
 from forebay.codec import json
-from forebay.door import Ground
 from forebay.engine import EngineOptions, Notice, Published, Retention, Stored, Timing
 from forebay.errors import ResultTimeout, TaskDead
 from forebay.model import verdict as v
@@ -24,15 +25,14 @@ from forebay.model.outcome import Steer
 from forebay.model.query import Query, Selector
 from forebay.model.state import FINISHED, State
 from forebay.model.when import LONGEST, SECOND, Duration, Micros, as_datetime, micros
-from forebay.runtime.execute import Executor
-from forebay.runtime.link import Link
-from forebay.runtime.results import Results
+from forebay.runtime.executor import Executor
+from forebay.runtime.in_flight import InFlight, Why
 from forebay.runtime.runner import Gears, Lane, Limits, Runner
-from forebay.runtime.running import Running, Why
 from forebay.runtime.settler import Settler
 from forebay.runtime.threads import Threads
 from forebay.runtime.worker import Plant, lives_of
 from forebay.stores.memory import MemoryEngine
+from forebay.support.clock import SystemClock
 from forebay.testing.clock import VirtualClock
 from forebay.testing.sent import Known, Noting, Sends, shown_time, tally
 
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
     from datetime import datetime
 
-    from forebay.clock import Clock
+    from forebay.client.backpressure import Backpressure
+    from forebay.client.client import Client
     from forebay.context import Context
-    from forebay.door import Door
     from forebay.engine import Delivery, Engine, Store
-    from forebay.ids import Token
     from forebay.middleware import Call
     from forebay.model.message import EntryId, Message
     from forebay.model.query import TaskRecord
     from forebay.model.when import Instant
-    from forebay.runtime.room import Room
-    from forebay.runtime.running import Run
+    from forebay.runtime.in_flight import Run
     from forebay.stores.memory.ledger import Entry
+    from forebay.support.clock import Clock
+    from forebay.support.ids import Token
 
 __all__ = ["Known", "Mode", "Stage", "Step", "SyncStage", "Testing"]
 
@@ -104,7 +104,7 @@ class Step:
         return f"{self.name} {self.id}, try {self.attempt}: {self.state}{why}"
 
 
-class StageLink(Link):
+class StageLink(LoopClient):
     """A link whose sends the stage hears of."""
 
     def __init__(self, stage: Stage, engine: Engine, name: str, clock: Clock) -> None:
@@ -118,7 +118,9 @@ class StageLink(Link):
         await self._stage.heard([message], [answer])
         return answer
 
-    async def publish_many(self, messages: Iterable[Message], room: Room | None = None) -> list[Published]:
+    async def publish_many(
+        self, messages: Iterable[Message], room: Backpressure | None = None
+    ) -> list[Published]:
         """Publish; in eager mode, see them through."""
         self._stage.check_depth()
         listed = list(messages)
@@ -153,7 +155,7 @@ class Hand:
     def __init__(self, plant: Plant, engine: MemoryEngine, store: Store, patience: Micros) -> None:
         self._engine, self._store, self._clock = engine, store, plant.clock
         self._patience = patience / SECOND
-        self.running = Running(plant.clock)
+        self.running = InFlight(plant.clock)
         self._settler = Settler(store, self.running, plant.clock)
         self._threads = Threads(MOST_STEPS)
         self._spawned: list[Coroutine[object, object, None]] = []
@@ -168,7 +170,7 @@ class Hand:
             broker=store,
             executor=Executor(plant.composer, self.running, plant.clock),
             settler=self._settler,
-            running=self.running,
+            in_flight=self.running,
             clock=plant.clock,
             spawn=self._spawn,
             roll=lambda: 1.0,  # no jitter: a retry waits for its whole ceiling, always
@@ -295,7 +297,7 @@ class Stage(Sends):
         self.steps: list[Step] = []
         """Every try so far, in the order in which they ended."""
         self.host: asyncio.Task[None] | None = None
-        """What keeps the lifespan open for a test without a loop. Held here, as the stage is by the door: a loop holds tasks weakly."""
+        """What keeps the lifespan open for a test without a loop. Held here, as the stage is by the client: a loop holds tasks weakly."""
         self._mode = mode
         self._owned: set[EntryId] = set()
         self._hand: Hand | None = None
@@ -504,9 +506,9 @@ class Stage(Sends):
 class SyncStage(Sends):
     """What ``with app.testing() as t:`` gives: a `Stage` for tests without a loop, with the same words."""
 
-    def __init__(self, stage: Stage, door: Door, known: Known) -> None:
+    def __init__(self, stage: Stage, client: Client, known: Known) -> None:
         super().__init__(stage.engine.ledger, known)  # type: ignore[arg-type]  # the stage's own
-        self._stage, self._door = stage, door
+        self._stage, self._client = stage, client
 
     @property
     def now(self) -> datetime:
@@ -521,22 +523,22 @@ class SyncStage(Sends):
     def run_one(self) -> Step:
         """As `Stage.run_one`."""
         __tracebackhide__ = True
-        return self._door.sync(self._stage.run_one())
+        return self._client.sync(self._stage.run_one())
 
     def run_all(self, at_most: int = MOST_STEPS) -> list[Step]:
         """As `Stage.run_all`."""
         __tracebackhide__ = True
-        return self._door.sync(self._stage.run_all(at_most))
+        return self._client.sync(self._stage.run_all(at_most))
 
     def run_until_idle(self, at_most: int = MOST_STEPS) -> list[Step]:
         """As `Stage.run_until_idle`."""
         __tracebackhide__ = True
-        return self._door.sync(self._stage.run_until_idle(at_most))
+        return self._client.sync(self._stage.run_until_idle(at_most))
 
     def advance(self, duration: Duration) -> None:
         """As `Stage.advance`."""
         __tracebackhide__ = True
-        self._door.sync(self._stage.advance(duration))
+        self._client.sync(self._stage.advance(duration))
 
 
 class Testing:
@@ -545,8 +547,8 @@ class Testing:
     __test__ = False
     """For pytest, which would take the name for a class of tests."""
 
-    def __init__(self, door: Door, plant: Callable[[], Plant], known: Known, mode: Mode) -> None:
-        self._door, self._plant, self._known, self._mode = door, plant, known, mode
+    def __init__(self, client: Client, plant: Callable[[], Plant], known: Known, mode: Mode) -> None:
+        self._client, self._plant, self._known, self._mode = client, plant, known, mode
         self._play: AsyncExitStack | None = None
         self._host: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
@@ -576,39 +578,39 @@ class Testing:
         """As ``async with``, on the loop of the App's ``..._sync`` calls. Raises `InUse`."""
         stage = self._lend()
         try:
-            self._door.sync(self._raise_curtain(stage))
+            self._client.sync(self._raise_curtain(stage))
         except BaseException:
-            self._door.restore()
+            self._client.restore()
             raise
-        return SyncStage(stage, self._door, self._known)
+        return SyncStage(stage, self._client, self._known)
 
     def __exit__(self, *_: object) -> None:
         """Leave the lifespan and put the App back where it was, whatever happened."""
         try:
-            self._door.sync(self._drop_curtain())
+            self._client.sync(self._drop_curtain())
         finally:
-            self._door.restore()
+            self._client.restore()
 
     def _lend(self) -> Stage:
-        door, plant = self._door, self._plant()
+        client, plant = self._client, self._plant()
         stage = Stage(self._known, self._mode, plant.timing)
         composer = replace(plant.composer, outbox=None)  # events go straight to their groups
         link = partial(StageLink, stage)
-        door.lend(Ground(engine=stage.engine, bus=None, clock=stage.clock, composer=composer, link=link))
+        client.lend(Ground(engine=stage.engine, bus=None, clock=stage.clock, composer=composer, link=link))
         return stage
 
     async def _give_back(self) -> None:
-        if self._door.calls:
-            await asyncio.to_thread(self._door.restore)  # it joins a thread
+        if self._client.calls:
+            await asyncio.to_thread(self._client.restore)  # it joins a thread
         else:
-            self._door.restore()
+            self._client.restore()
 
     async def _rise(self, stage: Stage) -> AsyncExitStack:
         """Open the link and enter the lifespan; what is returned undoes it. No generator: a loop that ends would close it out of turn."""
         plant, stack = self._plant(), AsyncExitStack()
         try:
-            link = await self._door.open()
-            stack.push_async_callback(self._door.close)
+            link = await self._client.open()
+            stack.push_async_callback(self._client.close)
             stage.begin(plant, link.store)
             stack.callback(stage.end)
             await stack.enter_async_context(plant.lifespan())

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from forebay.engine import EngineOptions, Settlement, Source
-    from forebay.ids import Token
     from forebay.model.when import Instant
+    from forebay.support.ids import Token
 
 LONGEST_HISTORY = 100
 """Tries kept per message; older ones are dropped first."""

@@ -27,12 +27,12 @@ from forebay.stores.signals import Signals
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from forebay.clock import Clock
     from forebay.engine import Delivery, Settlement, Source, Swept, Topic
-    from forebay.ids import Token
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Command, Counts, Progress, Query, Selector
     from forebay.model.when import Instant, Micros
+    from forebay.support.clock import Clock
+    from forebay.support.ids import Token
 
 TRAITS: Final = Traits(
     engine="memory",

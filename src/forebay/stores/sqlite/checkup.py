@@ -15,10 +15,10 @@ from forebay.errors import EngineError, EngineRefused, EngineUnavailable
 from forebay.model.checkup import Finding, Grade
 from forebay.model.when import SECOND
 from forebay.stores.sqlite.connection import APPLICATION, PATIENCE_MS, SETTINGS, migrations
+from forebay.stores.sqlite.listener import WakeDirectory
 from forebay.stores.sqlite.lock import FileLock
 from forebay.stores.sqlite.place import NETWORK, check_place, filesystem
 from forebay.stores.sqlite.translate import translate
-from forebay.stores.sqlite.wake import WakeDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

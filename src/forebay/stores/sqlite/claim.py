@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished, Ready
-from forebay.stores.sqlite.desk import numbers
 from forebay.stores.sqlite.rows import delivery
+from forebay.stores.sqlite.session import numbers
 
 if TYPE_CHECKING:
     from forebay.engine import Delivery, Source
-    from forebay.ids import Token
     from forebay.model.when import Instant
-    from forebay.stores.sqlite.desk import Desk, Value
+    from forebay.stores.sqlite.session import Session, Value
+    from forebay.support.ids import Token
 
 PROMOTED: Final = 1_000
 """Entries made ready, or expired, by one claim at most: the next one goes on where it stopped."""
@@ -58,42 +58,42 @@ class Claim:
     ask: Ask
     _sight: _Sight | None = None
 
-    def look(self, desk: Desk) -> Claimed | None:
+    def look(self, session: Session) -> Claimed | None:
         """The answer, if it can be given without changing anything."""
         ask = self.ask
         seen: dict[str, Value] = {"token": ask.token, "queue": ask.source.queue, "now": ask.now}
-        self._sight = sight = _Sight(*desk.row("claim_look", seen))
+        self._sight = sight = _Sight(*session.row("claim_look", seen))
         ready = bool(sight.ready and not sight.paused)
         if sight.late or _is_due(sight, ask) or (ask.limit and (ready or sight.leased)):
             return None
         return Claimed(ready=ready, due=sight.due)
 
-    def work(self, desk: Desk) -> Claimed:
+    def work(self, session: Session) -> Claimed:
         """Take up to the limit; what the token holds already, if it was used before."""
         ask, sight = self.ask, self._sight
         place: dict[str, Value] = {"queue": ask.source.queue, "now": ask.now, "limit": PROMOTED}
         if sight is None:
             raise AssertionError(ask)
         if _is_due(sight, ask):
-            desk.change("claim_promote", place)
-        if sight.late and desk.change("claim_expire", place):
-            desk.news.add(Finished())
+            session.change("claim_promote", place)
+        if sight.late and session.change("claim_expire", place):
+            session.news.add(Finished())
         if sight.leased and ask.limit:
-            return Claimed(_held(desk, ask), repeated=True)
+            return Claimed(_held(session, ask), repeated=True)
         # Nothing taken though there was something to do: worth another look at once.
-        return _take(desk, ask) if ask.limit else Claimed(due=ask.now)
+        return _take(session, ask) if ask.limit else Claimed(due=ask.now)
 
 
 def _is_due(sight: _Sight, ask: Ask) -> bool:
     return sight.due is not None and sight.due <= ask.now
 
 
-def _take(desk: Desk, ask: Ask) -> Claimed:
-    rows = desk.rows("claim_front", {"queue": ask.source.queue, "now": ask.now, "limit": ask.limit})
+def _take(session: Session, ask: Ask) -> Claimed:
+    rows = session.rows("claim_front", {"queue": ask.source.queue, "now": ask.now, "limit": ask.limit})
     if not rows:
         return Claimed(due=ask.now)
     entries = numbers(row[0] for row in rows)
-    until = ask.now + desk.options.timing.lease
+    until = ask.now + session.options.timing.lease
     lease: dict[str, Value] = {
         "token": ask.token,
         "worker": ask.worker,
@@ -101,20 +101,20 @@ def _take(desk: Desk, ask: Ask) -> Claimed:
         "held": len(rows),
         "entries": entries,
     }
-    if not desk.change("claim_lease", lease):
+    if not session.change("claim_lease", lease):
         # The same receive, repeated, is in this very transaction.
-        return Claimed(_held(desk, ask), repeated=True)
-    desk.change("claim_take", {"token": ask.token, "now": ask.now, "entries": entries})
+        return Claimed(_held(session, ask), repeated=True)
+    session.change("claim_take", {"token": ask.token, "now": ask.now, "entries": entries})
     return Claimed([delivery(row, ask.source, ask.token) for row in rows])
 
 
-def _held(desk: Desk, ask: Ask) -> list[Delivery]:
-    return [delivery(row, ask.source, ask.token) for row in desk.rows("claim_held", {"token": ask.token})]
+def _held(session: Session, ask: Ask) -> list[Delivery]:
+    return [delivery(row, ask.source, ask.token) for row in session.rows("claim_held", {"token": ask.token})]
 
 
-def put_back(desk: Desk, ask: Ask) -> None:
+def put_back(session: Session, ask: Ask) -> None:
     """Undo a claim whose caller is gone."""
-    if back := desk.change("claim_undo", {"token": ask.token, "now": ask.now}):
-        desk.tallies.grow([ask.source.queue], back)
-        desk.news.update((Ready(ask.source.queue), Finished()))
-    desk.change("lease_drop", {"token": ask.token})
+    if back := session.change("claim_undo", {"token": ask.token, "now": ask.now}):
+        session.tallies.grow([ask.source.queue], back)
+        session.news.update((Ready(ask.source.queue), Finished()))
+    session.change("lease_drop", {"token": ask.token})

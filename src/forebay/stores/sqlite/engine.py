@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 from forebay.engine import Durability, EngineOptions, Ordering, Traits
 from forebay.stores.signals import Signals
 from forebay.stores.sqlite.checkup import Subject, checkup
-from forebay.stores.sqlite.desk import statements
+from forebay.stores.sqlite.session import statements
 from forebay.stores.sqlite.store import SqliteStore
 from forebay.stores.sqlite.tally import Tallies
 
 if TYPE_CHECKING:
-    from forebay.clock import Clock
     from forebay.model.checkup import Finding
     from forebay.model.when import Instant
+    from forebay.support.clock import Clock
 
 TRAITS: Final = Traits(
     engine="sqlite",

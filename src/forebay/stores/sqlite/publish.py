@@ -11,15 +11,15 @@ from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.names import matches
 from forebay.model.state import BORN, Event
 from forebay.model.when import resolve
-from forebay.stores.sqlite import limits
-from forebay.stores.sqlite.desk import batch as encoded, numbers
+from forebay.stores.sqlite import admission
 from forebay.stores.sqlite.rows import message_row
+from forebay.stores.sqlite.session import batch as encoded, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from forebay.model.when import Instant
-    from forebay.stores.sqlite.desk import Desk
+    from forebay.stores.sqlite.session import Session
 
 CHUNK: Final = 1_000
 """Rows in one statement at most."""
@@ -44,58 +44,60 @@ class _Plan:
         ]
 
 
-def admit(desk: Desk, messages: Sequence[Message], now: Instant) -> list[Published]:
+def admit(session: Session, messages: Sequence[Message], now: Instant) -> list[Published]:
     """Store a batch of senders from outside, who have to respect limits; answers per item and in order."""
     if not messages:
         return []
-    first, mark = desk.row("publish_next")
-    queues = _queues(desk, messages)
-    if not limits.caught_up(desk, mark) or not (refused := limits.turned_away(desk, messages, queues, now)):
-        return _store(desk, _plan(messages, queues, first), now)
+    first, mark = session.row("publish_next")
+    queues = _queues(session, messages)
+    if not admission.caught_up(session, mark) or not (
+        refused := admission.turned_away(session, messages, queues, now)
+    ):
+        return _store(session, _plan(messages, queues, first), now)
     kept = [n for n in range(len(messages)) if n not in refused]
     plan = _plan([messages[n] for n in kept], [queues[n] for n in kept], first)
-    answers = refused | dict(zip(kept, _store(desk, plan, now), strict=True))
+    answers = refused | dict(zip(kept, _store(session, plan, now), strict=True))
     return [answers[n] for n in range(len(messages))]
 
 
-def publish(desk: Desk, messages: Sequence[Message], now: Instant) -> list[Published]:
+def publish(session: Session, messages: Sequence[Message], now: Instant) -> list[Published]:
     """Store a batch, whatever the limits; answers per item and in order."""
     if not messages:
         return []
-    queues = _queues(desk, messages)
-    desk.tallies.grow(queue for places in queues for queue in places)
-    return _store(desk, _plan(messages, queues, desk.row("publish_next")[0]), now)
+    queues = _queues(session, messages)
+    session.tallies.grow(queue for places in queues for queue in places)
+    return _store(session, _plan(messages, queues, session.row("publish_next")[0]), now)
 
 
-def _store(desk: Desk, plan: _Plan, now: Instant) -> list[Published]:
+def _store(session: Session, plan: _Plan, now: Instant) -> list[Published]:
     messages = plan.messages
     if not messages:
         return []
     rows = [
         message_row(seqs.start, m, len(seqs)) for m, seqs in zip(messages, plan.seqs, strict=True) if seqs
     ]
-    desk.each("publish_messages", rows)
+    session.each("publish_messages", rows)
     refused: dict[int, str] = {}
     if len(rows) == len(messages) and all(map(_is_plain, messages)):
         first, last = plan.seqs[0].start, plan.seqs[-1].start
-        if desk.change("publish_plain", {"first": first, "last": last, "now": now}) < len(rows):
-            refused = _refused(desk, plan, now)
+        if session.change("publish_plain", {"first": first, "last": last, "now": now}) < len(rows):
+            refused = _refused(session, plan, now)
     else:
         stored = sum(
-            desk.change("publish_entries", {"batch": encoded(chunk), "now": now})
+            session.change("publish_entries", {"batch": encoded(chunk), "now": now})
             for chunk in _chunks(plan.entries(now))
         )
         if stored < sum(map(len, plan.seqs)):
-            refused = _refused(desk, plan, now)
-    desk.news.update(Ready(queue) for queue in {queue for queues in plan.queues for queue in queues})
+            refused = _refused(session, plan, now)
+    session.news.update(Ready(queue) for queue in {queue for queues in plan.queues for queue in queues})
     answers = [_answer(m, seqs, refused) for m, seqs in zip(messages, plan.seqs, strict=True)]
     if unrouted := sum(a.groups == 0 for a in answers):
-        desk.change("count_event", {"name": "unrouted", "n": unrouted})
+        session.change("count_event", {"name": "unrouted", "n": unrouted})
     return answers
 
 
-def _queues(desk: Desk, messages: Sequence[Message]) -> list[list[str]]:
-    routes = desk.rows("bindings") if any(m.queue is None for m in messages) else []
+def _queues(session: Session, messages: Sequence[Message]) -> list[list[str]]:
+    routes = session.rows("bindings") if any(m.queue is None for m in messages) else []
     return [
         [m.queue] if m.queue is not None else [q for q, p in routes if matches(p, m.topic or "")]
         for m in messages
@@ -135,16 +137,16 @@ def _places(message: Message, queues: list[str], seqs: range, now: Instant) -> I
         )
 
 
-def _refused(desk: Desk, plan: _Plan, now: Instant) -> dict[int, str]:
+def _refused(session: Session, plan: _Plan, now: Instant) -> dict[int, str]:
     """The entries that were duplicates, and whose; what was stored of their messages is taken back."""
     refused: dict[int, str] = {}
     for chunk in _chunks(plan.entries(now)):
         refused.update(
-            (seq, holder) for seq, holder in desk.rows("publish_refused", {"batch": encoded(chunk)})
+            (seq, holder) for seq, holder in session.rows("publish_refused", {"batch": encoded(chunk)})
         )
     less = [(seqs.start, n) for seqs in plan.seqs if (n := sum(seq in refused for seq in seqs))]
-    desk.change("publish_copies", {"batch": encoded(less)})
-    desk.change("message_forget", {"batch": numbers(seq for seq, _ in less)})
+    session.change("publish_copies", {"batch": encoded(less)})
+    session.change("message_forget", {"batch": numbers(seq for seq, _ in less)})
     return refused
 
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from forebay.engine import Delivery
-from forebay.ids import Token
 from forebay.model.message import JSON, EntryId, Message
 from forebay.model.query import Progress, TaskRecord, Try
 from forebay.model.state import State
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import When
-from forebay.stores.sqlite.desk import batch
+from forebay.stores.sqlite.session import batch
+from forebay.support.ids import Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from forebay.engine import Source
-    from forebay.stores.sqlite.desk import Row, Value
+    from forebay.stores.sqlite.session import Row, Value
 
 
 class Moments(msgspec.Struct, frozen=True, omit_defaults=True):

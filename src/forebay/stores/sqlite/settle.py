@@ -14,18 +14,18 @@ from forebay.engine import Finished, Notice, Ready, Settled
 from forebay.model import verdict as v
 from forebay.model.state import Event, State, after
 from forebay.model.when import resolve
-from forebay.stores.sqlite.desk import batch as encoded, numbers
 from forebay.stores.sqlite.publish import publish
+from forebay.stores.sqlite.session import batch as encoded, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from forebay.engine import Delivery, Settlement
-    from forebay.ids import Token
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Progress
     from forebay.model.when import Instant
-    from forebay.stores.sqlite.desk import Desk
+    from forebay.stores.sqlite.session import Session
+    from forebay.support.ids import Token
 
 KEPT: Final = 100
 """Tries kept per entry; older ones are dropped first."""
@@ -51,61 +51,61 @@ class _Batch:
                 self.rest.append((seq, settlement))
 
 
-def settle(desk: Desk, settlements: Sequence[Settlement], now: Instant) -> list[Settled]:
+def settle(session: Session, settlements: Sequence[Settlement], now: Instant) -> list[Settled]:
     """End deliveries, with what follows from them; answers per item and in order."""
-    seqs = _seqs(desk, [s.delivery for s in settlements])
+    seqs = _seqs(session, [s.delivery for s in settlements])
     places = [(seq, s.delivery.token) for seq, s in zip(seqs, settlements, strict=True)]
     # Of a delivery that is in the batch twice, the first settlement counts, and the second repeats it.
     first: dict[tuple[int, Token], Settlement] = {}
     for place, settlement in zip(places, settlements, strict=True):
         first.setdefault(place, settlement)
     batch = _Batch(first)
-    if _tell_tries(desk, batch, now) == len(first):
-        _apply(desk, batch, now)
+    if _tell_tries(session, batch, now) == len(first):
+        _apply(session, batch, now)
         return [Settled.OK] * len(settlements)
-    known: dict[int, int] = dict(desk.rows("settle_match", {"batch": encoded(list(first))}))
+    known: dict[int, int] = dict(session.rows("settle_match", {"batch": encoded(list(first))}))
     told = {place: known.get(n) for n, place in enumerate(first)}
-    _apply(desk, _Batch({place: s for place, s in first.items() if told[place]}), now)
+    _apply(session, _Batch({place: s for place, s in first.items() if told[place]}), now)
     answers = [Settled.STALE if told[place] is None else Settled.OK for place in places]
     if stale := answers.count(Settled.STALE):
-        desk.change("count_event", {"name": "stale", "n": stale})
+        session.change("count_event", {"name": "stale", "n": stale})
     return answers
 
 
-def _seqs(desk: Desk, deliveries: Sequence[Delivery]) -> list[int]:
+def _seqs(session: Session, deliveries: Sequence[Delivery]) -> list[int]:
     """Where the entries are: our deliveries know; for one that was made up from its id the index does."""
     seqs = [d.native for d in deliveries]
     if lost := [d.id for d, seq in zip(deliveries, seqs, strict=True) if type(seq) is not int]:
-        found: dict[str, int] = dict(desk.rows("settle_find", {"batch": encoded(lost)}))
+        found: dict[str, int] = dict(session.rows("settle_find", {"batch": encoded(lost)}))
         seqs = [
             seq if type(seq) is int else found.get(d.id, 0) for d, seq in zip(deliveries, seqs, strict=True)
         ]
     return cast("list[int]", seqs)
 
 
-def _tell_tries(desk: Desk, batch: _Batch, now: Instant) -> int:
+def _tell_tries(session: Session, batch: _Batch, now: Instant) -> int:
     """Write the tries of all that are under their lease; returns how many."""
     matched = 0
     for token, seqs in batch.done.items():
-        matched += desk.change("settle_try_done", {"token": token, "entries": numbers(seqs), "now": now})
+        matched += session.change("settle_try_done", {"token": token, "entries": numbers(seqs), "now": now})
     if batch.rest:
         rows = [
-            (seq, s.delivery.token, _event(desk, s), _printable(v.failure_of(s.verdict)))
+            (seq, s.delivery.token, _event(session, s), _printable(v.failure_of(s.verdict)))
             for seq, s in batch.rest
         ]
-        matched += desk.change("settle_try", {"batch": encoded(rows), "now": now})
+        matched += session.change("settle_try", {"batch": encoded(rows), "now": now})
     return matched
 
 
-def _event(desk: Desk, settlement: Settlement) -> Event:
+def _event(session: Session, settlement: Settlement) -> Event:
     """What the verdict leads to: one crash too many is the last."""
-    if isinstance(settlement.verdict, v.Crashed) and _is_last(desk, settlement.delivery):
+    if isinstance(settlement.verdict, v.Crashed) and _is_last(session, settlement.delivery):
         return Event.BURY
     return v.event_of(settlement.verdict)
 
 
-def _is_last(desk: Desk, delivery: Delivery) -> bool:
-    return delivery.crashes + 1 >= desk.options.timing.crashes
+def _is_last(session: Session, delivery: Delivery) -> bool:
+    return delivery.crashes + 1 >= session.options.timing.crashes
 
 
 def _printable(failure: v.Failure | None) -> v.Failure | None:
@@ -116,25 +116,27 @@ def _printable(failure: v.Failure | None) -> v.Failure | None:
     return v.Failure(*(text.encode("utf-8", "backslashreplace").decode() for text in texts))
 
 
-def _apply(desk: Desk, batch: _Batch, now: Instant) -> None:
+def _apply(session: Session, batch: _Batch, now: Instant) -> None:
     """Change the entries of a batch that is under its leases."""
     if not batch.done and not batch.rest:
         return
-    desk.news.add(Finished())
+    session.news.add(Finished())
     if batch.done:
-        desk.change("settle_done", {"entries": numbers(chain.from_iterable(batch.done.values())), "now": now})
+        session.change(
+            "settle_done", {"entries": numbers(chain.from_iterable(batch.done.values())), "now": now}
+        )
     if batch.rest:
-        _apply_rest(desk, batch.rest, now)
+        _apply_rest(session, batch.rest, now)
     if results := [(seq, done.result) for seq, done, _ in batch.followed if done.result is not None]:
-        desk.each("settle_results", results)
+        session.each("settle_results", results)
     counts = Counter({token: len(seqs) for token, seqs in batch.done.items()})
     counts.update(s.delivery.token for _, s in batch.rest)
-    loosen(desk, counts)
+    loosen(session, counts)
     if then := [message for _, _, messages in batch.followed for message in messages]:
-        publish(desk, then, now)
+        publish(session, then, now)
 
 
-def _apply_rest(desk: Desk, settlements: list[tuple[int, Settlement]], now: Instant) -> None:
+def _apply_rest(session: Session, settlements: list[tuple[int, Settlement]], now: Instant) -> None:
     waits: list[tuple[object, ...]] = []
     ends: list[tuple[object, ...]] = []
     for seq, settlement in settlements:
@@ -147,7 +149,7 @@ def _apply_rest(desk: Desk, settlements: list[tuple[int, Settlement]], now: Inst
                 waits.append((seq, then, spent, 0, resolve(at, now), _BEGIN if unknown else _CLEAR, 0))
             case v.Release():
                 waits.append((seq, then, spent, 1, None, _KEEP, 0))
-            case v.Crashed() if _is_last(desk, settlement.delivery):
+            case v.Crashed() if _is_last(session, settlement.delivery):
                 ends.append((seq, State.DEAD, spent, v.Reason.CRASHED, 1))
             case v.Crashed():
                 waits.append((seq, then, spent, 0, None, _KEEP, 1))
@@ -158,43 +160,43 @@ def _apply_rest(desk: Desk, settlements: list[tuple[int, Settlement]], now: Inst
             case _:
                 assert_never(verdict)
     if crashed := sum(isinstance(s.verdict, v.Crashed) for _, s in settlements):
-        desk.change("count_event", {"name": "crashed", "n": crashed})
+        session.change("count_event", {"name": "crashed", "n": crashed})
     if waits:
-        desk.news.update(Ready(s.delivery.source.queue) for _, s in settlements)
-        desk.tallies.grow(s.delivery.source.queue for _, s in settlements)
-        desk.change("settle_wait", {"batch": encoded(waits), "now": now})
-        desk.change("try_trim", {"entries": numbers(seq for seq, _ in settlements), "keep": KEPT})
+        session.news.update(Ready(s.delivery.source.queue) for _, s in settlements)
+        session.tallies.grow(s.delivery.source.queue for _, s in settlements)
+        session.change("settle_wait", {"batch": encoded(waits), "now": now})
+        session.change("try_trim", {"entries": numbers(seq for seq, _ in settlements), "keep": KEPT})
     if ends:
-        desk.change("settle_end", {"batch": encoded(ends), "now": now})
+        session.change("settle_end", {"batch": encoded(ends), "now": now})
 
 
-def loosen(desk: Desk, counts: Counter[Token]) -> None:
+def loosen(session: Session, counts: Counter[Token]) -> None:
     """Take entries off their leases."""
     held = {"batch": encoded(list(counts.items()))}
-    desk.change("lease_less", held)
-    desk.change("lease_empty", held)
+    session.change("lease_less", held)
+    session.change("lease_empty", held)
 
 
 def extend(
-    desk: Desk,
+    session: Session,
     deliveries: Sequence[Delivery],
     under_way: Sequence[Token],
     progress: Mapping[EntryId, Progress],
     now: Instant,
 ) -> list[Notice]:
     """Renew leases; answers per item and in order."""
-    seqs = _seqs(desk, deliveries)
+    seqs = _seqs(session, deliveries)
     rows = [(seq, d.token) for seq, d in zip(seqs, deliveries, strict=True)]
-    asked: dict[int, int] = dict(desk.rows("extend_match", {"batch": encoded(rows)}))
+    asked: dict[int, int] = dict(session.rows("extend_match", {"batch": encoded(rows)}))
     tokens = encoded(sorted({*under_way, *(deliveries[n].token for n in asked)}))
-    desk.change("extend", {"tokens": tokens, "until": now + desk.options.timing.lease})
+    session.change("extend", {"tokens": tokens, "until": now + session.options.timing.lease})
     if progress:
         told = [
             (seq, d.token, said.share, said.note, int(said.overdue))
             for seq, d in zip(seqs, deliveries, strict=True)
             if (said := progress.get(d.id)) is not None
         ]
-        desk.change("progress", {"batch": encoded(told), "now": now})
+        session.change("progress", {"batch": encoded(told), "now": now})
     return [
         Notice.LOST if n not in asked else Notice.CANCEL if asked[n] else Notice.KEPT
         for n in range(len(rows))

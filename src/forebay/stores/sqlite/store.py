@@ -14,27 +14,27 @@ from forebay.errors import InvalidOption, NotOpen, Unsupported
 from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume
 from forebay.model.when import SECOND
 from forebay.stores.cursor import read_cursor
-from forebay.stores.sqlite import claim, limits, look, publish, settle, steer, upkeep
+from forebay.stores.sqlite import admission, claim, publish, queries, settle, steer, upkeep
 from forebay.stores.sqlite.claim import Ask, Claim, Claimed
 from forebay.stores.sqlite.connection import connect
-from forebay.stores.sqlite.desk import Desk, batch as encoded
+from forebay.stores.sqlite.listener import Listener, WakeDirectory
 from forebay.stores.sqlite.lock import FileLock
 from forebay.stores.sqlite.place import check_place
+from forebay.stores.sqlite.session import Session, batch as encoded
 from forebay.stores.sqlite.thread import DatabaseThread
 from forebay.stores.sqlite.translate import translate
-from forebay.stores.sqlite.wake import Ear, WakeDirectory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
-    from forebay.clock import Clock
     from forebay.engine import Delivery, Notice, Published, Settled, Settlement, Source, Swept, Topic, Traits
-    from forebay.ids import Token
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Command, Counts, Page, Progress, Query, Selector
     from forebay.model.when import Instant, Micros
     from forebay.stores.sqlite.engine import SqliteEngine
     from forebay.stores.sqlite.steer import Change
+    from forebay.support.clock import Clock
+    from forebay.support.ids import Token
 
 SMALL: Final = 16_384
 """Bytes of a body that may be written in the loop's own thread."""
@@ -49,7 +49,7 @@ class _Open:
     thread: DatabaseThread
     lock: FileLock
     folder: WakeDirectory
-    ear: Ear
+    listener: Listener
     process: int
 
 
@@ -77,8 +77,8 @@ class SqliteStore:
         last = {s.queue: s for s in sources}.values()
         rows = encoded([(s.queue, s.pattern, s.group, s.limit, s.drops_expired, s.loose) for s in last])
         await self._thread().submit(
-            look=lambda desk: desk.row("bound", {"batch": rows})[0] == len(last) or None,
-            work=partial(limits.bind, batch=rows),
+            look=lambda session: session.row("bound", {"batch": rows})[0] == len(last) or None,
+            work=partial(admission.bind, batch=rows),
         )
 
     async def _start(self) -> _Open:
@@ -87,7 +87,7 @@ class SqliteStore:
         with translate(path):
             lock = FileLock(f"{path}.lock", engine.gate)
         thread = DatabaseThread(
-            path, lock, lambda: Desk(connect(path), engine.sql, engine.options, engine.tallies), self._tell
+            path, lock, lambda: Session(connect(path), engine.sql, engine.options, engine.tallies), self._tell
         )
         try:
             await thread.start()
@@ -97,15 +97,15 @@ class SqliteStore:
             await thread.close()
             lock.close()
             raise
-        return _Open(thread, lock, folder, Ear(folder, self._signals, engine.sockets), os.getpid())
+        return _Open(thread, lock, folder, Listener(folder, self._signals, engine.sockets), os.getpid())
 
     async def close(self) -> None:
         """Finish what is under way and let go of the file, the thread and the sockets. Idempotent."""
         async with self._opening:
             if (opened := self._open) is None or opened.process != os.getpid():
                 return
-            waited_for = opened.ear.topics()
-            opened.ear.close()
+            waited_for = opened.listener.topics()
+            opened.listener.close()
             await opened.thread.close()
             self._open = None
             opened.folder.close()
@@ -241,12 +241,12 @@ class SqliteStore:
     async def find(self, query: Query) -> Page:
         """One page of records."""
         return await self._thread().submit(
-            look=partial(look.find, query=query, after=read_cursor(query.cursor))
+            look=partial(queries.find, query=query, after=read_cursor(query.cursor))
         )
 
     async def count(self) -> Counts:
         """All queues by state."""
-        return await self._thread().submit(look=partial(look.count, now=self._clock.now()))
+        return await self._thread().submit(look=partial(queries.count, now=self._clock.now()))
 
     async def watch(self, topic: Topic) -> AsyncIterator[None]:
         """Yield at once, whenever something may have happened, and at least every second (not for `Cancels`)."""
@@ -274,7 +274,7 @@ class SqliteStore:
     @contextmanager
     def _listening(self, topic: Topic) -> Iterator[asyncio.Event]:
         """Signals of ``topic`` from this process and others."""
-        with self._signals.listening(topic) as event, self._opened().ear.open(topic):
+        with self._signals.listening(topic) as event, self._opened().listener.open(topic):
             yield event
 
     def _tell(self, news: Iterable[Topic]) -> None:

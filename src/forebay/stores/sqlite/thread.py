@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from forebay.engine import Topic
-    from forebay.stores.sqlite.desk import Desk
     from forebay.stores.sqlite.lock import FileLock
+    from forebay.stores.sqlite.session import Session
 
 T = TypeVar("T")
 
@@ -43,8 +43,8 @@ class Job(Generic[T]):
     """``look`` gives the answer, or None if it takes ``work`` to give it. ``rows`` is about how many rows it concerns."""
 
     future: asyncio.Future[T]
-    look: Callable[[Desk], T | None] | None = None
-    work: Callable[[Desk], T] | None = None
+    look: Callable[[Session], T | None] | None = None
+    work: Callable[[Session], T] | None = None
     rows: int = 1
 
 
@@ -58,23 +58,23 @@ class _Answer:
 
 
 class DatabaseThread:
-    """Started when the store opens, ended when it closes. ``open_desk`` runs in the thread, under the lock."""
+    """Started when the store opens, ended when it closes. ``open_session`` runs in the thread, under the lock."""
 
     def __init__(
         self,
         path: str,
         lock: FileLock,
-        open_desk: Callable[[], Desk],
+        open_session: Callable[[], Session],
         tell: Callable[[Iterable[Topic]], None],
     ) -> None:
-        self._path, self._lock, self._open_desk, self._tell = path, lock, open_desk, tell
+        self._path, self._lock, self._open_desk, self._tell = path, lock, open_session, tell
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name=f"forebay {path}", daemon=True)
         self._closing = False
-        self._desk: Desk | None = None
+        self._session: Session | None = None
         self._checkpoints: Checkpoints | None = None
         # Written by the loop's thread only, and by the database thread only: equal when the connection is in nobody's hands.
         self._submitted = self._served = 0
@@ -88,8 +88,8 @@ class DatabaseThread:
     def submit(
         self,
         *,
-        look: Callable[[Desk], T | None] | None = None,
-        work: Callable[[Desk], T] | None = None,
+        look: Callable[[Session], T | None] | None = None,
+        work: Callable[[Session], T] | None = None,
         rows: int = 1,
     ) -> asyncio.Future[T]:
         """Put a job in line. From the loop's thread only."""
@@ -100,28 +100,28 @@ class DatabaseThread:
         self._jobs.put(Job(future, look, work, rows))
         return future
 
-    def here(self, work: Callable[[Desk], T]) -> T | None:
+    def here(self, work: Callable[[Session], T]) -> T | None:
         """Carry out one small write at once, in the loop's own thread; None if it is not to be done here, and was not.
 
         Handing a write to the thread and its end back costs about as much as a commit on a fast disk. So where commits have been taking
         less than `QUICK` seconds, and neither the thread nor another process is at work, a lone write is not handed over. One commit
         that takes longer ends that until the thread has shown that the disk is fast again. Raises what the write raises.
         """
-        desk = self._desk
-        if desk is None or self._closing or self._submitted != self._served or self._pace > QUICK:
+        session = self._session
+        if session is None or self._closing or self._submitted != self._served or self._pace > QUICK:
             return None
-        desk.conn.check_file(self._path)
-        desk.news.clear()
-        desk.conn.set_busy_timeout(0)
+        session.conn.check_file(self._path)
+        session.news.clear()
+        session.conn.set_busy_timeout(0)
         try:
-            (value,) = self._commit(desk, [work], wait=False)
+            (value,) = self._commit(session, [work], wait=False)
         except EngineUnavailable as error:
             if error.__cause__ is None or isinstance(error.__cause__, apsw.BusyError):
                 return None
             raise
         finally:
-            desk.conn.set_busy_timeout(PATIENCE_MS)
-        self._tell(desk.news)
+            session.conn.set_busy_timeout(PATIENCE_MS)
+        self._tell(session.news)
         if self._checkpoints is not None and self._checkpoints.due:
             _ = self.submit(look=lambda _: True)  # after any job the thread sees to the log
         return value  # type: ignore[no-any-return]  # the one value of the one function
@@ -139,16 +139,16 @@ class DatabaseThread:
     def _run(self) -> None:
         try:
             with translate(self._path), self._lock.held():
-                desk = self._open_desk()
+                session = self._open_desk()
         except BaseException as error:  # noqa: BLE001  # whoever opens the store is told
             self._deliver([_Answer(self._opened, error=error), _Answer(self._ended)])
             return
-        checkpoints = self._checkpoints = Checkpoints(desk.conn, self._lock)
-        self._desk = desk
+        checkpoints = self._checkpoints = Checkpoints(session.conn, self._lock)
+        self._session = session
         self._deliver([_Answer(self._opened)])
         while jobs := self._gather():
             try:
-                self._serve(desk, jobs)
+                self._serve(session, jobs)
                 checkpoints.run_if_due()
             except Exception as error:  # noqa: BLE001  # the thread must outlive it: all who come later wait for it
                 self._deliver([_Answer(job.future, error=_broken(self._path, error)) for job in jobs])
@@ -173,34 +173,34 @@ class DatabaseThread:
             self._jobs.put(None)
         return jobs
 
-    def _serve(self, desk: Desk, jobs: list[Job[Any]]) -> None:
+    def _serve(self, session: Session, jobs: list[Job[Any]]) -> None:
         answers: list[_Answer] = []
         # A caller who is gone before the job began: it has not happened.
         wanted = [job for job in jobs if not job.future.cancelled()]
         try:
-            desk.conn.check_file(self._path)
+            session.conn.check_file(self._path)
         except EngineRefused as error:
             self._deliver([_Answer(job.future, error=error) for job in wanted])
             return
-        writes = [job for job in wanted if not self._look(desk, job, answers)]
+        writes = [job for job in wanted if not self._look(session, job, answers)]
         if answers and writes:
             self._deliver(answers)
             answers = []
-        desk.news.clear()
+        session.news.clear()
         if writes:
-            answers = self._write(desk, writes)
+            answers = self._write(session, writes)
         if answers:
             self._deliver(answers)
-        if desk.news:
-            self._tell(desk.news)
+        if session.news:
+            self._tell(session.news)
 
-    def _look(self, desk: Desk, job: Job[Any], answers: list[_Answer]) -> bool:
+    def _look(self, session: Session, job: Job[Any], answers: list[_Answer]) -> bool:
         """Answer a job without a lock, if that can be done."""
         if job.look is None:
             return False
         try:
             with translate(self._path):
-                value = job.look(desk)
+                value = job.look(session)
         except Exception as error:  # noqa: BLE001  # whoever asked is told
             answers.append(_Answer(job.future, error=error))
             return True
@@ -209,11 +209,11 @@ class DatabaseThread:
             return True
         return False
 
-    def _write(self, desk: Desk, jobs: list[Job[Any]]) -> list[_Answer]:
+    def _write(self, session: Session, jobs: list[Job[Any]]) -> list[_Answer]:
         try:
-            values = self._commit(desk, [job.work for job in jobs if job.work is not None])
+            values = self._commit(session, [job.work for job in jobs if job.work is not None])
         except Exception as error:  # noqa: BLE001  # whoever asked is told
-            desk.news.clear()
+            session.news.clear()
             if len(jobs) == 1:
                 return [_Answer(jobs[0].future, error=error)]
             # An outcome that is unknown is not made better by doing it again behind the caller's back.
@@ -221,27 +221,29 @@ class DatabaseThread:
                 return [_Answer(job.future, error=error) for job in jobs]
         else:
             return [_Answer(job.future, value) for job, value in zip(jobs, values, strict=True)]
-        return self._write_alone(desk, jobs)
+        return self._write_alone(session, jobs)
 
-    def _write_alone(self, desk: Desk, jobs: list[Job[Any]]) -> list[_Answer]:
+    def _write_alone(self, session: Session, jobs: list[Job[Any]]) -> list[_Answer]:
         answers: list[_Answer] = []
         news: set[Topic] = set()
         for job in jobs:
-            answers += self._write(desk, [job])
-            news |= desk.news
-            desk.news.clear()
-        desk.news |= news
+            answers += self._write(session, [job])
+            news |= session.news
+            session.news.clear()
+        session.news |= news
         return answers
 
-    def _commit(self, desk: Desk, works: list[Callable[[Desk], Any]], *, wait: bool = True) -> list[Any]:
+    def _commit(
+        self, session: Session, works: list[Callable[[Session], Any]], *, wait: bool = True
+    ) -> list[Any]:
         """One transaction; all of it or nothing."""
-        conn = desk.conn
+        conn = session.conn
         with self._lock.held(wait=wait):
             began = time.monotonic()
             try:
                 with translate(self._path):
                     conn.execute("BEGIN IMMEDIATE")
-                    values = [work(desk) for work in works]
+                    values = [work(session) for work in works]
                 with translate(self._path, committing=True):
                     conn.execute("COMMIT")
             except BaseException:

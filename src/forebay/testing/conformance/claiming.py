@@ -8,9 +8,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Ordering, Settled, Settlement, Source
-from forebay.ids import new_token
 from forebay.model import verdict as v
 from forebay.model.when import SECOND, After
+from forebay.support.ids import new_token
 from forebay.testing.clock import eventually
 from forebay.testing.conformance.harness import FAILURE, WORK, Harness, any_engine, but, claims, ids
 

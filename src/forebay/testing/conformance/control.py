@@ -9,11 +9,11 @@ from typing import Final
 
 from forebay.engine import Finished, Notice, Ready, Retention, Settled, Source
 from forebay.errors import InvalidOption
-from forebay.ids import new_token
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId
 from forebay.model.state import State
 from forebay.model.when import SECOND, After
+from forebay.support.ids import new_token
 from forebay.testing.clock import Probe, eventually
 from forebay.testing.conformance.harness import FAILURE, WORK, Harness, but, claims, refused, remembers
 

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import msgspec
 
-from forebay.clock import SystemClock
 from forebay.engine import Durability, EngineOptions, Retention, Settled, Settlement, Source, Timing, Traits
-from forebay.ids import new_token
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.state import State
 from forebay.model.when import SECOND
+from forebay.support.clock import SystemClock
+from forebay.support.ids import new_token
 from forebay.testing.clock import VirtualClock, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
-    from forebay.clock import Clock
     from forebay.engine import Broker, Delivery, Engine, Published, Store
-    from forebay.ids import Token
     from forebay.model.when import Instant, Micros
+    from forebay.support.clock import Clock
+    from forebay.support.ids import Token
 
 but: Final = msgspec.structs.replace
 """The same message but for the named fields."""

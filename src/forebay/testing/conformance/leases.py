@@ -7,10 +7,10 @@ from __future__ import annotations
 from typing import Final
 
 from forebay.engine import Notice, Settled, Settlement
-from forebay.ids import new_token
 from forebay.model import query as q, verdict as v
 from forebay.model.state import State
 from forebay.model.when import After
+from forebay.support.ids import new_token
 from forebay.testing.conformance.harness import FAILURE, WORK, Harness, any_engine, claims, fences, ids
 
 

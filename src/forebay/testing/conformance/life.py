@@ -11,11 +11,11 @@ from typing import Final
 
 from forebay.engine import Settled, Settlement, Source
 from forebay.errors import NotOpen, Unsupported
-from forebay.ids import new_token
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId
 from forebay.model.state import State
 from forebay.model.when import SECOND, After
+from forebay.support.ids import new_token
 from forebay.testing.clock import eventually
 from forebay.testing.conformance.harness import (
     FAILURE,

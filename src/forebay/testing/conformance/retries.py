@@ -8,11 +8,11 @@ import asyncio
 from typing import Final
 
 from forebay.engine import Notice, Settled
-from forebay.ids import new_token
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId
 from forebay.model.state import State
 from forebay.model.when import SECOND, After, At
+from forebay.support.ids import new_token
 from forebay.testing.clock import eventually
 from forebay.testing.conformance.harness import (
     FAILURE,

@@ -1,0 +1,1 @@
+"""Sending, from any loop or thread."""

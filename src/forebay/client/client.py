@@ -1,0 +1,262 @@
+"""An App's way out: one link for each event loop that uses it, a sync bridge for callers without one, and the sending of bound tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+import warnings
+import weakref
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from forebay.client.backpressure import Backpressure, refusal, refusal_of_many
+from forebay.client.loop_client import LoopClient
+from forebay.client.sync_bridge import SyncBridge
+from forebay.engine import Stored
+from forebay.errors import InUse, NotOpen
+from forebay.handle import Handle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+
+    from forebay.compose import Composer
+    from forebay.engine import Engine, Published, Source
+    from forebay.model.message import Message
+    from forebay.model.when import Micros
+    from forebay.support.clock import Clock
+    from forebay.tasks import BoundTask
+
+R = TypeVar("R")
+
+
+_DOORS: Final = weakref.WeakSet["Client"]()
+"""All there are, as `asyncio.all_tasks` knows all tasks: for who looks for what was left open. Nothing is steered by it."""
+
+
+def clients() -> list[Client]:
+    """The clients of all Apps of this process."""
+    return list(_DOORS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What an App stands on. One value, so that a test can put another in its place, whole."""
+
+    engine: Engine
+    bus: Engine | None
+    clock: Clock
+    composer: Composer
+    patience: Mapping[str, Micros] = field(default_factory=dict)
+    link: Callable[[Engine, str, Clock], LoopClient] = LoopClient
+
+
+class Client:
+    """Opens, counts and closes links; everything an App sends goes through here."""
+
+    def __init__(self, ground: Ground, sources: Callable[[], Sequence[Source]]) -> None:
+        self.ground, self._sources = ground, sources
+        self._own: Ground | None = None
+        self._staged = self._called = ""
+        self._links: dict[asyncio.AbstractEventLoop, LoopClient] = {}
+        self._sync_bridge = SyncBridge(self._close_sync_bridge)
+        self._pid, self._mark = 0, ""
+        _DOORS.add(self)
+
+    @property
+    def identity(self) -> str:
+        """Whose leases this process's are: unlike any other process, however often its number comes round again."""
+        if self._pid != os.getpid():
+            self._pid, self._mark = os.getpid(), secrets.token_hex(3)
+        return f"{socket.gethostname()}-{self._pid}-{self._mark}"
+
+    async def link(self) -> LoopClient:
+        """The running loop's way into the engine.
+
+        Raises `NotOpen` outside ``async with app:``; on the sync bridge's loop it opens itself.
+        """
+        loop = asyncio.get_running_loop()
+        link = self._links.get(loop)
+        if link is None or not link.is_open:
+            if self._sync_bridge.owns(loop):
+                link = self._here()
+                link.opened_at = self._called
+                await link.open(self._sources())
+                return link
+            raise NotOpen(
+                "The App is not open: use 'async with app:' around what sends, or the ..._sync methods without a loop."
+            )
+        return link
+
+    async def send(self, call: BoundTask[R]) -> Handle[R]:
+        """Send one bound task."""
+        return self._handle(call, await self.publish(call.message(self.ground.composer)))
+
+    async def publish(self, message: Message) -> Published:
+        """Publish one message. Raises `QueueFull` when there is no room, or none in the time that the App would wait."""
+        link = await self.link()
+        answer = await link.publish(message)
+        if answer.refused is not None:
+
+            async def again(batch: Sequence[Message]) -> list[Published]:
+                return [await link.publish(one) for one in batch]
+
+            (answer,) = await self._backpressure().wait(again, [message], [answer])
+            if answer.refused is not None:
+                raise refusal(answer.refused)
+        return answer
+
+    async def send_many(self, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
+        """Send many bound tasks, in batches. Raises `QueueFull`, with the handles of what was stored, if anything was refused."""
+        bound = list(calls)
+        for call in bound:
+            self.ground.composer.check_size(call.task.name, call.body)
+        link = await self.link()
+        answers = await link.publish_many(
+            (call.message(self.ground.composer) for call in bound), self._backpressure()
+        )
+        full = next((answer.refused for answer in answers if answer.status is Stored.FULL), None)
+        if full is None:
+            return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
+        handles = [
+            None if answer.status is Stored.FULL else self._handle(call, answer)
+            for call, answer in zip(bound, answers, strict=True)
+        ]
+        raise refusal_of_many(full, handles)
+
+    def sync(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine of this App for a caller without a loop."""
+        if not self._sync_bridge.running:
+            self._called = caller()
+        return self._sync_bridge.call(work)
+
+    async def open(self) -> LoopClient:
+        """The link of the running loop, one user more."""
+        link = self._here()
+        # Counted before it is awaited: one who closes meanwhile must not be the last.
+        link.users += 1
+        link.opened_at = link.opened_at or caller()
+        try:
+            await link.open(self._sources())
+        except BaseException:
+            link.users -= 1
+            raise
+        return link
+
+    async def close(self) -> None:
+        """One user of the running loop's link less; the last one closes it."""
+        loop = asyncio.get_running_loop()
+        link = self._links[loop]
+        link.users -= 1
+        if link.users == 0:
+            await self._shut(loop)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[LoopClient]:
+        """`open` and `close` around a block."""
+        link = await self.open()
+        try:
+            yield link
+        finally:
+            await self.close()
+
+    def close_portal(self) -> None:
+        """Close what the ``..._sync`` calls opened. On a stage that is the stage's own to close."""
+        if self._own is None:
+            self._sync_bridge.close()
+
+    # -- on a stage
+
+    @property
+    def staged_at(self) -> str:
+        """Where it was put on other ground; empty if it stands on its own."""
+        return self._staged if self._own is not None else ""
+
+    @property
+    def calls(self) -> bool:
+        """Whether a sync bridge for ``..._sync`` calls is open."""
+        return self._sync_bridge.running
+
+    def links(self) -> list[LoopClient]:
+        """The links that are open, those whose loop has ended without closing them included."""
+        return [link for link in list(self._links.values()) if link.is_open]
+
+    def lend(self, ground: Ground) -> None:
+        """Stand on other ground until `restore`. Raises `InUse` while the App is open, or stands on other ground already."""
+        if self._own is not None and not self._links_alive() and not self._sync_bridge.running:
+            self.restore()  # its loop has ended without leaving it
+        if self._own is not None:
+            raise InUse(f"The App is on a stage already, since {self._staged}: leave that block first.")
+        self._forget_dead()
+        if self._links or self._sync_bridge.running:
+            where = next((link.opened_at for link in self._links.values()), "") or self._called
+            raise InUse(
+                f"The App is open, since {where}: put app.testing() around what opens it, or close it first."
+            )
+        self._own, self.ground, self._staged = self.ground, ground, caller()
+
+    def restore(self) -> None:
+        """Back to its own ground, whatever was left open meanwhile. Not from the sync bridge's thread."""
+        try:
+            self._sync_bridge.close()
+        finally:
+            self._forget_dead()  # those have said it themselves
+            left, self._links = self.links(), {}
+            self.ground, self._own = self._own or self.ground, None
+        for link in left:
+            warnings.warn(link.left_open, ResourceWarning, stacklevel=2)
+
+    def forget(self, known: Collection[LoopClient], staged: str) -> None:
+        """Let go of what was opened since ``known`` and ``staged`` were all, and what nobody will close any more: another stage, the
+        sync bridge, links whose loop has ended.
+        """
+        if self.staged_at not in ("", staged):
+            with warnings.catch_warnings(action="ignore"):  # whoever calls this has said it
+                self.restore()
+        bridging = next((link for loop, link in self._links.items() if self._sync_bridge.owns(loop)), None)
+        if bridging is not None and bridging not in known:
+            self._sync_bridge.close()
+        self._forget_dead()
+
+    def _links_alive(self) -> bool:
+        return any(not loop.is_closed() for loop in self._links)
+
+    def _forget_dead(self) -> None:
+        self._links = {loop: link for loop, link in self._links.items() if not loop.is_closed()}
+
+    async def _close_sync_bridge(self) -> None:
+        """The sync bridge's link has no users who would count: whoever calls may use it until the end."""
+        if asyncio.get_running_loop() in self._links:
+            await self._shut(asyncio.get_running_loop())
+
+    def _backpressure(self) -> Backpressure:
+        return Backpressure(self.ground.clock, self.ground.patience)
+
+    def _here(self) -> LoopClient:
+        """The link of the running loop, open or not."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._links:
+            self._links[loop] = self.ground.link(self.ground.engine, self.identity, self.ground.clock)
+        return self._links[loop]
+
+    async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
+        await self._links.pop(loop).close()
+
+    def _handle(self, call: BoundTask[R], answer: Published) -> Handle[R]:
+        return Handle(
+            answer.id, call.task.signature.returns, self, duplicate=answer.status is Stored.DUPLICATE
+        )
+
+
+def caller() -> str:
+    """The place in somebody else's code from which this was called: for sentences about what was forgotten there."""
+    frame = sys._getframe(1)  # noqa: SLF001  # what `inspect.stack` calls, without reading all the sources
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _OURS:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+_OURS: Final = frozenset({"forebay", "contextlib", "asyncio"})

@@ -1,0 +1,188 @@
+"""One event loop's way into the engine: its broker, its batch of sends, its waiting results."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Final, cast
+
+import msgspec
+
+from forebay.client.batcher import Batcher, halved
+from forebay.client.results import Results
+from forebay.engine import Published, Store, Stored
+from forebay.errors import NotOpen, OutcomeUnknown, Unsupported, told
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from forebay.client.backpressure import Backpressure
+    from forebay.engine import Broker, Engine, Source
+    from forebay.model.message import Message
+    from forebay.support.clock import Clock
+
+log = logging.getLogger("forebay.client")
+
+BATCH: Final = 500
+REPEATS: Final = 3
+"""Times a publish is repeated when its outcome is unknown. Ids make that safe."""
+
+
+class LoopClient:
+    """Opened and closed on one loop, used on that loop only."""
+
+    def __init__(self, engine: Engine, name: str, clock: Clock) -> None:
+        self._connect = partial(engine.connect, name, clock)
+        self.broker: Broker = self._connect()
+        self._remembers = engine.traits.remembers
+        self._engine = engine.traits.engine
+        self._opening = asyncio.Lock()
+        self._clock = clock
+        self._sends: Batcher[Message, Published] = Batcher(self._publish, limit=BATCH)
+        self.results: Results | None = None
+        self._host: asyncio.Task[None] | None = None
+        self.users = 0
+        self.opened_at = ""
+        self._closing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return self._host is not None
+
+    @property
+    def store(self) -> Store:
+        """The broker as a store. Raises `Unsupported` for a bare bus, which remembers nothing."""
+        if not self._remembers:
+            raise Unsupported(
+                f"{self._engine} is a bus and remembers nothing: for status, results, cancel and counts add a store, "
+                "as in App('sqlite:///forebay.db', bus=...)."
+            )
+        return cast("Store", self.broker)
+
+    async def open(self, sources: Sequence[Source]) -> None:
+        """Open the broker and start the services of this link, if that was not done; whoever comes meanwhile waits for it.
+
+        If it cannot be opened nothing stays behind, and the next one may try.
+        """
+        async with self._opening:
+            if self._host is not None:
+                return
+            try:
+                await self.broker.declare(sources)
+            except BaseException:
+                broker, self.broker = self.broker, self._connect()
+                await broker.close()
+                raise
+            self.results = self._waits() if self._remembers else None
+            self._host = asyncio.get_running_loop().create_task(
+                self._serve(self.results), name="forebay-link"
+            )  # lives past any one caller
+
+    @property
+    def left_open(self) -> str:
+        """What is to be said when its loop ends before it was closed."""
+        return (
+            f"The App that was opened at {self.opened_at or 'an unknown place'} was never closed: leave its "
+            "'async with app:' block (or 'with app:' around ..._sync calls) before the loop ends."
+        )
+
+    def _waits(self) -> Results:
+        return Results(self.store, self._clock)
+
+    async def _serve(self, results: Results | None) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                sends = group.create_task(self._sends.run())
+                waits = None if results is None else group.create_task(_survived(results))
+                await sends
+                if waits is not None:
+                    waits.cancel()
+        except asyncio.CancelledError:
+            if not self._closing:
+                warnings.warn(self.left_open, ResourceWarning, stacklevel=1)
+            raise
+
+    async def publish(self, message: Message) -> Published:
+        """Publish one message with the next batch. Cancelled, the message may still be sent."""
+        self._check()
+        return await self._sends.put(message)
+
+    async def publish_many(
+        self, messages: Iterable[Message], backpressure: Backpressure | None = None
+    ) -> list[Published]:
+        """Publish many, in batches, each of which is stored whole or not at all, but for what is FULL; that waits for ``room``, and
+        the batches after it too. Raises at the first batch that fails.
+
+        ``messages`` is drawn from while the batch before is being stored: making messages and storing them take turns on two cores.
+        """
+        self._check()
+        answers: list[Published] = []
+        source = iter(messages)
+        batch = list(islice(source, 2 * BATCH))
+        while batch:
+            sent = batch
+            storing = asyncio.get_running_loop().create_task(
+                _repeated(self.broker.publish, sent)
+            )  # awaited below
+            try:
+                await asyncio.sleep(0)  # noqa: TID251  # let it begin
+                batch = list(islice(source, 2 * BATCH))
+                stored = await storing
+            finally:
+                storing.cancel()
+            if backpressure is not None and any(answer.status is Stored.FULL for answer in stored):
+                stored = await backpressure.wait(partial(_repeated, self.broker.publish), sent, stored)
+            answers += stored
+        return answers
+
+    async def close(self) -> None:
+        """Send what was given, then let go of the engine."""
+        self._closing = True
+        self._sends.close()
+        try:
+            if self._host is not None:
+                await self._host
+        finally:
+            self._host = None
+            await self.broker.close()
+
+    def _check(self) -> None:
+        if self._host is None or self._host.done():
+            raise NotOpen("The App is not open: use 'async with app:' around what sends.")
+
+    async def _publish(self, batch: Sequence[Message]) -> list[Published | Exception]:
+        """A batch of callers who do not know each other: each is answered for itself."""
+        return await halved(partial(_repeated, self.broker.publish), batch)
+
+
+async def _survived(results: Results) -> None:
+    """A mistake in waiting for results ends that, and not the sending beside it."""
+    try:
+        await results.run()
+    except Exception:
+        log.exception("results.fault")
+
+
+async def _repeated(
+    publish: Callable[[Sequence[Message]], Awaitable[Sequence[Published]]], batch: Sequence[Message]
+) -> Sequence[Published]:
+    """Publish a batch, again if nobody can say whether that happened. What is there then under its own id, this very call has stored."""
+    for repeat in range(REPEATS + 1):
+        try:
+            answers = await publish(batch)
+        except OutcomeUnknown as error:
+            log.warning("publish.unknown", extra={"count": len(batch), **told(error)})
+            if repeat == REPEATS:
+                raise
+        else:
+            return [_own(*both) for both in zip(batch, answers, strict=True)] if repeat else answers
+    raise AssertionError(REPEATS)
+
+
+def _own(message: Message, answer: Published) -> Published:
+    ours = answer.status is Stored.DUPLICATE and answer.id.partition("@")[0] == message.id
+    return msgspec.structs.replace(answer, status=Stored.STORED) if ours else answer

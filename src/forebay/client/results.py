@@ -1,0 +1,111 @@
+"""Waiting for tasks to end: one look at the store for all who wait, whenever it says that something ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Finished
+from forebay.errors import EngineError, NotOpen, TaskNotFound, told
+from forebay.model.query import LONGEST_PAGE, Query, Selector
+from forebay.model.state import FINISHED, State
+from forebay.model.when import SECOND
+
+if TYPE_CHECKING:
+    from forebay.engine import Store
+    from forebay.model.message import EntryId
+    from forebay.model.query import TaskRecord
+    from forebay.support.clock import Clock
+
+log = logging.getLogger("forebay.results")
+
+_ALL: Final[frozenset[State]] = frozenset()
+POLL: Final = SECOND
+"""The safety net under the store's signals."""
+
+
+class Results:
+    """Futures of ends to come."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self._waiting: dict[EntryId, set[asyncio.Future[TaskRecord]]] = {}
+        self._some = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    async def wait(self, key: EntryId) -> TaskRecord:
+        """The record of ``key`` once it has ended. Cancelling it changes nothing. Raises `NotOpen` if the App is closed meanwhile."""
+        if self._closed:
+            raise _closed()
+        future: asyncio.Future[TaskRecord] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, set()).add(future)
+        self._some.set()
+        self._changed.set()
+        try:
+            return await future
+        finally:
+            waiters = self._waiting.get(key, set())
+            waiters.discard(future)
+            if not waiters:
+                self._waiting.pop(key, None)
+
+    async def run(self) -> None:
+        """Look when the store signals, and now and then without; only while somebody waits. Runs until cancelled."""
+        try:
+            while True:
+                await self._some.wait()
+                self._some.clear()
+                await self._watch()
+        finally:
+            self._closed = True
+            for future in [future for waiters in self._waiting.values() for future in waiters]:
+                if not future.done():
+                    future.set_exception(_closed())
+
+    async def _watch(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            listener = group.create_task(self._listen())
+            hurried = True
+            while self._waiting:
+                self._changed.clear()
+                try:
+                    await self._look(FINISHED if hurried else _ALL)
+                except EngineError as error:
+                    log.warning("results.wait", extra=told(error))
+                    await self._clock.sleep(POLL // 4)
+                if self._waiting:
+                    hurried = await self._clock.wait(self._changed, POLL)
+            listener.cancel()
+
+    async def _listen(self) -> None:
+        try:
+            async for _ in self._store.watch(Finished()):
+                self._changed.set()
+        except EngineError as error:
+            log.warning("results.unwatched", extra=told(error))  # looked at without signals, then
+
+    async def _look(self, states: frozenset[State]) -> None:
+        """Answer those whose task has ended; looking at all states, those too whose task is no longer there."""
+        wanted = list(self._waiting)
+        for start in range(0, len(wanted), LONGEST_PAGE):
+            ids = tuple(wanted[start : start + LONGEST_PAGE])
+            page = await self._store.find(Query(which=Selector(ids=ids, states=states), size=LONGEST_PAGE))
+            found = {record.id: record for record in page.records}
+            for key in ids:
+                for future in [f for f in self._waiting.get(key, ()) if not f.done()]:
+                    if (record := found.get(key)) is None:
+                        if states == _ALL:
+                            future.set_exception(_gone(key))
+                    elif record.state in FINISHED:
+                        future.set_result(record)
+            await asyncio.sleep(0)  # noqa: TID251  # let those who were answered leave before the next look
+
+
+def _gone(key: EntryId) -> TaskNotFound:
+    return TaskNotFound(f"Task {key} was deleted while its result was waited for.", task_id=key)
+
+
+def _closed() -> NotOpen:
+    return NotOpen("The App was closed while its result was waited for. The task goes its way.")

@@ -1,0 +1,1 @@
+"""From a function to a handler and where its work comes from."""

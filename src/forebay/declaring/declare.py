@@ -1,0 +1,259 @@
+"""What is declared: the options of queues, tasks and subscriptions, checked at import, and the handlers they make."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from dataclasses import dataclass, field, replace
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    overload,
+)
+
+import msgspec
+
+from forebay.codec.signature import Signature
+from forebay.compose import Draft, check_count, check_timeout
+from forebay.context import Context
+from forebay.declaring.handler import DEFAULT_TIMEOUT, Handler, Route
+from forebay.engine import Source
+from forebay.errors import InvalidOption
+from forebay.model.message import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from forebay.model.policy import RetryPolicy
+from forebay.model.when import SECOND, Duration, Micros, micros
+from forebay.tasks import HandlerOptions, SubscribeOptions, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+P = ParamSpec("P")
+R = TypeVar("R")
+I = TypeVar("I")  # noqa: E741  # an item
+LONGEST_GATHERING: Final = 60 * SECOND
+"""The longest time a message may wait for others to be handled with."""
+WhenFull: TypeAlias = Literal["reject", "block", "drop-expired"]
+BLOCK_FOR: Final = "10s"
+"""How long a sender waits for room, unless the queue's options say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOptions:
+    """What an App knows of one queue.
+
+    ``concurrency``: how many of its deliveries one worker process handles at a time; ``weight``: its share of the worker.
+    ``limit``: how many messages may wait in it before senders are refused (None: any number); it is kept with the queue, for senders of
+    every process. ``when_full``: ``"reject"`` raises `QueueFull`; ``"block"`` waits for room, ``block_for`` at most (default 10 s);
+    ``"drop-expired"`` ends what has expired, and then rejects. Retries and what handlers send with their success are never refused.
+
+    >>> QueueOptions(limit=10_000, when_full="block", block_for="5s").limit
+    10000
+    """
+
+    concurrency: int | None = None
+    weight: int = 1
+    limit: int | None = None
+    when_full: WhenFull = "reject"
+    block_for: Duration | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None:
+            check_count(self.limit, "QueueOptions(limit=...)", 1, 10_000_000)
+        _check_when_full(self)
+        if self.concurrency is not None:
+            check_count(self.concurrency, "QueueOptions(concurrency=...)", 1, 100_000)
+        check_count(self.weight, "QueueOptions(weight=...)", 1, 1_000)
+
+
+class TaskDecorator(Protocol):
+    """What ``app.task(...)`` returns. The context, where wanted, is the first parameter; senders do not see it."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
+    ) -> Task[P, R, Concatenate[Context, P], Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Task[P, R, P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], R]
+    ) -> Task[P, R, Concatenate[Context, P], R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Task[P, R, P, R]: ...
+
+
+class BatchDecorator(Protocol):
+    """What ``app.task(batch=...)`` returns. The handler takes a list; senders send one. Contexts, where wanted, come first."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[Context], list[I]], Coroutine[Any, Any, Any]]
+    ) -> Task[[I], Any, [list[Context], list[I]], Coroutine[Any, Any, Any]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[I]], Coroutine[Any, Any, Any]]
+    ) -> Task[[I], Any, [list[I]], Coroutine[Any, Any, Any]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[Context], list[I]], R]
+    ) -> Task[[I], Any, [list[Context], list[I]], R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[I]], R]) -> Task[[I], Any, [list[I]], R]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """How many messages a handler takes at once, and for how long the first waits for the others, in microseconds."""
+
+    size: int
+    within: Micros
+
+    def of(self, handler: Handler, signature: Signature) -> Handler:
+        """``handler``, for batches."""
+        (items,) = signature.parameters
+        return replace(handler, batch=self.size, within=self.within, items=items)
+
+
+@dataclass(slots=True)
+class Declared:
+    """What an App has been told so far."""
+
+    tasks: dict[str, dict[str, Handler]] = field(default_factory=dict)
+    drafts: dict[str, Draft] = field(default_factory=dict)
+    signatures: dict[str, Signature] = field(default_factory=dict)
+    subscriptions: dict[str, tuple[Source, Handler]] = field(default_factory=dict)
+
+
+def with_options(route: Route, known: QueueOptions) -> Route:
+    """``route`` as the options of its queue say."""
+    return Route(
+        source=limited(route.source, known),
+        handlers=route.handlers,
+        handler=route.handler,
+        weight=known.weight,
+        concurrency=known.concurrency,
+    )
+
+
+def limited(source: Source, known: QueueOptions) -> Source:
+    """``source`` with the limit its options say."""
+    drops = known.when_full == "drop-expired"
+    return msgspec.structs.replace(source, limit=known.limit, drops_expired=drops)
+
+
+def _check_when_full(options: QueueOptions) -> None:
+    """Raise `InvalidOption` for a policy that does not exist, or does not go with the rest."""
+    if options.when_full not in get_args(WhenFull):
+        near = difflib.get_close_matches(str(options.when_full), get_args(WhenFull), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"it is one of {', '.join(get_args(WhenFull))}."
+        raise InvalidOption(f"QueueOptions(when_full={options.when_full!r}) is no policy: {hint}")
+    if options.when_full == "drop-expired" and options.limit is None:
+        raise InvalidOption(
+            "QueueOptions(when_full='drop-expired') needs a limit=: without one nothing is ever full."
+        )
+    if options.block_for is None:
+        return
+    if options.when_full != "block":
+        raise InvalidOption(
+            f"QueueOptions(block_for=...) goes with when_full='block', not with {options.when_full!r}, which does not wait."
+        )
+    if micros(options.block_for, "QueueOptions(block_for=...)") == 0:
+        raise InvalidOption(
+            "QueueOptions(block_for=...) must be longer than 0; when_full='reject' does not wait."
+        )
+
+
+def handler_of(
+    name: str, function: Callable[..., Any], options: SubscribeOptions, decode: Any, context: str | None
+) -> Handler:
+    """A handler of one message at a time, from its options. Raises `InvalidOption` or `ConfigError`."""
+    default = RetryPolicy()
+    policy = RetryPolicy(
+        max_attempts=check_count(options.get("max_attempts", default.max_attempts), "max_attempts", 1, 1_000),
+        base=micros(options["backoff"], "backoff") if "backoff" in options else default.base,
+        cap=micros(options["backoff_cap"], "backoff_cap") if "backoff_cap" in options else default.cap,
+    )
+    return Handler(
+        name=name,
+        function=function,
+        decode=decode,
+        context=context,
+        leads=context is not None and leads(function, context),
+        threaded=not inspect.iscoroutinefunction(function),
+        process=_pool(name, function, options) == "process",
+        policy=policy,
+        timeout=check_timeout(micros(options["timeout"], "timeout"))
+        if "timeout" in options
+        else DEFAULT_TIMEOUT,
+        no_retry_on=_exceptions(options.get("no_retry_on", ())),
+    )
+
+
+def _pool(name: str, function: Callable[..., Any], options: SubscribeOptions) -> str | None:
+    """Where its tries run. Raises `InvalidOption` for a pool that is none, or that coroutines do not run in."""
+    pool = options.get("pool")
+    if pool not in (None, "thread", "process"):
+        raise InvalidOption(f"{name}: pool must be 'thread' or 'process', not {pool!r}.")
+    if pool == "thread" and inspect.iscoroutinefunction(function):
+        raise InvalidOption(
+            f"{name} is a coroutine function and runs in the event loop: leave out pool='thread', or make it a plain function."
+        )
+    return pool
+
+
+def company_of(batch: int | None, within: Duration | None, options: SubscribeOptions) -> Company | None:
+    """How many messages a handler takes at once. Raises `InvalidOption`."""
+    if batch is None:
+        if within is not None:
+            raise InvalidOption("within says how long a batch gathers: it goes with batch=...")
+        return None
+    if options.get("pool") == "process":
+        raise InvalidOption("batch= and pool='process' do not go together: a batch is handled in the worker.")
+    size = check_count(batch, "batch", 2, 10_000)
+    wait = micros(1 if within is None else within, "within")
+    if wait > LONGEST_GATHERING:
+        raise InvalidOption(f"within must be at most {LONGEST_GATHERING // SECOND} s, not {within!r}.")
+    return Company(size, wait)
+
+
+def signature_of(function: Callable[..., Any], where: str, company: Company | None) -> Signature:
+    """The signature of what can be a handler."""
+    given: object = function
+    if isinstance(given, Task):
+        raise InvalidOption(f"Task {given.name!r} is a handler already: {where} takes a plain function.")
+    if not callable(given) or isinstance(given, type) or not hasattr(given, "__annotations__"):
+        raise InvalidOption(
+            f"{where} decorates a function, not {given!r}: write one around it; options are given by name."
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidOption(f"{function.__name__}() yields, and a handler returns: {where} cannot take it.")
+    return (Signature.of if company is None else Signature.of_items)(function, context=Context)
+
+
+def leads(function: Callable[..., Any], context: str) -> bool:
+    """Whether the context is the first parameter, and one that can be given by position."""
+    first = next(iter(inspect.signature(function).parameters.values()))
+    return first.name == context and first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+def _exceptions(given: object) -> tuple[type[BaseException], ...]:
+    types = given if isinstance(given, tuple) else (given,)
+    for one in types:
+        if not isinstance(one, type) or not issubclass(one, BaseException):
+            raise InvalidOption(f"no_retry_on takes exception types, not {one!r}.")
+    return types
+
+
+def priority_of(options: HandlerOptions) -> int:
+    """The priority a task's messages have unless their sender says another. Raises `InvalidOption`."""
+    return check_count(options["priority"], "priority", LOWEST_PRIORITY, HIGHEST_PRIORITY)

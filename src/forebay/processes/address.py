@@ -1,0 +1,23 @@
+"""Where another process finds an object of this one: a variable of a module, or of the program's own file."""
+
+from __future__ import annotations
+
+import sys
+
+from forebay.processes.protocol import Address
+
+
+def address_of(wanted: object) -> Address | None:
+    """The module-level variable that holds ``wanted``; None if there is none, or none that another process could import.
+
+    A module of its own is preferred to the program's file, which would run again.
+    """
+    modules = sorted(sys.modules.items(), key=lambda item: item[0] == "__main__")
+    for module_name, module in modules:
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is wanted:
+                file = getattr(module, "__file__", None) if module_name == "__main__" else None
+                if module_name == "__main__" and file is None:
+                    continue  # typed at a prompt
+                return Address(name, module_name, file, tuple(sys.path))
+    return None

@@ -1,0 +1,311 @@
+"""One try: read the message, call the handler, say what became of it. Does no I/O of its own and never raises.
+
+Anything a handler raises becomes an outcome, `SystemExit` and `KeyboardInterrupt` included: user code does not end a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from forebay.codec import json
+from forebay.codec.signature import Arguments
+from forebay.context import Context
+from forebay.model import outcome as o
+from forebay.model.verdict import Failure, Reason
+from forebay.runtime.in_flight import Why
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from forebay.compose import Composer
+    from forebay.declaring.handler import Handler
+    from forebay.middleware import Call
+    from forebay.model.message import Message
+    from forebay.model.query import Progress
+    from forebay.model.when import Micros
+    from forebay.runtime.in_flight import InFlight, Run
+    from forebay.support.clock import Clock
+
+LONGEST_TRACEBACK: Final = 16_384
+LONGEST_ERROR: Final = 2_048
+LARGEST_RESULT: Final = 1 << 20
+"""A result is a return value, not a file: 1 MiB of JSON."""
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A handler with its middleware around it, ready to be called in this worker."""
+
+    handler: Handler
+    call: Call
+
+
+class Tied:
+    """A try's tie to its worker, for its context."""
+
+    __slots__ = ("_in_flight", "_run")
+
+    def __init__(self, run: Run, in_flight: InFlight) -> None:
+        self._run, self._in_flight = run, in_flight
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is to stop."""
+        return self._run.cut is not None
+
+    def say(self, said: Progress) -> None:
+        """Carry on how far it is."""
+        self._in_flight.say(self._run, said)
+
+
+class Executor:
+    """Turns deliveries into outcomes."""
+
+    def __init__(self, composer: Composer, in_flight: InFlight, clock: Clock) -> None:
+        self._composer, self._in_flight, self._clock = composer, in_flight, clock
+
+    async def execute(self, run: Run, live: Live | None) -> tuple[o.Outcome, tuple[Message, ...]]:
+        """One try of one delivery, and what it wants to send if it succeeded."""
+        if (late := too_late(run)) is not None:
+            return late, ()
+        if live is None:
+            return o.Nameless(run.delivery.message.name), ()
+        if live.handler.batch:
+            (one,) = await self.execute_batch([run], live)
+            return one
+        ctx = self._read(run, live.handler)
+        if not isinstance(ctx, Context):
+            return ctx, ()
+        outcome = await self._call(run, live, ctx)
+        return outcome, ctx.collected if isinstance(outcome, o.Returned) else ()
+
+    async def execute_batch(
+        self, runs: Sequence[Run], live: Live
+    ) -> list[tuple[o.Outcome, tuple[Message, ...]]]:
+        """One call for many deliveries; what became of each, in order. What cannot be read or came too late never gets into it."""
+        outcomes: dict[Run, tuple[o.Outcome, tuple[Message, ...]]] = {}
+        contexts: dict[Run, Context] = {}
+        for run in runs:
+            ctx = too_late(run) or self._read(run, live.handler)
+            if run.cut is not None:
+                outcomes[run] = cut_off(run.cut, live.handler), ()
+            elif isinstance(ctx, Context):
+                contexts[run] = ctx
+            else:
+                outcomes[run] = ctx, ()
+        if contexts:
+            said = await self._call_batch(contexts, live)
+            for (run, ctx), outcome in zip(contexts.items(), said, strict=True):
+                outcomes[run] = outcome, ctx.collected if isinstance(outcome, o.Returned) else ()
+        return [outcomes[run] for run in runs]
+
+    async def _call_batch(self, contexts: Mapping[Run, Context], live: Live) -> Sequence[o.Outcome]:
+        """The call itself. Middleware is around all of it, with the context of the first message and the arguments of the batch."""
+        handler, each = live.handler, list(contexts.values())
+        task, first = asyncio.current_task(), each[0]
+        given: dict[str, object] = {handler.items: [_only(ctx.arguments) for ctx in each]}
+        if handler.context is not None:
+            given[handler.context] = each
+        ends = self._clock.monotonic() + min(limit_of(run, handler) for run in contexts)
+        for run in contexts:
+            run.in_company = len(each) > 1
+            run.begin(task, ends)
+        self._in_flight.watch(next(iter(contexts)))
+        try:
+            value = await live.call(first.called_with(Arguments((), given)))
+        except asyncio.CancelledError as error:
+            return [_interrupted(run, error, handler) for run in contexts]
+        except o.Steer as word:
+            return [_steered(word)] * len(each)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
+            return [_failed(error, handler)] * len(each)
+        finally:
+            for run in contexts:
+                run.end()
+            while task is not None and task.uncancel():
+                pass
+        return _verdicts(value, len(each), handler)
+
+    def _read(self, run: Run, handler: Handler) -> Context | o.Buried:
+        """The context of the call, or why the message cannot be read. `ValidationError` is a `DecodeError`, so it is asked for first."""
+        delivery = run.delivery
+        body = delivery.message.body
+        if len(body) > self._composer.max_body and not handler.relays:
+            failure = Failure(
+                "MessageTooLarge", f"the body has {len(body)} bytes, the limit is {self._composer.max_body}"
+            )
+            return o.Buried(Reason.TOO_LARGE, failure, counts=False)
+        try:
+            return Context(
+                delivery, self._composer, handler.decode(delivery.message), Tied(run, self._in_flight)
+            )
+        except msgspec.ValidationError as error:
+            return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
+        except _UNREADABLE as error:
+            return o.Buried(Reason.UNDECODABLE, _failure(error), counts=False)
+        except BaseException as error:  # noqa: BLE001  # the __post_init__ or validator of a user's type may raise anything
+            return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
+
+    async def _call(self, run: Run, live: Live, ctx: Context) -> o.Outcome:
+        if (cut := run.cut) is not None:
+            return cut_off(cut, live.handler)
+        task = asyncio.current_task()
+        run.begin(task, self._clock.monotonic() + limit_of(run, live.handler))
+        self._in_flight.watch(run)
+        try:
+            value = await live.call(ctx)
+        except asyncio.CancelledError as error:
+            run.end()
+            if task is not None:
+                while task.uncancel():
+                    pass
+            return _interrupted(run, error, live.handler)
+        except o.Steer as word:
+            run.end()
+            return _steered(word)
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
+            run.end()
+            return _failed(error, live.handler)
+        run.end()
+        if task is not None and task.cancelling():
+            # Cut off in the very step in which it returned: it is done, and must still settle.
+            while task.uncancel():
+                pass
+        return _steered(value) if isinstance(value, o.Steer) else _returned(value)
+
+
+def _only(arguments: Arguments) -> object:
+    """The one argument of an item."""
+    return next(iter((*arguments.args, *arguments.kwargs.values())), None)
+
+
+def _verdicts(value: object, count: int, handler: Handler) -> Sequence[o.Outcome]:
+    """What a batch handler says of each of its items."""
+    if value is None:
+        return [o.Returned(None)] * count
+    if isinstance(value, list | tuple) and len(value) == count:
+        return [_said(one, handler) for one in value]
+    said = f"a list of {len(value)}" if isinstance(value, list | tuple) else type(value).__name__
+    failure = Failure(
+        "BatchResult",
+        f"{handler.name} was given {count} items and returned {said}: a batch handler returns None, or a list with one word for each item",
+    )
+    return [o.Failed(failure)] * count
+
+
+def _said(word: object, handler: Handler) -> o.Outcome:
+    if isinstance(word, o.Steer):
+        return _steered(word)
+    return _failed(word, handler) if isinstance(word, BaseException) else _returned(word)
+
+
+def too_late(run: Run) -> o.Outcome | None:
+    """What becomes of a delivery whose time was over before it could begin."""
+    delivery, now = run.delivery, run.delivery.received + run.waited
+    if delivery.expires is not None and delivery.expires <= now:
+        return o.TooLate()
+    if delivery.deadline is not None and delivery.deadline <= now:
+        failure = Failure("Deadline", "its deadline had passed before it could begin")
+        return o.Buried(Reason.DEADLINE, failure, counts=False)
+    return None
+
+
+def limit_of(run: Run, handler: Handler) -> Micros:
+    """How long a try may take: its timeout, or what is left until the deadline."""
+    delivery = run.delivery
+    asked = None if handler.relays else delivery.message.timeout
+    timeout = asked or handler.timeout
+    if delivery.deadline is None:
+        return timeout
+    return max(0, min(timeout, delivery.deadline - delivery.received - run.waited))
+
+
+def _returned(value: object) -> o.Outcome:
+    if value is None:
+        return o.Returned(None)
+    try:
+        result = json.encode(value)
+    except Exception as error:  # noqa: BLE001  # a user's type may raise anything while it is written
+        return o.Buried(
+            Reason.RESULT,
+            Failure("NotSerialisable", f"the result cannot be written as JSON: {error}"),
+            counts=True,
+        )
+    if len(result) > LARGEST_RESULT:
+        failure = Failure(
+            "ResultTooLarge", f"the result has {len(result)} bytes, the limit is {LARGEST_RESULT}"
+        )
+        return o.Buried(Reason.RESULT, failure, counts=True)
+    return o.Returned(result)
+
+
+def _steered(word: o.Steer) -> o.Outcome:
+    match word:
+        case o.Retry(when=when):
+            return o.Failed(Failure("Retry", str(word)), at=when)
+        case o.Snooze(when=when):
+            return o.Put(when)
+        case o.Dead():
+            return o.Buried(Reason.ASKED, Failure("Dead", str(word)), counts=True)
+        case o.Cancel():
+            return o.CalledOff()
+        case _:
+            return o.Failed(Failure(type(word).__name__, "a handler steers by Retry, Snooze, Dead or Cancel"))
+
+
+def _interrupted(run: Run, error: asyncio.CancelledError, handler: Handler) -> o.Outcome:
+    """Cut off by us, or a handler that let its own cancellation out: a failure like any other."""
+    return _failed(error, handler) if run.cut is None else cut_off(run.cut, handler)
+
+
+def cut_off(why: Why, handler: Handler) -> o.Outcome:
+    """What a try comes to that was cut off."""
+    match why:
+        case Why.TIMEOUT | Why.DEADLINE:
+            failure = Failure("Timeout", f"{handler.name} ran out of time")
+            return o.Failed(failure, retryable=not issubclass(TimeoutError, handler.no_retry_on))
+        case Why.STOP | Why.LOST:
+            return o.Interrupted()
+        case Why.CANCEL:
+            return o.CalledOff()
+
+
+def _failed(error: BaseException, handler: Handler) -> o.Outcome:
+    return o.Failed(_failure(error), retryable=not isinstance(error, handler.no_retry_on))
+
+
+def _failure(error: BaseException) -> Failure:
+    """An error as data, bounded."""
+    return Failure(
+        _storable(type(error).__name__),
+        _shown(lambda: _storable(str(error)[:LONGEST_ERROR])),
+        _shown(lambda: _storable(_traceback(error)[-LONGEST_TRACEBACK:])),
+    )
+
+
+def _shown(text: Callable[[], str]) -> str:
+    """A text of an error, or why there is none: a user's type may do anything while it is shown."""
+    try:
+        return text()
+    except BaseException as broken:  # noqa: BLE001  # as said
+        return f"(its message cannot be shown: {type(broken).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    """Where it happened. It begins in user code: our own frames above it tell nothing."""
+    own = error.__traceback__
+    while own is not None and "forebay" in own.tb_frame.f_globals.get("__name__", "").split(".")[:1]:
+        own = own.tb_next
+    return "".join(traceback.format_exception(type(error), error, own)) if own is not None else ""
+
+
+def _storable(text: str) -> str:
+    """Lone surrogates (of undecodable file names, say) have no UTF-8, and NUL ends a text in some engines."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

@@ -1,0 +1,56 @@
+"""Upkeep: every worker sweeps the store now and then. No leader; sweeping twice does no harm."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from forebay.errors import EngineError, told
+from forebay.model.when import SECOND
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from forebay.engine import Store, Timing
+    from forebay.support.clock import Clock
+
+log = logging.getLogger("forebay.maintenance")
+
+BUDGET: Final = 1_000
+MOST_ROUNDS: Final = 20
+"""Sweeps in a row while there is more to do; then the others get the store again."""
+STEP: Final = SECOND
+"""By how much the wall clock may part from the monotonic one from one sweep to the next; more, and it was set."""
+
+
+async def keep(
+    store: Store, clock: Clock, timing: Timing, stop: asyncio.Event, roll: Callable[[], float]
+) -> None:
+    """Sweep every so often, give or take a quarter so that many workers do not march in step, until ``stop`` is set.
+
+    When the wall clock was set forward, or the host slept, all leases may be over by it though their holders live. So a sweep is then put
+    off by a lease: by its end those who live have renewed theirs, several times, and those who have not are dead.
+    """
+    offset = clock.now() - clock.monotonic()
+    while not await clock.wait(stop, int(timing.sweep * (0.75 + roll() / 2))):
+        was, offset = offset, clock.now() - clock.monotonic()
+        if offset - was > STEP:
+            log.warning("clock.set", extra={"forward_seconds": (offset - was) // SECOND})
+            await clock.wait(stop, timing.lease)
+            continue
+        try:
+            await _sweep(store)
+        except EngineError as error:
+            log.warning("sweep.failed", extra=told(error))
+
+
+async def _sweep(store: Store) -> None:
+    for _ in range(MOST_ROUNDS):
+        swept = await store.sweep(BUDGET)
+        if swept.lost or swept.quarantined:
+            log.warning("lease.swept", extra={"lost": swept.lost, "quarantined": swept.quarantined})
+        if swept.expired or swept.deleted:
+            log.info("sweep.done", extra={"expired": swept.expired, "deleted": swept.deleted})
+        if not swept.more:
+            return

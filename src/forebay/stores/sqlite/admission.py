@@ -1,0 +1,151 @@
+"""Who is let into queues with a limit, and who is not. Runs inside the write transaction of a publish, before anything is written.
+
+A count is never taken on trust by more than it can be: what this process lets in or sees come back is added to it, so that one process
+is exact; others are, until the count is old, out by a share of the limit at most (see `Tally`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Finished, Full, Published, Stored
+from forebay.model.message import EntryId, entry_id
+from forebay.stores.limits import SAMPLE, WINDOW, retry_after
+from forebay.stores.sqlite.session import batch as encoded
+from forebay.stores.sqlite.tally import Cap, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forebay.model.message import Message
+    from forebay.model.when import Instant
+    from forebay.stores.sqlite.session import Session, Value
+
+EXPIRED: Final = 1_000
+"""Messages ended to make room by one publish at most; the next one goes on."""
+CHUNK: Final = 1_000
+"""Places looked up by one statement at most."""
+
+
+def bind(session: Session, batch: str) -> bool:
+    """Declare queues; see `bind.sql` for the batch."""
+    before = session.rows("limits")
+    for statement in ("bind", "bind_loose"):
+        session.change(statement, {"batch": batch})
+    if session.rows("limits") != before:
+        session.change("limits_changed")
+    return True
+
+
+def caught_up(session: Session, mark: int) -> bool:
+    """Read the limits anew if they are not those of ``mark``; whether there are any."""
+    if mark != session.caps.mark:
+        session.caps.by_queue = {
+            queue: Cap(most, bool(drops)) for queue, most, drops in session.rows("limits")
+        }
+        session.caps.mark = mark
+        # Whoever was without a limit meanwhile was not counted.
+        session.tallies.by_queue.clear()
+    return bool(session.caps.by_queue)
+
+
+def turned_away(
+    session: Session, messages: Sequence[Message], queues: Sequence[list[str]], now: Instant
+) -> dict[int, Published]:
+    """The answers, by their place in the batch, to those who are not let in. The others' places are taken."""
+    wanted = Counter(queue for places in queues for queue in places if queue in session.caps.by_queue)
+    tallies = {queue: _tally(session, queue, number, now) for queue, number in wanted.items()}
+    short = {queue for queue, tally in tallies.items() if tally.room < wanted[queue]}
+    if not short:
+        for queue, tally in tallies.items():
+            tally.let(wanted[queue])
+        return {}
+    concerned = [n for n, places in enumerate(queues) if not short.isdisjoint(places)]
+    entrance = _Entrance(session, tallies, now, _known(session, messages, queues, concerned))
+    for n, (message, places) in enumerate(zip(messages, queues, strict=True)):
+        entrance.meet(n, message, places)
+    return entrance.refused
+
+
+@dataclass(slots=True)
+class _Entrance:
+    """Lets a batch in, one by one. ``known``: the places that are taken already, of those that want into a queue that is short of room."""
+
+    session: Session
+    tallies: dict[str, Tally]
+    now: Instant
+    known: set[tuple[str, str]]
+    refused: dict[int, Published] = field(default_factory=dict)
+    _full: dict[str, Full] = field(default_factory=dict)
+
+    def meet(self, n: int, message: Message, places: list[str]) -> None:
+        """Let one in, or refuse it as a whole."""
+        fresh = [queue for queue in places if self.known.isdisjoint(_names(message, queue))]
+        full = next((q for q in fresh if q in self.tallies and self.tallies[q].room <= 0), None)
+        if full is None:
+            for queue in fresh:
+                self.known.update(_names(message, queue))
+                if queue in self.tallies:
+                    self.tallies[queue].let(1)
+        elif len(fresh) == len(places):
+            self.refused[n] = Published(Stored.FULL, EntryId(message.id), full=self._reason(full))
+        else:
+            # A repeat of an event: who has subscribed since is full.
+            self.refused[n] = Published(Stored.DUPLICATE, EntryId(message.id), len(places))
+
+    def _reason(self, queue: str) -> Full:
+        if queue not in self._full:
+            limit = self.tallies[queue].cap.limit
+            recent: dict[str, Value] = {"queue": queue, "since": self.now - WINDOW, "most": SAMPLE}
+            finished, oldest = self.session.row("limit_drain", recent)
+            after = retry_after(limit, finished, oldest, self.now)
+            self._full[queue] = Full(queue, limit, after)
+        return self._full[queue]
+
+
+def _names(message: Message, queue: str) -> set[tuple[str, str]]:
+    """What there can be only one of: the entry, and its unique key in the queue if it has one."""
+    names: set[tuple[str, str]] = {("", entry_id(message.id, queue, copied=message.topic is not None))}
+    if message.unique is not None:
+        names.add((queue, message.unique))
+    return names
+
+
+def _known(
+    session: Session, messages: Sequence[Message], queues: Sequence[list[str]], concerned: list[int]
+) -> set[tuple[str, str]]:
+    places = [(messages[n], queue) for n in concerned for queue in queues[n]]
+    known: set[tuple[str, str]] = set()
+    for start in range(0, len(places), CHUNK):
+        chunk = places[start : start + CHUNK]
+        rows = [(entry_id(m.id, q, copied=m.topic is not None), q, m.unique) for m, q in chunk]
+        for n, by_id, by_key in session.rows("limit_known", {"batch": encoded(rows)}):
+            key, queue, unique = rows[n]
+            if by_id:
+                known.add(("", key))
+            if by_key and unique is not None:
+                known.add((queue, unique))
+    return known
+
+
+def _tally(session: Session, queue: str, wanted: int, now: Instant) -> Tally:
+    """How full a queue is, counted anew if that is due."""
+    cap = session.caps.by_queue[queue]
+    tally = session.tallies.by_queue.get(queue)
+    if tally is not None and tally.cap == cap and not tally.is_old(now):
+        return tally
+    waiting = _count(session, queue, cap)
+    if cap.drops_expired and cap.limit - waiting < wanted:
+        place: dict[str, Value] = {"queue": queue, "now": now, "limit": EXPIRED}
+        if session.change("limit_expire", place):
+            session.news.add(Finished())
+            waiting = _count(session, queue, cap)
+    tally = session.tallies.by_queue[queue] = Tally(cap, waiting, waiting, now)
+    return tally
+
+
+def _count(session: Session, queue: str, cap: Cap) -> int:
+    waiting: int = session.row("limit_count", {"queue": queue, "most": cap.limit})[0]
+    return waiting

@@ -1,0 +1,74 @@
+"""What work on the database is done with: a connection, its statements, the options, and the news to tell once it is committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import resources
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import msgspec
+
+from forebay.stores.sqlite.tally import Caps, Tallies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from forebay.engine import EngineOptions, Topic
+    from forebay.stores.sqlite.connection import Connection
+
+Row: TypeAlias = tuple[Any, ...]
+Value: TypeAlias = int | str | bytes | None
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+@dataclass(slots=True)
+class Session:
+    """Used by one thread at a time. ``news`` is emptied before each transaction and told after it. ``tallies`` are shared by all desks of
+    an engine, under its lock.
+    """
+
+    conn: Connection
+    sql: Mapping[str, str]
+    options: EngineOptions
+    tallies: Tallies = field(default_factory=Tallies)
+    caps: Caps = field(default_factory=Caps)
+    news: set[Topic] = field(default_factory=set)
+
+    def rows(self, name: str, bindings: Mapping[str, Value] | None = None) -> list[Row]:
+        """All rows of a query."""
+        return self.conn.execute(self.sql[name], bindings).fetchall()
+
+    def row(self, name: str, bindings: Mapping[str, Value] | None = None) -> Row:
+        """The one row of a query that always has one."""
+        return self.conn.execute(self.sql[name], bindings).fetchall()[0]
+
+    def change(self, name: str, bindings: Mapping[str, Value] | None = None) -> int:
+        """Carry out a change; returns how many rows it concerned."""
+        self.conn.execute(self.sql[name], bindings)
+        return self.conn.changes()
+
+    def each(self, name: str, rows: Sequence[tuple[Value, ...]]) -> None:
+        """Carry out a change once for each row of parameters, in their order in the statement."""
+        self.conn.executemany(self.sql[name], rows)
+
+
+def statements() -> Mapping[str, str]:
+    """All statements by name, without their comments."""
+    found: dict[str, str] = {}
+    for file in resources.files(__package__).joinpath("sql").iterdir():
+        if file.name.endswith(".sql"):
+            lines = file.read_text("utf-8").splitlines()
+            found[file.name[:-4]] = "\n".join(line for line in lines if not line.startswith("--"))
+    return MappingProxyType(found)
+
+
+def batch(rows: object) -> str:
+    """Rows as the JSON text that a batch statement takes."""
+    return _ENCODER.encode(rows).decode()
+
+
+def numbers(seqs: Iterable[int]) -> str:
+    """Sequence numbers as a JSON array."""
+    return f"[{','.join(map(str, seqs))}]"
