@@ -43,7 +43,7 @@ async def test_a_handler_with_a_process_runs_in_another_process_and_its_result_c
         pid, queue, attempt = await (await pooled.where.send()).result("20s")
 
     assert pid != os.getpid()
-    assert (queue, attempt) == ("pool workers", 1)
+    assert (queue, attempt) == ("pooled", 1)
     await eventually(lambda: not alive(pid), what="the child ends with its worker")
 
 
