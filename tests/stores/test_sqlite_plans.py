@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from forebay.stores.sqlite.connection import connect
-from forebay.stores.sqlite.session import statements
+from forebay.stores.sqlite.session import NAME, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,8 +96,17 @@ def test_a_hot_statement_uses_its_index(name: str, conn: apsw.Connection) -> Non
 
 
 @pytest.mark.parametrize("name", statements())
-def test_every_statement_is_sound_and_says_what_it_is_for(name: str, conn: apsw.Connection) -> None:
-    text = resources.files("forebay.stores.sqlite").joinpath("sql", f"{name}.sql").read_text("utf-8")
-
-    assert text.startswith("-- ")
+def test_every_statement_is_sound(name: str, conn: apsw.Connection) -> None:
     plan(conn, name)
+
+
+def test_every_file_of_statements_and_every_statement_in_it_says_what_it_is_for() -> None:
+    texts = [
+        file.read_text("utf-8") for file in resources.files("forebay.stores.sqlite").joinpath("sql").iterdir()
+    ]
+    parts = [text.split(NAME) for text in texts]
+    names = [part.splitlines()[0] for _, *rest in parts for part in rest]
+
+    assert [head for head, *_ in parts if not (head.startswith("-- ") and "Locks: " in head)] == []
+    assert [part for _, *rest in parts for part in rest if not part.splitlines()[1].startswith("-- ")] == []
+    assert sorted(names) == sorted(statements())

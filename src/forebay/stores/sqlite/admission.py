@@ -30,7 +30,7 @@ CHUNK: Final = 1_000
 
 
 def bind(session: Session, batch: str) -> bool:
-    """Declare queues; see `bind.sql` for the batch."""
+    """Declare queues; see the statement `bind` for the batch."""
     before = session.rows("limits")
     for statement in ("bind", "bind_loose"):
         session.change(statement, {"batch": batch})

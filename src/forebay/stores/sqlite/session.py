@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Row: TypeAlias = tuple[Any, ...]
 Value: TypeAlias = int | str | bytes | None
 
+NAME: Final = "\n-- name: "
+"""What comes before the name of a statement in its file."""
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -55,12 +57,13 @@ class Session:
 
 
 def statements() -> Mapping[str, str]:
-    """All statements by name, without their comments."""
+    """All statements by name, without their comments. A file holds those of one operation, each after a line ``-- name: ...``."""
     found: dict[str, str] = {}
     for file in resources.files(__package__).joinpath("sql").iterdir():
-        if file.name.endswith(".sql"):
-            lines = file.read_text("utf-8").splitlines()
-            found[file.name[:-4]] = "\n".join(line for line in lines if not line.startswith("--"))
+        _, *parts = file.read_text("utf-8").split(NAME)
+        for part in parts:
+            name, *lines = part.splitlines()
+            found[name] = "\n".join(line for line in lines if not line.startswith("--")).strip()
     return MappingProxyType(found)
 
 

@@ -1,0 +1,50 @@
+-- Who is let into queues with a limit: how much waits, what is there already, how fast it is worked off.
+-- Locks: in the write transaction of a publish, before anything is written. Indexes: entry_ready, entry_timed, entry_late, entry_finished,
+-- entry_id, entry_unique; each read is bounded.
+
+-- name: limit_count
+-- How much waits in a queue, counted no further than :most in each of two ranges. In a write transaction. (Nothing is ever blocked.)
+-- Indexes: entry_ready, entry_timed; rows of the table are not read.
+SELECT
+    (
+        SELECT count(*) FROM (SELECT 1 FROM entry INDEXED BY entry_ready WHERE queue = :queue AND state = 'ready' LIMIT :most)
+    ) + (
+        SELECT count(*) FROM (
+            SELECT 1 FROM entry INDEXED BY entry_timed WHERE queue = :queue AND state IN ('scheduled', 'retrying') LIMIT :most
+        )
+    )
+
+-- name: limit_known
+-- Which of some places are taken already: by their id, by their unique key. In a write transaction, for queues that are full.
+-- :batch is a JSON array of arrays: id, queue, unique key. Indexes: entry_id, entry_unique.
+SELECT
+    v.key,
+    EXISTS (SELECT 1 FROM entry AS e WHERE e.id = v.value ->> 0),
+    EXISTS (SELECT 1 FROM entry AS e WHERE e.queue = v.value ->> 1 AND e.unique_key = v.value ->> 2)
+FROM jsonb_each(:batch) AS v
+
+-- name: limit_drain
+-- The latest messages of a queue that were worked off since :since, at most :most of each kind: how many, and the oldest.
+-- In a write transaction, for queues that are full. Index: entry_finished, from its end.
+SELECT count(*), min(finished) FROM (
+    SELECT finished FROM (
+        SELECT finished FROM entry INDEXED BY entry_finished
+        WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL AND finished > :since
+        ORDER BY finished DESC LIMIT :most
+    )
+    UNION ALL
+    SELECT finished FROM (
+        SELECT finished FROM entry INDEXED BY entry_finished
+        WHERE queue = :queue AND state = 'dead' AND finished IS NOT NULL AND finished > :since
+        ORDER BY finished DESC LIMIT :most
+    )
+)
+
+-- name: limit_expire
+-- End what waits in a full queue and was not started in time, a bounded number. In a write transaction. Index: entry_late.
+UPDATE entry SET state = 'expired', finished = :now, unique_key = NULL
+WHERE seq IN (
+    SELECT seq FROM entry INDEXED BY entry_late
+    WHERE expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying') AND queue = :queue
+    LIMIT :limit
+)

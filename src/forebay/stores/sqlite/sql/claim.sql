@@ -1,0 +1,94 @@
+-- Taking work: look, make ready what is due, end what is late, read the front and put it under a lease; and putting it back.
+-- Locks: `claim_look` runs without one first; all else in one write transaction. Indexes: entry_ready, entry_timed, entry_late in their own
+-- orders; lease token; nothing is sorted but what one lease holds.
+
+-- name: claim_look
+-- What a receive would find: its token in use, its queue paused, something ready, something expired, the next moment something is due.
+-- Runs without a lock first, so that an idle receive writes nothing, and again in the claim's transaction.
+-- Indexes: lease token, paused, entry_ready, entry_late, entry_timed; one row of each.
+SELECT
+    EXISTS (SELECT 1 FROM lease WHERE token = :token),
+    EXISTS (SELECT 1 FROM paused WHERE queue = :queue),
+    EXISTS (
+        SELECT 1 FROM entry INDEXED BY entry_ready
+        WHERE queue = :queue AND state = 'ready' AND (expires IS NULL OR expires > :now)
+    ),
+    EXISTS (
+        SELECT 1 FROM entry INDEXED BY entry_late
+        WHERE expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying') AND state = 'ready' AND queue = :queue
+    ),
+    (
+        SELECT due FROM entry INDEXED BY entry_timed
+        WHERE queue = :queue AND state IN ('scheduled', 'retrying')
+        ORDER BY due LIMIT 1
+    )
+
+-- name: claim_promote
+-- Make ready what is due, the longest due first, a bounded number. In a write transaction. Index: entry_timed.
+UPDATE entry SET state = 'ready', ready_since = due
+WHERE seq IN (
+    SELECT seq FROM entry INDEXED BY entry_timed
+    WHERE queue = :queue AND state IN ('scheduled', 'retrying') AND due <= :now
+    ORDER BY due LIMIT :limit
+)
+
+-- name: claim_expire
+-- End what is ready and was not started in time, a bounded number. In a write transaction. Index: entry_late.
+UPDATE entry SET state = 'expired', finished = :now, unique_key = NULL
+WHERE seq IN (
+    SELECT seq FROM entry INDEXED BY entry_late
+    WHERE expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying') AND state = 'ready' AND queue = :queue
+    LIMIT :limit
+)
+
+-- name: claim_front
+-- The front of a queue with its messages: higher priority first, then first come. In a write transaction.
+-- Index: entry_ready in its own order, then primary keys; no sort. A paused queue has no front.
+SELECT
+    e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, :now AS started,
+    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
+    m.unique_key, m.moments
+FROM entry AS e INDEXED BY entry_ready
+CROSS JOIN message AS m ON m.seq = e.message
+WHERE e.queue = :queue AND e.state = 'ready' AND (e.expires IS NULL OR e.expires > :now)
+    AND NOT EXISTS (SELECT 1 FROM paused AS p WHERE p.queue = :queue)
+ORDER BY e.priority DESC, e.seq LIMIT :limit
+
+-- name: claim_lease
+-- Write the lease itself: one row, whatever it took. In the claim's transaction, before claim_take:
+-- no row if the token is in use already.
+INSERT INTO lease (token, worker, until, held, entries) VALUES (:token, :worker, :until, :held, :entries)
+ON CONFLICT (token) DO NOTHING
+
+-- name: claim_take
+-- Put entries under a lease. In the transaction that read the front. :entries is a JSON array of sequence numbers. Index: primary key.
+UPDATE entry SET state = 'running', token = :token, started = :now
+WHERE seq IN (SELECT value FROM json_each(:entries))
+
+-- name: claim_held
+-- What is still under a token, in the order in which it was handed out. Index: lease token, then primary keys. Sorts at most one lease.
+SELECT
+    e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, e.started,
+    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
+    m.unique_key, m.moments
+FROM lease AS l
+CROSS JOIN json_each(l.entries) AS j
+CROSS JOIN entry AS e ON e.seq = j.value
+CROSS JOIN message AS m ON m.seq = e.message
+WHERE l.token = :token AND e.token = :token
+ORDER BY e.priority DESC, e.seq
+
+-- name: claim_undo
+-- Put back what a receive took that nobody waits for any more, as if it had not been taken. In a write transaction.
+-- Index: lease token, then primary keys.
+UPDATE entry SET
+    state = iif(cancel_requested, 'cancelled', 'ready'),
+    finished = iif(cancel_requested, :now, NULL),
+    unique_key = iif(cancel_requested, NULL, unique_key),
+    token = NULL,
+    started = (SELECT t.started FROM try AS t WHERE t.entry = entry.seq ORDER BY t.number DESC LIMIT 1)
+WHERE token = :token AND seq IN (SELECT j.value FROM lease AS l CROSS JOIN json_each(l.entries) AS j WHERE l.token = :token)
+
+-- name: lease_drop
+-- End a lease. In a write transaction. Index: lease token.
+DELETE FROM lease WHERE token = :token

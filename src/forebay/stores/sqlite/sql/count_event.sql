@@ -1,2 +1,0 @@
--- Count an event. In a write transaction.
-UPDATE counter SET n = n + :n WHERE name = :name

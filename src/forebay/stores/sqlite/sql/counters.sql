@@ -1,2 +1,0 @@
--- Events counted since the file was made. A small table, read whole.
-SELECT name, n FROM counter

@@ -1,2 +1,0 @@
--- Forget the results of some entries. In a write transaction. :entries is a JSON array of sequence numbers. Index: primary key.
-DELETE FROM result WHERE entry IN (SELECT value FROM json_each(:entries))

@@ -1,2 +1,0 @@
--- Resume a queue. In a write transaction.
-DELETE FROM paused WHERE queue = :queue

@@ -1,0 +1,45 @@
+-- Commands from people on entries that were picked, and pausing of queues.
+-- Locks: in a write transaction, a bounded number of entries each. Index: primary keys.
+
+-- name: queues_of
+-- The queues of some entries. :entries is a JSON array of sequence numbers. Index: primary key.
+SELECT DISTINCT e.queue FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value
+
+-- name: redrive
+-- Make entries ready again with fresh counters; one whose unique key is taken stays as it is. In a write transaction.
+-- :entries is a JSON array of sequence numbers. Index: primary key; entry_unique refuses.
+UPDATE OR IGNORE entry SET
+    state = 'ready', ready_since = :now, attempts = 0, crashes = 0, releases = 0, due = NULL, expires = NULL, deadline = NULL,
+    finished = NULL, reason = NULL, unknown_since = NULL, cancel_requested = 0,
+    unique_key = (SELECT m.unique_key FROM message AS m WHERE m.seq = entry.message)
+WHERE seq IN (SELECT value FROM json_each(:entries))
+    AND state IN ('scheduled', 'retrying', 'succeeded', 'dead', 'cancelled', 'expired')
+
+-- name: redrive_results
+-- Forget the results of entries that were made ready again. After redrive. :entries is a JSON array of sequence numbers.
+DELETE FROM result WHERE entry IN (
+    SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state = 'ready'
+)
+
+-- name: cancel
+-- Cancel what waits, and ask what runs to stop. In a write transaction. :entries is a JSON array of sequence numbers.
+-- Index: primary key.
+UPDATE entry SET
+    state = iif(state = 'running', state, 'cancelled'),
+    finished = iif(state = 'running', NULL, :now),
+    unique_key = iif(state = 'running', unique_key, NULL),
+    cancel_requested = iif(state = 'running', 1, cancel_requested)
+WHERE seq IN (SELECT value FROM json_each(:entries))
+    AND (state IN ('scheduled', 'blocked', 'ready', 'retrying') OR (state = 'running' AND NOT cancel_requested))
+
+-- name: idle
+-- Which of some entries do not run. In a write transaction. :entries is a JSON array of sequence numbers. Index: primary key.
+SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state <> 'running'
+
+-- name: pause
+-- Pause a queue. In a write transaction.
+INSERT INTO paused (queue) VALUES (:queue) ON CONFLICT DO NOTHING
+
+-- name: resume
+-- Resume a queue. In a write transaction.
+DELETE FROM paused WHERE queue = :queue
