@@ -6,17 +6,26 @@ from enum import StrEnum
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import force_setattr
 
+from forebay.model.fingerprint import fingerprint
 from forebay.model.state import Event
 from forebay.model.when import When
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An error as data: it is shown to people, never rebuilt into an exception."""
+    """An error as data: it is shown to people, never rebuilt into an exception. ``fingerprint`` is equal for failures that are the same
+    one; it is computed where it is not given, as where nothing was raised.
+    """
 
     type: str
     message: str
     traceback: str = ""
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.fingerprint:
+            force_setattr(self, "fingerprint", fingerprint(self.type, self.message))
 
 
 class Reason(StrEnum):

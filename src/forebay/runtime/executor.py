@@ -16,7 +16,9 @@ from forebay.codec import json
 from forebay.codec.signature import Arguments
 from forebay.context import Context
 from forebay.model import outcome as o
+from forebay.model.fingerprint import fingerprint
 from forebay.model.verdict import Failure, Reason
+from forebay.runtime.frames import user_frames
 from forebay.runtime.in_flight import Why
 
 if TYPE_CHECKING:
@@ -283,11 +285,10 @@ def _failed(error: BaseException, handler: Handler) -> o.Outcome:
 
 def _failure(error: BaseException) -> Failure:
     """An error as data, bounded."""
-    return Failure(
-        _storable(type(error).__name__),
-        _shown(lambda: _storable(str(error)[:LONGEST_ERROR])),
-        _shown(lambda: _storable(_traceback(error)[-LONGEST_TRACEBACK:])),
-    )
+    kind = _storable(type(error).__name__)
+    message = _shown(lambda: _storable(str(error)[:LONGEST_ERROR]))
+    traced = _shown(lambda: _storable(_traceback(error)[-LONGEST_TRACEBACK:]))
+    return Failure(kind, message, traced, fingerprint(kind, message, user_frames(error)))
 
 
 def _shown(text: Callable[[], str]) -> str:

@@ -112,7 +112,7 @@ def _printable(failure: v.Failure | None) -> v.Failure | None:
     """A failure that can be written as UTF-8: what a handler raised may hold half a surrogate pair."""
     if failure is None:
         return None
-    texts = (failure.type, failure.message, failure.traceback)
+    texts = (failure.type, failure.message, failure.traceback, failure.fingerprint)
     return v.Failure(*(text.encode("utf-8", "backslashreplace").decode() for text in texts))
 
 
