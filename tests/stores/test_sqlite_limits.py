@@ -151,7 +151,7 @@ def test_what_comes_back_by_itself_or_by_hand_is_added_too(
             case "redriven":
                 assert await worker.steer(Selector(states=frozenset({State.DEAD})), Redrive()) == 30
             case _:
-                ask = Ask(mail(LARGE), token, 30, "worker", clock.now())
+                ask = Ask(mail(LARGE), token, 30, "worker")
                 await worker._thread().submit(work=partial(put_back, ask=ask))
         return stored(await sender.publish(messages(100)))
 
@@ -316,7 +316,7 @@ def test_a_declaration_that_was_rolled_back_is_not_believed(tmp_path: Path) -> N
         def broken(session: Session) -> None:
             session.change("bind", {"batch": '[["mail", null, null, 1, false, false]]'})
             session.change("limits_changed")
-            assert stored(admit(session, messages(2), 1)) == 1
+            assert stored(admit(session, messages(2))) == 1
             raise ValueError("broken off")
 
         with pytest.raises(ValueError, match="broken off"):

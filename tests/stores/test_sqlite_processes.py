@@ -61,7 +61,7 @@ async def main(path):
     await store.declare([Source(queue="mail")])
 
     def work(session):
-        publish(session, [Message(id=ids.message(), name="t", queue="mail", body=b"x" * 9000) for _ in range(2000)], 1)
+        publish(session, [Message(id=ids.message(), name="t", queue="mail", body=b"x" * 9000) for _ in range(2000)])
         print("inside", flush=True)
         sys.stdin.read()
 

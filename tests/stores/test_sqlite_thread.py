@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import apsw
 import pytest
 
-from forebay.engine import EngineOptions, Finished, Ready, Settlement, Source, Stored
+from forebay.engine import EngineOptions, Finished, Notice, Ready, Settlement, Source, Stored
 from forebay.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -35,7 +35,7 @@ from forebay.stores.sqlite.thread import DatabaseThread
 from forebay.stores.sqlite.translate import translate
 from forebay.support.clock import SystemClock
 from forebay.support.ids import Ids, Token, new_token
-from forebay.testing.clock import eventually
+from forebay.testing.clock import VirtualClock, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -99,6 +99,34 @@ async def number(store: SqliteStore) -> int:
     return sum(n for queue in counts.queues for n in queue.states.values())
 
 
+def test_the_clock_is_read_inside_the_transaction_not_before_the_wait_for_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = VirtualClock()
+        store = SqliteEngine(tmp_path / "x.db", EngineOptions()).connect("worker", clock)
+        await store.declare([MAIL])
+        try:
+            await store.publish([message(), message()])
+            (held,) = await store.receive(MAIL, token=new_token(), limit=1, wait=0)
+            gate = Gate(store)
+            renewed = begin(store.extend([held]))
+            claimed = begin(store.receive(MAIL, token=new_token(), limit=1, wait=0))
+            sent = begin(store.publish([message(), message()]))
+            await turn()
+            await clock.advance(20 * SECOND)
+            await gate.open()
+            assert await renewed == [Notice.KEPT]
+            ((taken,), _) = await claimed, await sent
+            assert taken.received == clock.now()
+            records = (await store.find(q.Query())).records
+            assert [clock.now() - record.created for record in records] == [0, 0, 20 * SECOND, 20 * SECOND]
+            await clock.advance(29 * SECOND)
+            assert (await store.sweep(100)).lost == 0, "both leases run from when they were written"
+        finally:
+            await store.close()
+
+    asyncio.run(story())
+
+
 def test_a_failing_job_fails_alone_in_its_group(tmp_path: Path) -> None:
     async def story() -> None:
         async with store_at(tmp_path / "x.db") as store:
@@ -107,7 +135,7 @@ def test_a_failing_job_fails_alone_in_its_group(tmp_path: Path) -> None:
             await turn()
 
             def fail(session: Session) -> None:
-                publish(session, [message()], 1)
+                publish(session, [message()])
                 raise ZeroDivisionError
 
             failing = store._thread().submit(work=fail)
@@ -669,7 +697,7 @@ def test_a_lone_write_that_fails_has_changed_nothing(tmp_path: Path) -> None:
             await on_a_fast_disk(store)
 
             def fail(session: Session) -> None:
-                publish(session, [message()], 1)
+                publish(session, [message()])
                 raise ZeroDivisionError
 
             with pytest.raises(ZeroDivisionError):

@@ -163,7 +163,7 @@ def _kinds(works: list[Callable[..., Any]]) -> Iterator[str]:
         if isinstance(owner, Claim):
             yield "claim" if owner.ask.limit else "peek"
             sight = owner._sight
-            if sight is not None and sight.due is not None and sight.due <= owner.ask.now:
+            if sight is not None and sight.due is not None and sight.due <= SystemClock().now():
                 yield "promote"
             continue
         name = getattr(getattr(work, "func", None), "__name__", "")

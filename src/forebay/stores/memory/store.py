@@ -107,8 +107,8 @@ class MemoryStore:
             raise Unsupported(
                 "The memory engine has no transactions to join: send without tx=, or use a PostgreSQL store."
             )
-        now = self._now()
         with self._lock:
+            now = self._now()
             dropped = self._ledger.dropped
             answers = [self._ledger.admit(message, now) for message in batch]
             dropped = self._ledger.dropped - dropped
@@ -130,15 +130,15 @@ class MemoryStore:
                 await self._clock.wait(event, left if due is None else min(left, max(due - self._now(), 0)))
 
     def _look(self, source: Source, token: Token, limit: int) -> tuple[list[Delivery], bool, Instant | None]:
-        now = self._now()
         with self._lock:
+            now = self._now()
             taken = self._ledger.claim(source, token, limit, self._worker, now) if limit else []
             return taken, self._ledger.has_ready(source.queue, now), self._ledger.next_due(source.queue)
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
         """End deliveries."""
-        now = self._now()
         with self._lock:
+            now = self._now()
             answers = [self._ledger.settle(settlement, now) for settlement in batch]
         self._signals.notify({Finished(), *(Ready(s.delivery.source.queue) for s in batch)})
         self._tell([message for settlement in batch for message in settlement.then])
@@ -152,16 +152,16 @@ class MemoryStore:
         progress: Mapping[EntryId, Progress] = NOTHING,
     ) -> Sequence[Notice]:
         """Renew leases."""
-        now = self._now()
         with self._lock:
+            now = self._now()
             for token in under_way:
                 self._ledger.extend_lease(token, now)
             return [self._ledger.extend(delivery, now, progress.get(delivery.id)) for delivery in batch]
 
     async def sweep(self, budget: int) -> Swept:
         """Bounded upkeep."""
-        now = self._now()
         with self._lock:
+            now = self._now()
             swept = self._ledger.sweep(budget, now)
             queues = list(self._ledger.bindings)
         if swept.lost or swept.expired:
@@ -170,8 +170,8 @@ class MemoryStore:
 
     async def steer(self, which: Selector, command: Command) -> int:
         """Carry out a command."""
-        now = self._now()
         with self._lock:
+            now = self._now()
             queues = {entry.queue for entry in self._ledger.selected(which)}
             match command:
                 case Pause() | Resume():
@@ -208,9 +208,8 @@ class MemoryStore:
 
     async def count(self) -> Counts:
         """All queues by state."""
-        now = self._now()
         with self._lock:
-            return self._ledger.counts(now)
+            return self._ledger.counts(self._now())
 
     async def watch(self, topic: Topic) -> AsyncIterator[None]:
         """Yield at once, and then whenever something may have happened."""

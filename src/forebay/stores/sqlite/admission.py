@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forebay.model.message import Message
-    from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session, Value
 
 EXPIRED: Final = 1_000
@@ -52,18 +51,18 @@ def caught_up(session: Session, mark: int) -> bool:
 
 
 def turned_away(
-    session: Session, messages: Sequence[Message], queues: Sequence[list[str]], now: Instant
+    session: Session, messages: Sequence[Message], queues: Sequence[list[str]]
 ) -> dict[int, Published]:
     """The answers, by their place in the batch, to those who are not let in. The others' places are taken."""
     wanted = Counter(queue for places in queues for queue in places if queue in session.caps.by_queue)
-    tallies = {queue: _tally(session, queue, number, now) for queue, number in wanted.items()}
+    tallies = {queue: _tally(session, queue, number) for queue, number in wanted.items()}
     short = {queue for queue, tally in tallies.items() if tally.room < wanted[queue]}
     if not short:
         for queue, tally in tallies.items():
             tally.let(wanted[queue])
         return {}
     concerned = [n for n, places in enumerate(queues) if not short.isdisjoint(places)]
-    entrance = _Entrance(session, tallies, now, _known(session, messages, queues, concerned))
+    entrance = _Entrance(session, tallies, _known(session, messages, queues, concerned))
     for n, (message, places) in enumerate(zip(messages, queues, strict=True)):
         entrance.meet(n, message, places)
     return entrance.refused
@@ -75,7 +74,6 @@ class _Entrance:
 
     session: Session
     tallies: dict[str, Tally]
-    now: Instant
     known: set[tuple[str, str]]
     refused: dict[int, Published] = field(default_factory=dict)
     _full: dict[str, Full] = field(default_factory=dict)
@@ -98,9 +96,9 @@ class _Entrance:
     def _reason(self, queue: str) -> Full:
         if queue not in self._full:
             limit = self.tallies[queue].cap.limit
-            recent: dict[str, Value] = {"queue": queue, "since": self.now - WINDOW, "most": SAMPLE}
+            recent: dict[str, Value] = {"queue": queue, "since": self.session.now - WINDOW, "most": SAMPLE}
             finished, oldest = self.session.row("limit_drain", recent)
-            after = retry_after(limit, finished, oldest, self.now)
+            after = retry_after(limit, finished, oldest, self.session.now)
             self._full[queue] = Full(queue, limit, after)
         return self._full[queue]
 
@@ -130,19 +128,19 @@ def _known(
     return known
 
 
-def _tally(session: Session, queue: str, wanted: int, now: Instant) -> Tally:
+def _tally(session: Session, queue: str, wanted: int) -> Tally:
     """How full a queue is, counted anew if that is due."""
     cap = session.caps.by_queue[queue]
     tally = session.tallies.by_queue.get(queue)
-    if tally is not None and tally.cap == cap and not tally.is_old(now):
+    if tally is not None and tally.cap == cap and not tally.is_old(session.now):
         return tally
     waiting = _count(session, queue, cap)
     if cap.drops_expired and cap.limit - waiting < wanted:
-        place: dict[str, Value] = {"queue": queue, "now": now, "limit": EXPIRED}
+        place: dict[str, Value] = {"queue": queue, "now": session.now, "limit": EXPIRED}
         if session.change("limit_expire", place):
             session.news.add(Finished())
             waiting = _count(session, queue, cap)
-    tally = session.tallies.by_queue[queue] = Tally(cap, waiting, waiting, now)
+    tally = session.tallies.by_queue[queue] = Tally(cap, waiting, waiting, session.now)
     return tally
 
 

@@ -27,7 +27,6 @@ class Ask:
     token: Token
     limit: int
     worker: str
-    now: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,39 +60,39 @@ class Claim:
     def look(self, session: Session) -> Claimed | None:
         """The answer, if it can be given without changing anything."""
         ask = self.ask
-        seen: dict[str, Value] = {"token": ask.token, "queue": ask.source.queue, "now": ask.now}
+        seen: dict[str, Value] = {"token": ask.token, "queue": ask.source.queue, "now": session.now}
         self._sight = sight = _Sight(*session.row("claim_look", seen))
         ready = bool(sight.ready and not sight.paused)
-        if sight.late or _is_due(sight, ask) or (ask.limit and (ready or sight.leased)):
+        if sight.late or _is_due(sight, session) or (ask.limit and (ready or sight.leased)):
             return None
         return Claimed(ready=ready, due=sight.due)
 
     def work(self, session: Session) -> Claimed:
         """Take up to the limit; what the token holds already, if it was used before."""
         ask, sight = self.ask, self._sight
-        place: dict[str, Value] = {"queue": ask.source.queue, "now": ask.now, "limit": PROMOTED}
+        place: dict[str, Value] = {"queue": ask.source.queue, "now": session.now, "limit": PROMOTED}
         if sight is None:
             raise AssertionError(ask)
-        if _is_due(sight, ask):
+        if _is_due(sight, session):
             session.change("claim_promote", place)
         if sight.late and session.change("claim_expire", place):
             session.news.add(Finished())
         if sight.leased and ask.limit:
             return Claimed(_held(session, ask), repeated=True)
         # Nothing taken though there was something to do: worth another look at once.
-        return _take(session, ask) if ask.limit else Claimed(due=ask.now)
+        return _take(session, ask) if ask.limit else Claimed(due=session.now)
 
 
-def _is_due(sight: _Sight, ask: Ask) -> bool:
-    return sight.due is not None and sight.due <= ask.now
+def _is_due(sight: _Sight, session: Session) -> bool:
+    return sight.due is not None and sight.due <= session.now
 
 
 def _take(session: Session, ask: Ask) -> Claimed:
-    rows = session.rows("claim_front", {"queue": ask.source.queue, "now": ask.now, "limit": ask.limit})
+    rows = session.rows("claim_front", {"queue": ask.source.queue, "now": session.now, "limit": ask.limit})
     if not rows:
-        return Claimed(due=ask.now)
+        return Claimed(due=session.now)
     entries = numbers(row[0] for row in rows)
-    until = ask.now + session.options.timing.lease
+    until = session.now + session.options.timing.lease
     lease: dict[str, Value] = {
         "token": ask.token,
         "worker": ask.worker,
@@ -104,7 +103,7 @@ def _take(session: Session, ask: Ask) -> Claimed:
     if not session.change("claim_lease", lease):
         # The same receive, repeated, is in this very transaction.
         return Claimed(_held(session, ask), repeated=True)
-    session.change("claim_take", {"token": ask.token, "now": ask.now, "entries": entries})
+    session.change("claim_take", {"token": ask.token, "now": session.now, "entries": entries})
     return Claimed([delivery(row, ask.source, ask.token) for row in rows])
 
 
@@ -114,7 +113,7 @@ def _held(session: Session, ask: Ask) -> list[Delivery]:
 
 def put_back(session: Session, ask: Ask) -> None:
     """Undo a claim whose caller is gone."""
-    if back := session.change("claim_undo", {"token": ask.token, "now": ask.now}):
+    if back := session.change("claim_undo", {"token": ask.token, "now": session.now}):
         session.tallies.grow([ask.source.queue], back)
         session.news.update((Ready(ask.source.queue), Finished()))
     session.change("lease_drop", {"token": ask.token})

@@ -44,32 +44,32 @@ class _Plan:
         ]
 
 
-def admit(session: Session, messages: Sequence[Message], now: Instant) -> list[Published]:
+def admit(session: Session, messages: Sequence[Message]) -> list[Published]:
     """Store a batch of senders from outside, who have to respect limits; answers per item and in order."""
     if not messages:
         return []
     first, mark = session.row("publish_next")
     queues = _queues(session, messages)
     if not admission.caught_up(session, mark) or not (
-        refused := admission.turned_away(session, messages, queues, now)
+        refused := admission.turned_away(session, messages, queues)
     ):
-        return _store(session, _plan(messages, queues, first), now)
+        return _store(session, _plan(messages, queues, first))
     kept = [n for n in range(len(messages)) if n not in refused]
     plan = _plan([messages[n] for n in kept], [queues[n] for n in kept], first)
-    answers = refused | dict(zip(kept, _store(session, plan, now), strict=True))
+    answers = refused | dict(zip(kept, _store(session, plan), strict=True))
     return [answers[n] for n in range(len(messages))]
 
 
-def publish(session: Session, messages: Sequence[Message], now: Instant) -> list[Published]:
+def publish(session: Session, messages: Sequence[Message]) -> list[Published]:
     """Store a batch, whatever the limits; answers per item and in order."""
     if not messages:
         return []
     queues = _queues(session, messages)
     session.tallies.grow(queue for places in queues for queue in places)
-    return _store(session, _plan(messages, queues, session.row("publish_next")[0]), now)
+    return _store(session, _plan(messages, queues, session.row("publish_next")[0]))
 
 
-def _store(session: Session, plan: _Plan, now: Instant) -> list[Published]:
+def _store(session: Session, plan: _Plan) -> list[Published]:
     messages = plan.messages
     if not messages:
         return []
@@ -80,15 +80,15 @@ def _store(session: Session, plan: _Plan, now: Instant) -> list[Published]:
     refused: dict[int, str] = {}
     if len(rows) == len(messages) and all(map(_is_plain, messages)):
         first, last = plan.seqs[0].start, plan.seqs[-1].start
-        if session.change("publish_plain", {"first": first, "last": last, "now": now}) < len(rows):
-            refused = _refused(session, plan, now)
+        if session.change("publish_plain", {"first": first, "last": last, "now": session.now}) < len(rows):
+            refused = _refused(session, plan)
     else:
         stored = sum(
-            session.change("publish_entries", {"batch": encoded(chunk), "now": now})
-            for chunk in _chunks(plan.entries(now))
+            session.change("publish_entries", {"batch": encoded(chunk), "now": session.now})
+            for chunk in _chunks(plan.entries(session.now))
         )
         if stored < sum(map(len, plan.seqs)):
-            refused = _refused(session, plan, now)
+            refused = _refused(session, plan)
     session.news.update(Ready(queue) for queue in {queue for queues in plan.queues for queue in queues})
     answers = [_answer(m, seqs, refused) for m, seqs in zip(messages, plan.seqs, strict=True)]
     if unrouted := sum(a.groups == 0 for a in answers):
@@ -137,10 +137,10 @@ def _places(message: Message, queues: list[str], seqs: range, now: Instant) -> I
         )
 
 
-def _refused(session: Session, plan: _Plan, now: Instant) -> dict[int, str]:
+def _refused(session: Session, plan: _Plan) -> dict[int, str]:
     """The entries that were duplicates, and whose; what was stored of their messages is taken back."""
     refused: dict[int, str] = {}
-    for chunk in _chunks(plan.entries(now)):
+    for chunk in _chunks(plan.entries(session.now)):
         refused.update(
             (seq, holder) for seq, holder in session.rows("publish_refused", {"batch": encoded(chunk)})
         )

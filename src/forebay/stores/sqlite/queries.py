@@ -69,7 +69,7 @@ def pick(
     return [seq for (seq,) in session.rows(source if oldest_first else f"{source}_newest", conditions)]
 
 
-def count(session: Session, now: Instant) -> Counts:
+def count(session: Session) -> Counts:
     """All queues by state."""
     known = {
         queue: (bool(paused), pattern, group, limit)
@@ -95,4 +95,4 @@ def count(session: Session, now: Instant) -> Counts:
                 limit=limit,
             )
         )
-    return Counts(now=now, queues=tuple(queues), counters=dict(session.rows("counters")))
+    return Counts(now=session.now, queues=tuple(queues), counters=dict(session.rows("counters")))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from forebay.engine import EngineOptions, Topic
+    from forebay.model.when import Instant
     from forebay.stores.sqlite.connection import Connection
 
 Row: TypeAlias = tuple[Any, ...]
@@ -27,8 +28,9 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 @dataclass(slots=True)
 class Session:
-    """Used by one thread at a time. ``news`` is emptied before each transaction and told after it. ``tallies`` are shared by all desks of
-    an engine, under its lock.
+    """Used by one thread at a time. ``news`` is emptied before each transaction and told after it. ``now`` is read when the work begins:
+    inside the transaction, where there is one, so that no wait for the lock makes it old. ``tallies`` are shared by all sessions of an
+    engine, under its lock.
     """
 
     conn: Connection
@@ -37,6 +39,7 @@ class Session:
     tallies: Tallies = field(default_factory=Tallies)
     caps: Caps = field(default_factory=Caps)
     news: set[Topic] = field(default_factory=set)
+    now: Instant = 0
 
     def rows(self, name: str, bindings: Mapping[str, Value] | None = None) -> list[Row]:
         """All rows of a query."""

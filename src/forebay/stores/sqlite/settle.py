@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from forebay.engine import Delivery, Settlement
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Progress
-    from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session
     from forebay.support.ids import Token
 
@@ -51,7 +50,7 @@ class _Batch:
                 self.rest.append((seq, settlement))
 
 
-def settle(session: Session, settlements: Sequence[Settlement], now: Instant) -> list[Settled]:
+def settle(session: Session, settlements: Sequence[Settlement]) -> list[Settled]:
     """End deliveries, with what follows from them; answers per item and in order."""
     seqs = _seqs(session, [s.delivery for s in settlements])
     places = [(seq, s.delivery.token) for seq, s in zip(seqs, settlements, strict=True)]
@@ -60,12 +59,12 @@ def settle(session: Session, settlements: Sequence[Settlement], now: Instant) ->
     for place, settlement in zip(places, settlements, strict=True):
         first.setdefault(place, settlement)
     batch = _Batch(first)
-    if _tell_tries(session, batch, now) == len(first):
-        _apply(session, batch, now)
+    if _tell_tries(session, batch) == len(first):
+        _apply(session, batch)
         return [Settled.OK] * len(settlements)
     known: dict[int, int] = dict(session.rows("settle_match", {"batch": encoded(list(first))}))
     told = {place: known.get(n) for n, place in enumerate(first)}
-    _apply(session, _Batch({place: s for place, s in first.items() if told[place]}), now)
+    _apply(session, _Batch({place: s for place, s in first.items() if told[place]}))
     answers = [Settled.STALE if told[place] is None else Settled.OK for place in places]
     if stale := answers.count(Settled.STALE):
         session.change("count_event", {"name": "stale", "n": stale})
@@ -83,17 +82,19 @@ def _seqs(session: Session, deliveries: Sequence[Delivery]) -> list[int]:
     return cast("list[int]", seqs)
 
 
-def _tell_tries(session: Session, batch: _Batch, now: Instant) -> int:
+def _tell_tries(session: Session, batch: _Batch) -> int:
     """Write the tries of all that are under their lease; returns how many."""
     matched = 0
     for token, seqs in batch.done.items():
-        matched += session.change("settle_try_done", {"token": token, "entries": numbers(seqs), "now": now})
+        matched += session.change(
+            "settle_try_done", {"token": token, "entries": numbers(seqs), "now": session.now}
+        )
     if batch.rest:
         rows = [
             (seq, s.delivery.token, _event(session, s), _printable(v.failure_of(s.verdict)))
             for seq, s in batch.rest
         ]
-        matched += session.change("settle_try", {"batch": encoded(rows), "now": now})
+        matched += session.change("settle_try", {"batch": encoded(rows), "now": session.now})
     return matched
 
 
@@ -116,27 +117,27 @@ def _printable(failure: v.Failure | None) -> v.Failure | None:
     return v.Failure(*(text.encode("utf-8", "backslashreplace").decode() for text in texts))
 
 
-def _apply(session: Session, batch: _Batch, now: Instant) -> None:
+def _apply(session: Session, batch: _Batch) -> None:
     """Change the entries of a batch that is under its leases."""
     if not batch.done and not batch.rest:
         return
     session.news.add(Finished())
     if batch.done:
         session.change(
-            "settle_done", {"entries": numbers(chain.from_iterable(batch.done.values())), "now": now}
+            "settle_done", {"entries": numbers(chain.from_iterable(batch.done.values())), "now": session.now}
         )
     if batch.rest:
-        _apply_rest(session, batch.rest, now)
+        _apply_rest(session, batch.rest)
     if results := [(seq, done.result) for seq, done, _ in batch.followed if done.result is not None]:
         session.each("settle_results", results)
     counts = Counter({token: len(seqs) for token, seqs in batch.done.items()})
     counts.update(s.delivery.token for _, s in batch.rest)
     loosen(session, counts)
     if then := [message for _, _, messages in batch.followed for message in messages]:
-        publish(session, then, now)
+        publish(session, then)
 
 
-def _apply_rest(session: Session, settlements: list[tuple[int, Settlement]], now: Instant) -> None:
+def _apply_rest(session: Session, settlements: list[tuple[int, Settlement]]) -> None:
     waits: list[tuple[object, ...]] = []
     ends: list[tuple[object, ...]] = []
     for seq, settlement in settlements:
@@ -144,9 +145,11 @@ def _apply_rest(session: Session, settlements: list[tuple[int, Settlement]], now
         then, spent = after(State.RUNNING, v.event_of(verdict)), int(v.spends_attempt(verdict))
         match verdict:
             case v.Retry(at):
-                waits.append((seq, then, spent, 0, resolve(at, now), _CLEAR, 0))
+                waits.append((seq, then, spent, 0, resolve(at, session.now), _CLEAR, 0))
             case v.Snooze(at, unknown):
-                waits.append((seq, then, spent, 0, resolve(at, now), _BEGIN if unknown else _CLEAR, 0))
+                waits.append(
+                    (seq, then, spent, 0, resolve(at, session.now), _BEGIN if unknown else _CLEAR, 0)
+                )
             case v.Release():
                 waits.append((seq, then, spent, 1, None, _KEEP, 0))
             case v.Crashed() if _is_last(session, settlement.delivery):
@@ -164,10 +167,10 @@ def _apply_rest(session: Session, settlements: list[tuple[int, Settlement]], now
     if waits:
         session.news.update(Ready(s.delivery.source.queue) for _, s in settlements)
         session.tallies.grow(s.delivery.source.queue for _, s in settlements)
-        session.change("settle_wait", {"batch": encoded(waits), "now": now})
+        session.change("settle_wait", {"batch": encoded(waits), "now": session.now})
         session.change("try_trim", {"entries": numbers(seq for seq, _ in settlements), "keep": KEPT})
     if ends:
-        session.change("settle_end", {"batch": encoded(ends), "now": now})
+        session.change("settle_end", {"batch": encoded(ends), "now": session.now})
 
 
 def loosen(session: Session, counts: Counter[Token]) -> None:
@@ -182,21 +185,20 @@ def extend(
     deliveries: Sequence[Delivery],
     under_way: Sequence[Token],
     progress: Mapping[EntryId, Progress],
-    now: Instant,
 ) -> list[Notice]:
     """Renew leases; answers per item and in order."""
     seqs = _seqs(session, deliveries)
     rows = [(seq, d.token) for seq, d in zip(seqs, deliveries, strict=True)]
     asked: dict[int, int] = dict(session.rows("extend_match", {"batch": encoded(rows)}))
     tokens = encoded(sorted({*under_way, *(deliveries[n].token for n in asked)}))
-    session.change("extend", {"tokens": tokens, "until": now + session.options.timing.lease})
+    session.change("extend", {"tokens": tokens, "until": session.now + session.options.timing.lease})
     if progress:
         told = [
             (seq, d.token, said.share, said.note, int(said.overdue))
             for seq, d in zip(seqs, deliveries, strict=True)
             if (said := progress.get(d.id)) is not None
         ]
-        session.change("progress", {"batch": encoded(told), "now": now})
+        session.change("progress", {"batch": encoded(told), "now": session.now})
     return [
         Notice.LOST if n not in asked else Notice.CANCEL if asked[n] else Notice.KEPT
         for n in range(len(rows))

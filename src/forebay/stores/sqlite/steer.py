@@ -13,7 +13,6 @@ from forebay.stores.sqlite.upkeep import forget
 
 if TYPE_CHECKING:
     from forebay.model.query import Selector
-    from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session
 
 Change: TypeAlias = Redrive | CancelNow | Delete
@@ -39,7 +38,7 @@ def concerned(session: Session, which: Selector, command: Change, after: int, li
     return pick(session, which, wanted, cursor=after, limit=limit, oldest_first=True)
 
 
-def carry_out(session: Session, seqs: list[int], command: Change, now: Instant) -> int:
+def carry_out(session: Session, seqs: list[int], command: Change) -> int:
     """Change entries as far as they can still be changed; returns how many were."""
     entries = numbers(seqs)
     queues = [queue for (queue,) in session.rows("queues_of", {"entries": entries})]
@@ -47,13 +46,13 @@ def carry_out(session: Session, seqs: list[int], command: Change, now: Instant) 
     session.news.add(Finished())
     match command:
         case Redrive():
-            changed = session.change("redrive", {"entries": entries, "now": now})
+            changed = session.change("redrive", {"entries": entries, "now": session.now})
             session.tallies.grow(queues, changed)
             session.change("redrive_results", {"entries": entries})
             return changed
         case CancelNow():
             session.news.add(Cancels())
-            return session.change("cancel", {"entries": entries, "now": now})
+            return session.change("cancel", {"entries": entries, "now": session.now})
         case Delete():
             idle = [seq for (seq,) in session.rows("idle", {"entries": entries})]
             forget(session, idle)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from forebay.engine import Delivery, Notice, Published, Settled, Settlement, Source, Swept, Topic, Traits
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Command, Counts, Page, Progress, Query, Selector
-    from forebay.model.when import Instant, Micros
+    from forebay.model.when import Micros
     from forebay.stores.sqlite.engine import SqliteEngine
     from forebay.stores.sqlite.steer import Change
     from forebay.support.clock import Clock
@@ -87,7 +87,11 @@ class SqliteStore:
         with translate(path):
             lock = FileLock(f"{path}.lock", engine.gate)
         thread = DatabaseThread(
-            path, lock, lambda: Session(connect(path), engine.sql, engine.options, engine.tallies), self._tell
+            path,
+            lock,
+            lambda: Session(connect(path), engine.sql, engine.options, engine.tallies),
+            self._tell,
+            self._clock.now,
         )
         try:
             await thread.start()
@@ -121,7 +125,7 @@ class SqliteStore:
             raise Unsupported(
                 "A SQLite store has no transactions to join: send without tx=, or use a PostgreSQL store."
             )
-        work = partial(publish.admit, messages=batch, now=self._clock.now())
+        work = partial(publish.admit, messages=batch)
         if len(batch) == 1 and len(batch[0].body) < SMALL:
             # One round of the loop, so that a crowd can gather into a batch, and a row of lone writes does not keep the loop for itself.
             await asyncio.sleep(0)  # noqa: TID251  # as said above
@@ -135,7 +139,7 @@ class SqliteStore:
         with self._listening(Ready(source.queue)) as event:
             while True:
                 event.clear()
-                claimed = await self._claim(Ask(source, token, limit, self._worker, self._clock.now()))
+                claimed = await self._claim(Ask(source, token, limit, self._worker))
                 left = until - self._clock.monotonic()
                 if claimed.deliveries or left <= 0 or (claimed.ready and limit == 0):
                     return claimed.deliveries
@@ -179,9 +183,7 @@ class SqliteStore:
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
         """End deliveries."""
-        return await self._thread().submit(
-            work=partial(settle.settle, settlements=batch, now=self._clock.now()), rows=len(batch)
-        )
+        return await self._thread().submit(work=partial(settle.settle, settlements=batch), rows=len(batch))
 
     async def extend(
         self,
@@ -191,20 +193,15 @@ class SqliteStore:
         progress: Mapping[EntryId, Progress] = NOTHING,
     ) -> Sequence[Notice]:
         """Renew leases."""
-        work = partial(
-            settle.extend, deliveries=batch, under_way=under_way, progress=progress, now=self._clock.now()
-        )
+        work = partial(settle.extend, deliveries=batch, under_way=under_way, progress=progress)
         return await self._thread().submit(work=work, rows=len(batch))
 
     # -- memory
 
     async def sweep(self, budget: int) -> Swept:
         """Bounded upkeep."""
-        now = self._clock.now()
         return await self._thread().submit(
-            look=partial(upkeep.look, now=now),
-            work=partial(upkeep.sweep, budget=budget, now=now),
-            rows=budget,
+            look=upkeep.look, work=partial(upkeep.sweep, budget=budget), rows=budget
         )
 
     async def steer(self, which: Selector, command: Command) -> int:
@@ -213,7 +210,6 @@ class SqliteStore:
         On many messages it takes several transactions: cancelled in between, it has been carried out in part, and repeating it
         does the rest.
         """
-        now = self._clock.now()
         match command:
             case Pause() | Resume():
                 if which.queue is None:
@@ -222,18 +218,18 @@ class SqliteStore:
                     work=partial(steer.control, queue=which.queue, command=command)
                 )
             case HandBack(worker):
-                return await self._thread().submit(work=partial(upkeep.hand_back, worker=worker, now=now))
+                return await self._thread().submit(work=partial(upkeep.hand_back, worker=worker))
             case Redrive() | CancelNow() | Delete():
-                return await self._change(which, command, now)
+                return await self._change(which, command)
 
-    async def _change(self, which: Selector, command: Change, now: Instant) -> int:
+    async def _change(self, which: Selector, command: Change) -> int:
         """Carry out a command that concerns messages."""
         changed = after = 0
         while (room := steer.CHUNK if which.limit is None else min(which.limit - changed, steer.CHUNK)) > 0:
             find = partial(steer.concerned, which=which, command=command, after=after, limit=room)
             if not (seqs := await self._thread().submit(look=find)):
                 break
-            carry_out = partial(steer.carry_out, seqs=seqs, command=command, now=now)
+            carry_out = partial(steer.carry_out, seqs=seqs, command=command)
             changed += await self._thread().submit(work=carry_out, rows=len(seqs))
             after = seqs[-1]
         return changed
@@ -246,7 +242,7 @@ class SqliteStore:
 
     async def count(self) -> Counts:
         """All queues by state."""
-        return await self._thread().submit(look=partial(queries.count, now=self._clock.now()))
+        return await self._thread().submit(look=queries.count)
 
     async def watch(self, topic: Topic) -> AsyncIterator[None]:
         """Yield at once, whenever something may have happened, and at least every second (not for `Cancels`)."""

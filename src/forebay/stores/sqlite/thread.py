@@ -1,6 +1,6 @@
 """The one thread that has a store's connection. It gathers the jobs that wait, and commits the writes among them together.
 
-A job may look (without a lock) and may work (inside a transaction). Jobs are functions of their arguments and the database only, so that
+A job may look (without a lock) and may work (inside a transaction). Jobs are functions of their arguments and the session only, so that
 one may be run again: when a group fails, each of its jobs is run alone, and only the one that is to blame fails.
 """
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from forebay.engine import Topic
+    from forebay.model.when import Instant
     from forebay.stores.sqlite.lock import FileLock
     from forebay.stores.sqlite.session import Session
 
@@ -66,8 +67,15 @@ class DatabaseThread:
         lock: FileLock,
         open_session: Callable[[], Session],
         tell: Callable[[Iterable[Topic]], None],
+        now: Callable[[], Instant],
     ) -> None:
-        self._path, self._lock, self._open_desk, self._tell = path, lock, open_session, tell
+        self._path, self._lock, self._open_session, self._tell, self._now = (
+            path,
+            lock,
+            open_session,
+            tell,
+            now,
+        )
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -139,7 +147,7 @@ class DatabaseThread:
     def _run(self) -> None:
         try:
             with translate(self._path), self._lock.held():
-                session = self._open_desk()
+                session = self._open_session()
         except BaseException as error:  # noqa: BLE001  # whoever opens the store is told
             self._deliver([_Answer(self._opened, error=error), _Answer(self._ended)])
             return
@@ -199,6 +207,7 @@ class DatabaseThread:
         if job.look is None:
             return False
         try:
+            session.now = self._now()
             with translate(self._path):
                 value = job.look(session)
         except Exception as error:  # noqa: BLE001  # whoever asked is told
@@ -243,6 +252,7 @@ class DatabaseThread:
             try:
                 with translate(self._path):
                     conn.execute("BEGIN IMMEDIATE")
+                    session.now = self._now()
                     values = [work(session) for work in works]
                 with translate(self._path, committing=True):
                     conn.execute("COMMIT")

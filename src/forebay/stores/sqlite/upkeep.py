@@ -21,47 +21,47 @@ _ALWAYS: Final = (1 << 63) - 1
 """After all instants."""
 
 
-def look(session: Session, now: Instant) -> Swept | None:
+def look(session: Session) -> Swept | None:
     """The answer, if there is nothing to do."""
-    before = _before(session, now)
+    before = _before(session)
     limits = {
         "succeeded": before[State.SUCCEEDED],
         "dead": before[State.DEAD],
         "cancelled": before[State.CANCELLED],
     }
-    if session.row("sweep_look", {"now": now, **limits})[0] or _surplus(session):
+    if session.row("sweep_look", {"now": session.now, **limits})[0] or _surplus(session):
         return None
     return Swept()
 
 
-def sweep(session: Session, budget: int, now: Instant) -> Swept:
+def sweep(session: Session, budget: int) -> Swept:
     """Take back lost leases, end what expired, forget what is past its retention."""
-    overdue = session.rows("sweep_overdue", {"now": now, "limit": budget})
-    quarantined = lose(session, overdue, now)
-    expired = session.change("sweep_expire", {"now": now, "limit": budget})
+    overdue = session.rows("sweep_overdue", {"now": session.now, "limit": budget})
+    quarantined = lose(session, overdue)
+    expired = session.change("sweep_expire", {"now": session.now, "limit": budget})
     if expired:
         session.news.add(Finished())
-    old = _old(session, budget, now)
+    old = _old(session, budget)
     forget(session, old)
     more = budget in (len(overdue), expired, len(old))
     return Swept(lost=len(overdue), quarantined=quarantined, expired=expired, deleted=len(old), more=more)
 
 
-def hand_back(session: Session, worker: str, now: Instant) -> int:
+def hand_back(session: Session, worker: str) -> int:
     """Treat all leases of a dead worker as lost."""
     running = session.rows("sweep_worker", {"worker": worker})
-    lose(session, running, now)
+    lose(session, running)
     return len(running)
 
 
-def lose(session: Session, rows: list[Row], now: Instant) -> int:
+def lose(session: Session, rows: list[Row]) -> int:
     """Take back entries (seq, queue, token) whose leases are lost; returns how many are dead of it."""
     if not rows:
         return 0
     entries = numbers(seq for seq, _, _ in rows)
     crashes = session.options.timing.crashes
-    session.change("lose_try", {"entries": entries, "now": now, "crashes": crashes})
-    session.change("lose", {"entries": entries, "now": now, "crashes": crashes})
+    session.change("lose_try", {"entries": entries, "now": session.now, "crashes": crashes})
+    session.change("lose", {"entries": entries, "now": session.now, "crashes": crashes})
     session.change("try_trim", {"entries": entries, "keep": KEPT})
     session.change("count_event", {"name": "crashed", "n": len(rows)})
     loosen(session, Counter(Token(token) for _, _, token in rows))
@@ -86,12 +86,12 @@ def forget(session: Session, seqs: list[int]) -> None:
     session.change("forget_entries", entries)
 
 
-def _old(session: Session, budget: int, now: Instant) -> list[int]:
+def _old(session: Session, budget: int) -> list[int]:
     """What is past its retention, or over the cap of its state."""
     surplus = _surplus(session)
     queues = [queue for (queue,) in session.rows("sweep_queues")]
     old: dict[int, None] = {}
-    for state, before in _before(session, now).items():
+    for state, before in _before(session).items():
         for until, limit in ((before, budget), (_ALWAYS, min(surplus.get(state, 0), budget))):
             old.update(dict.fromkeys(_oldest(session, queues, state, until, limit)))
     return list(old)[:budget]
@@ -107,7 +107,7 @@ def _oldest(session: Session, queues: list[str], state: State, until: Instant, l
     return [seq for _, seq in sorted(found)[:limit]]
 
 
-def _before(session: Session, now: Instant) -> dict[State, Instant]:
+def _before(session: Session) -> dict[State, Instant]:
     """Until when the finished of each state are too old to keep."""
     keep = session.options.retention
     ages = {
@@ -116,7 +116,7 @@ def _before(session: Session, now: Instant) -> dict[State, Instant]:
         State.CANCELLED: keep.cancelled,
         State.EXPIRED: keep.cancelled,
     }
-    return {state: _NEVER if age is None else now - age for state, age in ages.items()}
+    return {state: _NEVER if age is None else session.now - age for state, age in ages.items()}
 
 
 def _surplus(session: Session) -> dict[State, int]:
