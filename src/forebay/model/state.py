@@ -53,6 +53,9 @@ TIMED: Final = frozenset({State.SCHEDULED, State.RETRYING})
 FINISHED: Final = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED, State.EXPIRED})
 """Will not run again unless somebody says so."""
 
+ENDED_BY_WORK: Final = frozenset({State.SUCCEEDED, State.DEAD})
+"""Over because somebody worked on it: what tells how fast a queue is worked off."""
+
 BORN: Final[Mapping[Event, State]] = MappingProxyType(
     {Event.PUBLISH: State.READY, Event.SCHEDULE: State.SCHEDULED}
 )
@@ -78,6 +81,19 @@ def _table() -> dict[tuple[State, Event], State]:
 
 
 TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(_table())
+RUNS_TO: Final[Mapping[Event, State]] = MappingProxyType(
+    {event: then for (state, event), then in TRANSITIONS.items() if state is State.RUNNING}
+)
+"""What follows from an event that ends a try."""
+
+
+def origins(event: Event) -> frozenset[State]:
+    """The states in which ``event`` can happen.
+
+    >>> sorted(origins(Event.DUE))
+    [<State.RETRYING: 'retrying'>, <State.SCHEDULED: 'scheduled'>]
+    """
+    return frozenset(state for state, happening in TRANSITIONS if happening is event)
 
 
 def after(state: State, event: Event) -> State | None:

@@ -11,16 +11,17 @@ from msgspec.structs import replace
 
 from forebay.engine import Delivery, Full, Notice, Published, Settled, Stored, Swept
 from forebay.model import query as q, verdict as v
+from forebay.model.effect import Unknown, effect, lost
+from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
-from forebay.model.names import matches
-from forebay.model.state import FINISHED, TIMED, WAITING, Event, State, after
-from forebay.model.when import resolve
+from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.stores.limits import SAMPLE, WINDOW, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from forebay.engine import EngineOptions, Settlement, Source
+    from forebay.model.effect import Effect
     from forebay.model.when import Instant
     from forebay.support.ids import Token
 
@@ -149,7 +150,7 @@ class Ledger:
                 and entry.expires is not None
                 and entry.expires <= now
             ):
-                self._finish(entry, Event.EXPIRE, now)
+                self._happen(entry, Event.EXPIRE, now)
                 self.dropped += 1
 
     def _is_known(self, message: Message, queue: str) -> bool:
@@ -158,13 +159,7 @@ class Ledger:
         return key in self.entries or (message.unique is not None and (queue, message.unique) in self._unique)
 
     def _queues(self, message: Message) -> list[str]:
-        if message.queue is not None:
-            return [message.queue]
-        return [
-            s.queue
-            for s in self.bindings.values()
-            if s.pattern is not None and matches(s.pattern, message.topic or "")
-        ]
+        return routed(message, ((s.queue, s.pattern) for s in self.bindings.values()))
 
     def publish(self, message: Message, now: Instant) -> Published:
         """Store one message in its queue, or a copy in each queue bound to its topic."""
@@ -186,26 +181,14 @@ class Ledger:
             if holder != key:
                 return Published(Stored.DUPLICATE, holder)
         self._seq += 1
-        due = resolve(message.due, now)
+        born = birth(message, now)
         entry = Entry(
-            key,
-            self._seq,
-            message,
-            queue,
-            State.READY,
-            now,
-            due,
-            resolve(message.expires, now),
-            resolve(message.deadline, now),
+            key, self._seq, message, queue, State.BLOCKED, now, born.due, born.expires, born.deadline
         )
         self.entries[key] = entry
         if (level := self._levels.get(queue)) is not None:
             level.waiting += 1
-        if due is not None and due > now:
-            entry.state = State.SCHEDULED
-            heapq.heappush(self._timed.setdefault(queue, []), (due, entry.seq, key))
-        else:
-            self._make_ready(entry, now)
+        self._enter(entry, born.state, now)
         return Published(Stored.STORED, key)
 
     # -- claim
@@ -224,7 +207,7 @@ class Ledger:
                 if len(taken) == limit:
                     break
                 heapq.heappop(self._ready[source.queue])
-                self._move(entry, Event.CLAIM)
+                self._happen(entry, Event.CLAIM, now)
                 entry.token, entry.started, entry.progress = token, now, None
                 taken.append(entry)
         if taken:
@@ -251,8 +234,7 @@ class Ledger:
         """Make ready what is due."""
         while (due := self.next_due(queue)) is not None and due <= now:
             entry = self.entries[heapq.heappop(self._timed[queue])[2]]
-            self._move(entry, Event.DUE)
-            self._make_ready(entry, due)
+            self._happen(entry, Event.DUE, due)
 
     def _next_ready(self, queue: str, now: Instant) -> Iterator[Entry]:
         """The ready entry at the front, again and again until the caller takes it; expired ones are ended on the way."""
@@ -262,7 +244,7 @@ class Ledger:
             if entry is None or entry.state is not State.READY or entry.seq != heap[0][1]:
                 heapq.heappop(heap)
             elif entry.expires is not None and entry.expires <= now:
-                self._finish(entry, Event.EXPIRE, now)
+                self._happen(entry, Event.EXPIRE, now)
             else:
                 yield entry
 
@@ -286,38 +268,13 @@ class Ledger:
                 return Settled.OK
             self.counters["stale"] += 1
             return Settled.STALE
-        if isinstance(verdict, v.Crashed):
-            entry.settled_by = delivery.token
-            self._lose(entry, now, verdict.error)
-            return Settled.OK
-        event = v.event_of(verdict)
-        self._record(entry, event, v.failure_of(verdict), now)
-        entry.attempts += v.spends_attempt(verdict)
+        most = self.options.timing.crashes
+        self._end_try(entry, effect(verdict, crashes=entry.crashes, most_crashes=most, now=now), now)
         entry.settled_by = delivery.token
-        self._let_go(entry)
-        match verdict:
-            case v.Done(result):
-                entry.result = result
-                self._finish(entry, event, now)
-                for message in settlement.then:
-                    self.publish(message, now)
-            case v.Retry(at) | v.Snooze(at):
-                unknown = isinstance(verdict, v.Snooze) and verdict.unknown
-                entry.unknown_since = (entry.unknown_since or now) if unknown else None
-                self._move(entry, event)
-                entry.due = resolve(at, now)
-                if not self._cancel_if_asked(entry, now):
-                    self._wait_until_due(entry)
-            case v.Release():
-                entry.releases += 1
-                self._move(entry, event)
-                if not self._cancel_if_asked(entry, now):
-                    self._make_ready(entry, now)
-            case v.Dead(reason):
-                entry.reason = reason
-                self._finish(entry, event, now)
-            case v.Cancelled() | v.Expired():
-                self._finish(entry, event, now)
+        if isinstance(verdict, v.Done):
+            entry.result = verdict.result
+            for message in settlement.then:
+                self.publish(message, now)
         return Settled.OK
 
     def extend(self, delivery: Delivery, now: Instant, progress: q.Progress | None) -> Notice:
@@ -348,7 +305,7 @@ class Ledger:
             if e.state in WAITING and e.expires is not None and e.expires <= now
         ][:budget]
         for entry in late:
-            self._finish(entry, Event.EXPIRE, now)
+            self._happen(entry, Event.EXPIRE, now)
         old = list(self._past_retention(now))[:budget]
         for entry in old:
             self._forget(entry)
@@ -367,26 +324,11 @@ class Ledger:
             self._lose(entry, now)
         return len(lost)
 
-    def _lose(self, entry: Entry, now: Instant, error: v.Failure | None = None) -> bool:
-        """A lease is lost: the worker crashed or was cut off; ``error`` if it is known how. Whether that was once too often."""
-        entry.crashes += 1
-        self.counters["crashed"] += 1
-        if entry.crashes < self.options.timing.crashes:
-            self._record(entry, Event.LOSE, error, now)
-            self._let_go(entry)
-            self._move(entry, Event.LOSE)
-            if not self._cancel_if_asked(entry, now):
-                self._make_ready(entry, now)
-            return False
-        failure = error or v.Failure(
-            "Crashed",
-            f"the lease was lost {entry.crashes} times: its workers died or were cut off while they had it",
-        )
-        self._record(entry, Event.BURY, failure, now)
-        self._let_go(entry)
-        entry.reason = v.Reason.CRASHED
-        self._finish(entry, Event.BURY, now)
-        return True
+    def _lose(self, entry: Entry, now: Instant) -> bool:
+        """A lease is lost: the worker crashed or was cut off. Whether that was once too often."""
+        change = lost(crashes=entry.crashes, most_crashes=self.options.timing.crashes)
+        self._end_try(entry, change, now)
+        return change.state in FINISHED
 
     def _past_retention(self, now: Instant) -> Iterator[Entry]:
         keep = self.options.retention
@@ -477,30 +419,50 @@ class Ledger:
 
     # -- the moves everything above is made of
 
-    def _move(self, entry: Entry, event: Event) -> None:
+    def _end_try(self, entry: Entry, change: Effect, now: Instant) -> None:
+        """A try is over: it is told, its lease is let go, and its effect written."""
+        self._record(entry, change.event, change.error, now)
+        self._let_go(entry)
+        entry.attempts += change.attempts
+        entry.crashes += change.crashes
+        entry.releases += change.releases
+        self.counters["crashed"] += change.crashes
+        entry.due = entry.due if change.due is None else change.due
+        entry.reason = entry.reason if change.reason is None else change.reason
+        match change.unknown:
+            case Unknown.BEGIN:
+                entry.unknown_since = entry.unknown_since or now
+            case Unknown.CLEAR:
+                entry.unknown_since = None
+            case Unknown.KEEP:
+                pass
+        self._enter(entry, change.if_asked if entry.cancel_requested else change.state, now)
+
+    def _happen(self, entry: Entry, event: Event, now: Instant) -> None:
+        """What is not the end of a try: the state follows from the table."""
         then = after(entry.state, event)
         if then is None:
             raise AssertionError(f"{event} in state {entry.state}")
-        if self._levels and (level := self._levels.get(entry.queue)) is not None:
-            level.waiting += (then in WAITING) - (entry.state in WAITING)
-        entry.state = then
+        self._enter(entry, then, now)
 
-    def _make_ready(self, entry: Entry, since: Instant) -> None:
-        entry.ready_since = since
-        heapq.heappush(
-            self._ready.setdefault(entry.queue, []), (-entry.message.priority, entry.seq, entry.id)
-        )
-
-    def _wait_until_due(self, entry: Entry) -> None:
-        heapq.heappush(self._timed.setdefault(entry.queue, []), (entry.due or 0, entry.seq, entry.id))
-
-    def _finish(self, entry: Entry, event: Event, now: Instant) -> None:
-        self._move(entry, event)
-        entry.finished = now
-        if event in (Event.DONE, Event.BURY) and (level := self._levels.get(entry.queue)) is not None:
-            level.finished.append(now)
-        if entry.message.unique is not None:
-            self._unique.pop((entry.queue, entry.message.unique), None)
+    def _enter(self, entry: Entry, state: State, now: Instant) -> None:
+        """The one way into a state. A message that is over passes here, however that came."""
+        level = self._levels.get(entry.queue) if self._levels else None
+        if level is not None:
+            level.waiting += (state in WAITING) - (entry.state in WAITING)
+        entry.state = state
+        if state in FINISHED:
+            entry.finished = now
+            if level is not None and state in ENDED_BY_WORK:
+                level.finished.append(now)
+            if entry.message.unique is not None:
+                self._unique.pop((entry.queue, entry.message.unique), None)
+        elif state is State.READY:
+            entry.ready_since = now
+            place = (-entry.message.priority, entry.seq, entry.id)
+            heapq.heappush(self._ready.setdefault(entry.queue, []), place)
+        elif state in TIMED:
+            heapq.heappush(self._timed.setdefault(entry.queue, []), (entry.due or 0, entry.seq, entry.id))
 
     def _let_go(self, entry: Entry) -> None:
         """Take the entry from under its lease."""
@@ -531,28 +493,21 @@ class Ledger:
         unique = entry.message.unique
         if unique is not None and self._unique.setdefault((entry.queue, unique), entry.id) != entry.id:
             return False
-        self._move(entry, Event.REDRIVE)
         entry.attempts = entry.crashes = entry.releases = 0
         entry.due = entry.expires = entry.deadline = entry.finished = entry.reason = entry.result = (
             entry.unknown_since
         ) = None
         entry.cancel_requested = False
-        self._make_ready(entry, now)
+        self._happen(entry, Event.REDRIVE, now)
         return True
 
     def _cancel(self, entry: Entry, now: Instant) -> bool:
         if entry.state in WAITING:
-            self._finish(entry, Event.CANCEL, now)
+            self._happen(entry, Event.CANCEL, now)
             return True
         asked = entry.state is State.RUNNING and not entry.cancel_requested
         entry.cancel_requested |= asked
         return asked
-
-    def _cancel_if_asked(self, entry: Entry, now: Instant) -> bool:
-        """What was asked to stop while it ran is not tried again."""
-        if entry.cancel_requested:
-            self._finish(entry, Event.CANCEL, now)
-        return entry.cancel_requested
 
     def _forget(self, entry: Entry) -> None:
         if (

@@ -7,10 +7,9 @@ from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Published, Ready, Stored
+from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
-from forebay.model.names import matches
-from forebay.model.state import BORN, Event
-from forebay.model.when import resolve
+from forebay.model.state import State
 from forebay.stores.sqlite import admission
 from forebay.stores.sqlite.rows import message_row
 from forebay.stores.sqlite.session import batch as encoded, numbers
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 1_000
 """Rows in one statement at most."""
-_READY: Final = BORN[Event.PUBLISH].value
-_SCHEDULED: Final = BORN[Event.SCHEDULE].value
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +95,7 @@ def _store(session: Session, plan: _Plan) -> list[Published]:
 
 def _queues(session: Session, messages: Sequence[Message]) -> list[list[str]]:
     routes = session.rows("bindings") if any(m.queue is None for m in messages) else []
-    return [
-        [m.queue] if m.queue is not None else [q for q, p in routes if matches(p, m.topic or "")]
-        for m in messages
-    ]
+    return [[m.queue] if m.queue is not None else routed(m, routes) for m in messages]
 
 
 def _plan(messages: Sequence[Message], queues: list[list[str]], first: int) -> _Plan:
@@ -117,9 +111,8 @@ def _is_plain(message: Message) -> bool:
 
 
 def _places(message: Message, queues: list[str], seqs: range, now: Instant) -> Iterator[tuple[object, ...]]:
-    due = resolve(message.due, now)
-    state, since = (_SCHEDULED, None) if due is not None and due > now else (_READY, now)
-    expires, deadline = resolve(message.expires, now), resolve(message.deadline, now)
+    state, due, expires, deadline = birth(message, now)
+    since = now if state is State.READY else None
     for seq, queue in zip(seqs, queues, strict=True):
         key = entry_id(message.id, queue, copied=message.topic is not None)
         yield (

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import chain
-from typing import TYPE_CHECKING, Final, assert_never, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from forebay.engine import Finished, Notice, Ready, Settled
 from forebay.model import verdict as v
-from forebay.model.state import Event, State, after
-from forebay.model.when import resolve
+from forebay.model.effect import effect
+from forebay.model.state import FINISHED
 from forebay.stores.sqlite.publish import publish
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -21,14 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from forebay.engine import Delivery, Settlement
+    from forebay.model.effect import Effect
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Progress
-    from forebay.stores.sqlite.session import Session
+    from forebay.stores.sqlite.session import Session, Value
     from forebay.support.ids import Token
 
 KEPT: Final = 100
 """Tries kept per entry; older ones are dropped first."""
-_KEEP, _BEGIN, _CLEAR = 0, 1, 2
+
+
+class Ended(NamedTuple):
+    """A try that is over, and what that changes in its entry."""
+
+    seq: int
+    queue: str
+    token: Token
+    effect: Effect
 
 
 class _Batch:
@@ -36,9 +45,9 @@ class _Batch:
 
     __slots__ = ("done", "followed", "rest")
 
-    def __init__(self, settlements: Mapping[tuple[int, Token], Settlement]) -> None:
+    def __init__(self, session: Session, settlements: Mapping[tuple[int, Token], Settlement]) -> None:
         self.done: dict[Token, list[int]] = {}
-        self.rest: list[tuple[int, Settlement]] = []
+        self.rest: list[Ended] = []
         self.followed: list[tuple[int, v.Done, tuple[Message, ...]]] = []
         for (seq, token), settlement in settlements.items():
             verdict = settlement.verdict
@@ -47,7 +56,9 @@ class _Batch:
                 if verdict.result is not None or settlement.then:
                     self.followed.append((seq, verdict, settlement.then))
             else:
-                self.rest.append((seq, settlement))
+                delivery, most = settlement.delivery, session.options.timing.crashes
+                change = effect(verdict, crashes=delivery.crashes, most_crashes=most, now=session.now)
+                self.rest.append(Ended(seq, delivery.source.queue, token, change))
 
 
 def settle(session: Session, settlements: Sequence[Settlement]) -> list[Settled]:
@@ -58,13 +69,13 @@ def settle(session: Session, settlements: Sequence[Settlement]) -> list[Settled]
     first: dict[tuple[int, Token], Settlement] = {}
     for place, settlement in zip(places, settlements, strict=True):
         first.setdefault(place, settlement)
-    batch = _Batch(first)
+    batch = _Batch(session, first)
     if _tell_tries(session, batch) == len(first):
         _apply(session, batch)
         return [Settled.OK] * len(settlements)
     known: dict[int, int] = dict(session.rows("settle_match", {"batch": encoded(list(first))}))
     told = {place: known.get(n) for n, place in enumerate(first)}
-    _apply(session, _Batch({place: s for place, s in first.items() if told[place]}))
+    _apply(session, _Batch(session, {place: s for place, s in first.items() if told[place]}))
     answers = [Settled.STALE if told[place] is None else Settled.OK for place in places]
     if stale := answers.count(Settled.STALE):
         session.change("count_event", {"name": "stale", "n": stale})
@@ -86,27 +97,17 @@ def _tell_tries(session: Session, batch: _Batch) -> int:
     """Write the tries of all that are under their lease; returns how many."""
     matched = 0
     for token, seqs in batch.done.items():
-        matched += session.change(
-            "settle_try_done", {"token": token, "entries": numbers(seqs), "now": session.now}
-        )
+        done: dict[str, Value] = {"token": token, "entries": numbers(seqs), "now": session.now}
+        matched += session.change("settle_try_done", done)
     if batch.rest:
-        rows = [
-            (seq, s.delivery.token, _event(session, s), _printable(v.failure_of(s.verdict)))
-            for seq, s in batch.rest
-        ]
-        matched += session.change("settle_try", {"batch": encoded(rows), "now": session.now})
+        matched += tell_tries(session, batch.rest)
     return matched
 
 
-def _event(session: Session, settlement: Settlement) -> Event:
-    """What the verdict leads to: one crash too many is the last."""
-    if isinstance(settlement.verdict, v.Crashed) and _is_last(session, settlement.delivery):
-        return Event.BURY
-    return v.event_of(settlement.verdict)
-
-
-def _is_last(session: Session, delivery: Delivery) -> bool:
-    return delivery.crashes + 1 >= session.options.timing.crashes
+def tell_tries(session: Session, ended: Sequence[Ended]) -> int:
+    """Write the tries of what is under its lease; returns how many that were."""
+    rows = [(e.seq, e.token, e.effect.event, _printable(e.effect.error)) for e in ended]
+    return session.change("settle_try", {"batch": encoded(rows), "now": session.now})
 
 
 def _printable(failure: v.Failure | None) -> v.Failure | None:
@@ -123,54 +124,44 @@ def _apply(session: Session, batch: _Batch) -> None:
         return
     session.news.add(Finished())
     if batch.done:
-        session.change(
-            "settle_done", {"entries": numbers(chain.from_iterable(batch.done.values())), "now": session.now}
-        )
+        entries = numbers(chain.from_iterable(batch.done.values()))
+        session.change("settle_done", {"entries": entries, "now": session.now})
+        loosen(session, Counter({token: len(seqs) for token, seqs in batch.done.items()}))
     if batch.rest:
-        _apply_rest(session, batch.rest)
+        take_effect(session, batch.rest, settles=True)
     if results := [(seq, done.result) for seq, done, _ in batch.followed if done.result is not None]:
         session.each("settle_results", results)
-    counts = Counter({token: len(seqs) for token, seqs in batch.done.items()})
-    counts.update(s.delivery.token for _, s in batch.rest)
-    loosen(session, counts)
     if then := [message for _, _, messages in batch.followed for message in messages]:
         publish(session, then)
 
 
-def _apply_rest(session: Session, settlements: list[tuple[int, Settlement]]) -> None:
-    waits: list[tuple[object, ...]] = []
-    ends: list[tuple[object, ...]] = []
-    for seq, settlement in settlements:
-        verdict = settlement.verdict
-        then, spent = after(State.RUNNING, v.event_of(verdict)), int(v.spends_attempt(verdict))
-        match verdict:
-            case v.Retry(at):
-                waits.append((seq, then, spent, 0, resolve(at, session.now), _CLEAR, 0))
-            case v.Snooze(at, unknown):
-                waits.append(
-                    (seq, then, spent, 0, resolve(at, session.now), _BEGIN if unknown else _CLEAR, 0)
-                )
-            case v.Release():
-                waits.append((seq, then, spent, 1, None, _KEEP, 0))
-            case v.Crashed() if _is_last(session, settlement.delivery):
-                ends.append((seq, State.DEAD, spent, v.Reason.CRASHED, 1))
-            case v.Crashed():
-                waits.append((seq, then, spent, 0, None, _KEEP, 1))
-            case v.Dead(reason):
-                ends.append((seq, then, spent, reason, 0))
-            case v.Cancelled() | v.Expired() | v.Done():
-                ends.append((seq, then, spent, None, 0))
-            case _:
-                assert_never(verdict)
-    if crashed := sum(isinstance(s.verdict, v.Crashed) for _, s in settlements):
+def take_effect(session: Session, ended: Sequence[Ended], *, settles: bool) -> None:
+    """Change entries whose tries have just been written, and take them off their leases. ``settles``: by their holders."""
+    rows = [
+        (
+            e.seq,
+            f.state,
+            f.if_asked,
+            f.state in FINISHED,
+            f.attempts,
+            f.crashes,
+            f.releases,
+            f.due,
+            f.unknown,
+            f.reason,
+        )
+        for e in ended
+        for f in (e.effect,)
+    ]
+    session.change("settle_effects", {"batch": encoded(rows), "now": session.now, "settles": int(settles)})
+    session.change("try_trim", {"entries": numbers(e.seq for e in ended), "keep": KEPT})
+    if crashed := sum(e.effect.crashes for e in ended):
         session.change("count_event", {"name": "crashed", "n": crashed})
-    if waits:
-        session.news.update(Ready(s.delivery.source.queue) for _, s in settlements)
-        session.tallies.grow(s.delivery.source.queue for _, s in settlements)
-        session.change("settle_wait", {"batch": encoded(waits), "now": session.now})
-        session.change("try_trim", {"entries": numbers(seq for seq, _ in settlements), "keep": KEPT})
-    if ends:
-        session.change("settle_end", {"batch": encoded(ends), "now": session.now})
+    loosen(session, Counter(e.token for e in ended))
+    back = [e.queue for e in ended if e.effect.state not in FINISHED]
+    session.tallies.grow(back)
+    session.news.update(map(Ready, back))
+    session.news.add(Finished())
 
 
 def loosen(session: Session, counts: Counter[Token]) -> None:

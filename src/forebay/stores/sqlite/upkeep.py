@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from forebay.engine import Finished, Ready, Swept
-from forebay.model.state import State
+from forebay.engine import Finished, Swept
+from forebay.model.effect import lost
+from forebay.model.state import FINISHED, State
 from forebay.stores.sqlite.session import numbers
-from forebay.stores.sqlite.settle import KEPT, loosen
+from forebay.stores.sqlite.settle import Ended, take_effect, tell_tries
 from forebay.support.ids import Token
 
 if TYPE_CHECKING:
@@ -55,21 +55,17 @@ def hand_back(session: Session, worker: str) -> int:
 
 
 def lose(session: Session, rows: list[Row]) -> int:
-    """Take back entries (seq, queue, token) whose leases are lost; returns how many are dead of it."""
+    """Take back entries (seq, queue, token, crashes) whose leases are lost; returns how many are dead of it."""
     if not rows:
         return 0
-    entries = numbers(seq for seq, _, _ in rows)
-    crashes = session.options.timing.crashes
-    session.change("lose_try", {"entries": entries, "now": session.now, "crashes": crashes})
-    session.change("lose", {"entries": entries, "now": session.now, "crashes": crashes})
-    session.change("try_trim", {"entries": entries, "keep": KEPT})
-    session.change("count_event", {"name": "crashed", "n": len(rows)})
-    loosen(session, Counter(Token(token) for _, _, token in rows))
-    session.tallies.grow(queue for _, queue, _ in rows)
-    session.news.update(Ready(queue) for _, queue, _ in rows)
-    session.news.add(Finished())
-    dead: int = session.row("lose_dead", {"entries": entries})[0]
-    return dead
+    most = session.options.timing.crashes
+    ended = [
+        Ended(seq, queue, Token(token), lost(crashes=crashes, most_crashes=most))
+        for seq, queue, token, crashes in rows
+    ]
+    tell_tries(session, ended)
+    take_effect(session, ended, settles=False)
+    return sum(e.effect.state in FINISHED for e in ended)
 
 
 def forget(session: Session, seqs: list[int]) -> None:

@@ -41,41 +41,29 @@ UPDATE entry SET
     unique_key = NULL
 WHERE seq IN (SELECT value FROM json_each(:entries))
 
--- name: settle_wait
--- Put entries back to wait (retrying, scheduled, or ready again), or cancel them if they were asked to stop while they ran.
--- After settle_try. Index: primary key. :batch is a JSON array of arrays: seq, state, attempts spent, releases, due (NULL keeps it),
--- what becomes of unknown_since (0 keep, 1 begin unless begun, 2 clear), and crashes.
+-- name: settle_effects
+-- What the end of a try changes, but for those that plainly succeeded. After settle_try. Index: primary key.
+-- :batch is a JSON array of arrays: seq; state; state if it was asked to stop while it ran; whether the state is final; attempts,
+-- crashes and releases to add; due and reason (NULL keeps them); what becomes of unknown_since (0 keep, 1 begin unless begun, 2 clear).
+-- :settles is 0 where the holder did not end it: what it settles later is stale.
 UPDATE entry SET
-    state = iif(cancel_requested, 'cancelled', v.state),
-    finished = iif(cancel_requested, :now, NULL),
-    unique_key = iif(cancel_requested, NULL, unique_key),
+    state = iif(cancel_requested, v.if_asked, v.state),
+    finished = iif(v.final OR cancel_requested, :now, NULL),
+    unique_key = iif(v.final OR cancel_requested, NULL, unique_key),
     ready_since = iif(v.state = 'ready', :now, ready_since),
     due = coalesce(v.due, entry.due),
     unknown_since = CASE v.unknown WHEN 1 THEN coalesce(unknown_since, :now) WHEN 2 THEN NULL ELSE unknown_since END,
     attempts = entry.attempts + v.attempts,
-    releases = entry.releases + v.releases,
     crashes = entry.crashes + v.crashes,
+    releases = entry.releases + v.releases,
+    reason = coalesce(v.reason, entry.reason),
     tries = tries + 1,
-    settled_by = token,
+    settled_by = iif(:settles, token, settled_by),
     token = NULL
 FROM (
     SELECT
-        value ->> 0 AS seq, value ->> 1 AS state, value ->> 2 AS attempts, value ->> 3 AS releases, value ->> 4 AS due,
-        value ->> 5 AS unknown, value ->> 6 AS crashes
-    FROM jsonb_each(:batch)
-) AS v
-WHERE entry.seq = v.seq
-
--- name: settle_end
--- End entries that did not succeed: dead, cancelled, expired. After settle_try. Index: primary key.
--- :batch is a JSON array of arrays: seq, state, attempts spent, reason (NULL keeps it), crashes.
-UPDATE entry SET
-    state = v.state, finished = :now, reason = coalesce(v.reason, entry.reason), attempts = entry.attempts + v.attempts,
-    crashes = entry.crashes + v.crashes,
-    tries = tries + 1, settled_by = token, token = NULL, unique_key = NULL
-FROM (
-    SELECT
-        value ->> 0 AS seq, value ->> 1 AS state, value ->> 2 AS attempts, value ->> 3 AS reason, value ->> 4 AS crashes
+        value ->> 0 AS seq, value ->> 1 AS state, value ->> 2 AS if_asked, value ->> 3 AS final, value ->> 4 AS attempts,
+        value ->> 5 AS crashes, value ->> 6 AS releases, value ->> 7 AS due, value ->> 8 AS unknown, value ->> 9 AS reason
     FROM jsonb_each(:batch)
 ) AS v
 WHERE entry.seq = v.seq

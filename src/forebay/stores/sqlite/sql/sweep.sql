@@ -38,7 +38,7 @@ SELECT
 
 -- name: sweep_overdue
 -- Entries whose lease is over, a bounded number. In a write transaction. Index: lease_until, then primary keys.
-SELECT e.seq, e.queue, e.token
+SELECT e.seq, e.queue, e.token, e.crashes
 FROM lease AS l INDEXED BY lease_until
 CROSS JOIN json_each(l.entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value
@@ -47,44 +47,11 @@ ORDER BY l.until LIMIT :limit
 
 -- name: sweep_worker
 -- Entries under the leases of one worker. In a write transaction. Reads all leases, of which there are few.
-SELECT e.seq, e.queue, e.token
+SELECT e.seq, e.queue, e.token, e.crashes
 FROM lease AS l
 CROSS JOIN json_each(l.entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value
 WHERE l.worker = :worker AND e.token = l.token
-
--- name: lose_try
--- Tell the story of lost leases: the try of each entry ends with its worker. In a write transaction, before lose.
--- :entries is a JSON array of sequence numbers. Indexes: primary key, lease token.
-INSERT INTO try (entry, number, worker, started, ended, verdict, error)
-SELECT
-    e.seq, e.tries + 1, l.worker, coalesce(e.started, :now), :now,
-    iif(e.crashes + 1 < :crashes, 'lose', 'bury'),
-    iif(e.crashes + 1 < :crashes, NULL, json_object(
-        'type', 'Crashed',
-        'message', format('the lease was lost %d times: its workers died or were cut off while they had it', e.crashes + 1)
-    ))
-FROM json_each(:entries) AS j
-CROSS JOIN entry AS e ON e.seq = j.value
-CROSS JOIN lease AS l ON l.token = e.token
-
--- name: lose
--- Take back entries whose lease is lost: ready again, dead after too many losses, cancelled if they were asked to stop.
--- In a write transaction, after lose_try. :entries is a JSON array of sequence numbers. Index: primary key.
-UPDATE entry SET
-    state = CASE WHEN crashes + 1 >= :crashes THEN 'dead' WHEN cancel_requested THEN 'cancelled' ELSE 'ready' END,
-    reason = iif(crashes + 1 >= :crashes, 'crashed', reason),
-    finished = iif(crashes + 1 >= :crashes OR cancel_requested, :now, NULL),
-    unique_key = iif(crashes + 1 >= :crashes OR cancel_requested, NULL, unique_key),
-    ready_since = :now,
-    crashes = crashes + 1,
-    tries = tries + 1,
-    token = NULL
-WHERE seq IN (SELECT value FROM json_each(:entries))
-
--- name: lose_dead
--- How many of some entries, just lost, are dead of it. After lose. :entries is a JSON array of sequence numbers. Index: primary key.
-SELECT count(*) FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state = 'dead'
 
 -- name: sweep_expire
 -- End what waits and was not started in time, a bounded number. In a write transaction. Index: entry_late.

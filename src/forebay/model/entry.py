@@ -1,0 +1,40 @@
+"""One message in one queue, as it begins: where it goes and how it is born."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from forebay.model.names import matches
+from forebay.model.state import BORN, Event, State
+from forebay.model.when import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from forebay.model.message import Message
+    from forebay.model.when import Instant
+
+
+class Birth(NamedTuple):
+    """The state an entry begins in, and the moments of its message on the store's clock."""
+
+    state: State
+    due: Instant | None
+    expires: Instant | None
+    deadline: Instant | None
+
+
+def birth(message: Message, now: Instant) -> Birth:
+    """How a message that is published at ``now`` begins in each of its queues."""
+    due = resolve(message.due, now)
+    event = Event.SCHEDULE if due is not None and due > now else Event.PUBLISH
+    return Birth(BORN[event], due, resolve(message.expires, now), resolve(message.deadline, now))
+
+
+def routed(message: Message, bindings: Iterable[tuple[str, str | None]]) -> list[str]:
+    """The queues a message goes to: its own or, for an event, all whose pattern (queue, pattern) matches its topic."""
+    if message.queue is not None:
+        return [message.queue]
+    return [
+        queue for queue, pattern in bindings if pattern is not None and matches(pattern, message.topic or "")
+    ]
