@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import idle, latency, local, peers, raw, threads, work
+from bench import idle, late, latency, local, peers, raw, threads, work
 from forebay.testing import measure
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 COUNT = 20_000
 REPEATS = 3
 DEEP = 1_000_000
+LATE = 300_000
 
 
 def main() -> None:
@@ -84,6 +85,13 @@ def _table(folder: Path) -> None:
     )
     memory = _median(lambda _: asyncio.run(work.drain("memory://", COUNT)))
     _row("drain in memory", f"{memory:,.0f}/s", "")
+    alone = asyncio.run(late.claims_beside(folder / "alone.db", 0))
+    beside = asyncio.run(late.claims_beside(folder / "late.db", LATE))
+    _row(
+        f"claim of {late.BATCH} beside {LATE:,} expired",
+        f"{beside:.2f} ms",
+        f"{beside / alone:.2f} of one alone",
+    )
     near = asyncio.run(measure.delays_in_process(work.on_disk(folder, "near")))
     _row("enqueue to start, same process", f"p50 {near.p50:.1f} ms, p99 {near.p99:.1f} ms", "")
     far = asyncio.run(latency.across_processes(work.on_disk(folder, "far"), folder))

@@ -27,18 +27,18 @@ HOT = {
         "SEARCH e USING COVERING INDEX entry_unique (queue=? AND unique_key=?)",
     ],
     "limit_drain": ["SEARCH entry USING COVERING INDEX entry_finished (queue=? AND state=? AND finished>?)"],
-    "limit_expire": ["SEARCH entry USING INDEX entry_late (expires<?)"],
+    "limit_expire": ["SEARCH entry USING COVERING INDEX entry_late_here (queue=? AND state=? AND expires<?)"],
     "publish_plain": ["SEARCH message USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"],
     "publish_entries": ["SCAN jsonb_each"],
     "claim_look": [
         "SEARCH lease USING COVERING INDEX sqlite_autoindex_lease_1 (token=?)",
         "SEARCH paused USING PRIMARY KEY (queue=?)",
-        "SEARCH entry USING INDEX entry_ready (queue=?)",
-        "SEARCH entry USING INDEX entry_late (expires<?)",
+        "SEARCH entry USING COVERING INDEX entry_ready (queue=?)",
+        "SEARCH entry USING COVERING INDEX entry_late_here (queue=? AND state=? AND expires<?)",
         "SEARCH entry USING COVERING INDEX entry_timed (queue=?)",
     ],
     "claim_promote": ["SEARCH entry USING COVERING INDEX entry_timed (queue=? AND due<?)"],
-    "claim_expire": ["SEARCH entry USING INDEX entry_late (expires<?)"],
+    "claim_expire": ["SEARCH entry USING COVERING INDEX entry_late_here (queue=? AND state=? AND expires<?)"],
     "claim_front": [
         "SEARCH e USING INDEX entry_ready (queue=?)",
         "SEARCH m USING INTEGER PRIMARY KEY (rowid=?)",
@@ -58,7 +58,8 @@ HOT = {
     "extend": ["SEARCH lease USING COVERING INDEX sqlite_autoindex_lease_1 (token=?)"],
     "sweep_look": [
         "SEARCH lease USING COVERING INDEX lease_until",
-        "SEARCH entry USING COVERING INDEX entry_finished",
+        "SEARCH entry USING INDEX entry_late (expires<?)",
+        "SEARCH e USING COVERING INDEX entry_finished (queue=? AND state=? AND finished<?)",
     ],
     "sweep_range": ["SEARCH entry"],
     "sweep_overdue": [

@@ -75,12 +75,16 @@ class Claim:
             raise AssertionError(ask)
         if _is_due(sight, session):
             session.change("claim_promote", place)
-        if sight.late and session.change("claim_expire", place):
+        late = session.change("claim_expire", place) if sight.late else 0
+        if late:
             session.news.add(Finished())
         if sight.leased and ask.limit:
             return Claimed(_held(session, ask), repeated=True)
-        # Nothing taken though there was something to do: worth another look at once.
-        return _take(session, ask) if ask.limit else Claimed(due=session.now)
+        if not ask.limit or late == PROMOTED:
+            # Nothing taken though there was something to do: worth another look at once. While more may be late, the way to the first
+            # that is not could be as long as the queue.
+            return Claimed(due=session.now)
+        return _take(session, ask)
 
 
 def _is_due(sight: _Sight, session: Session) -> bool:

@@ -1,5 +1,5 @@
 -- Who is let into queues with a limit: how much waits, what is there already, how fast it is worked off.
--- Locks: in the write transaction of a publish, before anything is written. Indexes: entry_ready, entry_timed, entry_late, entry_finished,
+-- Locks: in the write transaction of a publish, before anything is written. Indexes: entry_ready, entry_timed, entry_late_here, entry_finished,
 -- entry_id, entry_unique; each read is bounded.
 
 -- name: limit_count
@@ -41,10 +41,10 @@ SELECT count(*), min(finished) FROM (
 )
 
 -- name: limit_expire
--- End what waits in a full queue and was not started in time, a bounded number. In a write transaction. Index: entry_late.
+-- End what waits in a full queue and was not started in time, a bounded number. In a write transaction. Index: entry_late_here.
 UPDATE entry SET state = 'expired', finished = :now, unique_key = NULL
 WHERE seq IN (
-    SELECT seq FROM entry INDEXED BY entry_late
-    WHERE expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying') AND queue = :queue
+    SELECT seq FROM entry INDEXED BY entry_late_here
+    WHERE queue = :queue AND state IN ('scheduled', 'blocked', 'ready', 'retrying') AND expires <= :now
     LIMIT :limit
 )

@@ -1,21 +1,18 @@
 -- Taking work: look, make ready what is due, end what is late, read the front and put it under a lease; and putting it back.
--- Locks: `claim_look` runs without one first; all else in one write transaction. Indexes: entry_ready, entry_timed, entry_late in their own
+-- Locks: `claim_look` runs without one first; all else in one write transaction. Indexes: entry_ready, entry_timed, entry_late_here in their own
 -- orders; lease token; nothing is sorted but what one lease holds.
 
 -- name: claim_look
 -- What a receive would find: its token in use, its queue paused, something ready, something expired, the next moment something is due.
--- Runs without a lock first, so that an idle receive writes nothing, and again in the claim's transaction.
--- Indexes: lease token, paused, entry_ready, entry_late, entry_timed; one row of each.
+-- Without a lock, so that an idle receive writes nothing. What is ready may have expired too: then there is something expired.
+-- Indexes: lease token, paused, entry_ready, entry_late_here, entry_timed; one row of each.
 SELECT
     EXISTS (SELECT 1 FROM lease WHERE token = :token),
     EXISTS (SELECT 1 FROM paused WHERE queue = :queue),
+    EXISTS (SELECT 1 FROM entry INDEXED BY entry_ready WHERE queue = :queue AND state = 'ready'),
     EXISTS (
-        SELECT 1 FROM entry INDEXED BY entry_ready
-        WHERE queue = :queue AND state = 'ready' AND (expires IS NULL OR expires > :now)
-    ),
-    EXISTS (
-        SELECT 1 FROM entry INDEXED BY entry_late
-        WHERE expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying') AND state = 'ready' AND queue = :queue
+        SELECT 1 FROM entry INDEXED BY entry_late_here
+        WHERE queue = :queue AND state = 'ready' AND expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying')
     ),
     (
         SELECT due FROM entry INDEXED BY entry_timed
@@ -33,11 +30,11 @@ WHERE seq IN (
 )
 
 -- name: claim_expire
--- End what is ready and was not started in time, a bounded number. In a write transaction. Index: entry_late.
+-- End what is ready and was not started in time, a bounded number. In a write transaction. Index: entry_late_here.
 UPDATE entry SET state = 'expired', finished = :now, unique_key = NULL
 WHERE seq IN (
-    SELECT seq FROM entry INDEXED BY entry_late
-    WHERE expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying') AND state = 'ready' AND queue = :queue
+    SELECT seq FROM entry INDEXED BY entry_late_here
+    WHERE queue = :queue AND state = 'ready' AND expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying')
     LIMIT :limit
 )
 
