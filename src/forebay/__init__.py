@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from forebay.engine import Retention, Timing
     from forebay.handle import Handle
     from forebay.middleware import Call, Middleware
+    from forebay.model.dead_letter import DeadLetter
     from forebay.model.outcome import Cancel, Dead, Retry, Snooze
     from forebay.model.state import State
     from forebay.runtime.worker import Worker, WorkerOptions
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "App", "BoundTask", "Call", "Cancel", "Context", "Dead", "Handle", "Middleware", "QueueOptions", "Retention", "Retry", "Snooze",
-    "State", "Task", "Timing", "Worker", "WorkerOptions",
+    "App", "BoundTask", "Call", "Cancel", "Context", "Dead", "DeadLetter", "Handle", "Middleware", "QueueOptions", "Retention",
+    "Retry", "Snooze", "State", "Task", "Timing", "Worker", "WorkerOptions",
 ]  # fmt: skip
 
 _HOMES = {
     "App": "forebay.app", "QueueOptions": "forebay.declaring.declare", "Context": "forebay.context", "Retention": "forebay.engine",
     "Timing": "forebay.engine", "Handle": "forebay.handle", "Call": "forebay.middleware", "Middleware": "forebay.middleware",
+    "DeadLetter": "forebay.model.dead_letter",
     "Cancel": "forebay.model.outcome", "Dead": "forebay.model.outcome", "Retry": "forebay.model.outcome",
     "Snooze": "forebay.model.outcome", "State": "forebay.model.state", "Worker": "forebay.runtime.worker",
     "WorkerOptions": "forebay.runtime.worker", "BoundTask": "forebay.tasks", "Task": "forebay.tasks",

@@ -27,6 +27,7 @@ from forebay.declaring.declare import (
     Declared,
     QueueOptions,
     TaskDecorator,
+    check_hook,
     company_of,
     handler_of,
     leads,
@@ -45,6 +46,7 @@ from forebay.model.names import check_name, check_new_name, check_pattern
 from forebay.model.when import Duration, Micros, micros
 from forebay.processes.address import address_of
 from forebay.runtime.bridge import OUTBOX
+from forebay.runtime.dead_hooks import DeadHook
 from forebay.runtime.worker import Plant, Worker, WorkerOptions
 from forebay.support.clock import Clock, SystemClock
 from forebay.support.ids import Ids
@@ -64,6 +66,7 @@ R = TypeVar("R")
 PATIENCE: Final = 30.0
 """Seconds of real time that a handler may take in a test."""
 F = TypeVar("F", bound="Callable[..., Any]")
+D = TypeVar("D", bound=DeadHook)
 
 
 class App:
@@ -115,6 +118,7 @@ class App:
         limit = whole_number("max_body", read("max_body", max_body))
         composer = Composer(Ids(), min(limit, engine.traits.max_body), None if other is None else OUTBOX)
         self._declared = Declared()
+        self._on_dead: list[DeadHook] = []
         self._client = Client(
             Ground(
                 engine=engine,
@@ -208,6 +212,21 @@ class App:
             return function
 
         return declare
+
+    def on_dead(self, hook: D) -> D:
+        """Declare a function, async or not, that a worker calls with the `DeadLetter` of each message that it tried for the last time,
+        after that is settled.
+
+        >>> @app.on_dead                                                 # doctest: +SKIP
+        ... def page(letter: DeadLetter) -> None:
+        ...     sentry_sdk.capture_message(f"{letter.name}: {letter.error}")
+
+        What it raises is logged, and it has ten seconds for each; neither changes what became of the message. What a process that is
+        killed has settled but not told is not told again: ``forebay dead list`` has them all. Raises `InvalidOption`, at import.
+        """
+        check_hook(hook)
+        self._on_dead.append(hook)
+        return hook
 
     def _declare_task(
         self, function: Callable[..., Any], options: HandlerOptions, company: Company | None
@@ -341,6 +360,7 @@ class App:
             opened=self._client.opened,
             lifespan=self._lifespan,
             address=lambda: address_of(self),
+            on_dead=tuple(self._on_dead),
         )
 
     def _check_limits(self) -> None:

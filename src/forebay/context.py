@@ -42,6 +42,11 @@ class Tether(Protocol):
         """Whether it is to stop."""
         ...
 
+    @property
+    def most(self) -> int:
+        """How many tries it has in all."""
+        ...
+
     def say(self, said: Progress) -> None:
         """Carry on how far it is."""
         ...
@@ -73,6 +78,11 @@ class Context:
     def attempt(self) -> int:
         """Which try this is, from 1. Hand-backs and crashes do not count."""
         return self.delivery.attempts + 1
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no other try follows if this one fails, as far as attempts go: its deadline may make an earlier one the last."""
+        return self._tether is not None and self.attempt >= self._tether.most
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ from typing import (
     Protocol,
     TypeAlias,
     TypeVar,
+    cast,
     get_args,
     overload,
 )
@@ -238,6 +239,16 @@ def signature_of(function: Callable[..., Any], where: str, company: Company | No
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise InvalidOption(f"{function.__name__}() yields, and a handler returns: {where} cannot take it.")
     return (Signature.of if company is None else Signature.of_items)(function, context=Context)
+
+
+def check_hook(hook: object) -> None:
+    """Raise `InvalidOption` for what cannot be called with a dead letter."""
+    try:
+        inspect.signature(cast("Callable[..., object]", hook)).bind(None)
+    except (TypeError, ValueError):
+        raise InvalidOption(
+            f"@app.on_dead takes a function with one parameter, the dead letter, not {hook!r}."
+        ) from None
 
 
 def leads(function: Callable[..., Any], context: str) -> bool:

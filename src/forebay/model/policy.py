@@ -43,6 +43,10 @@ class RetryPolicy:
     base: Micros = SECOND
     cap: Micros = 3_600 * SECOND
 
+    def most(self, asked: int | None) -> int:
+        """How many tries a message has in all that asks for ``asked``."""
+        return asked or self.max_attempts
+
     def backoff(self, attempt: int, roll: float) -> Micros:
         """The wait after the failed try number ``attempt`` (from 1), for a ``roll`` in [0, 1)."""
         ceiling = (
@@ -89,7 +93,7 @@ def _failed(outcome: Failed, facts: Facts, policy: RetryPolicy, roll: float) -> 
     attempt = facts.attempts + 1
     if not outcome.retryable:
         return v.Dead(Reason.NOT_RETRYABLE, outcome.failure)
-    if attempt >= (facts.max_attempts or policy.max_attempts):
+    if attempt >= policy.most(facts.max_attempts):
         return v.Dead(Reason.EXHAUSTED, outcome.failure)
     at = outcome.at or After(policy.backoff(attempt, roll))
     return _in_time(v.Retry(at, outcome.failure), at, facts)

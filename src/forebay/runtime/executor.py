@@ -52,10 +52,10 @@ class Live:
 class Tied:
     """A try's tie to its worker, for its context."""
 
-    __slots__ = ("_in_flight", "_run")
+    __slots__ = ("_in_flight", "_run", "most")
 
-    def __init__(self, run: Run, in_flight: InFlight) -> None:
-        self._run, self._in_flight = run, in_flight
+    def __init__(self, run: Run, in_flight: InFlight, most: int) -> None:
+        self._run, self._in_flight, self.most = run, in_flight, most
 
     @property
     def is_cut(self) -> bool:
@@ -144,9 +144,13 @@ class Executor:
                 "MessageTooLarge", f"the body has {len(body)} bytes, the limit is {self._composer.max_body}"
             )
             return o.Buried(Reason.TOO_LARGE, failure, counts=False)
+        asked = None if handler.relays else delivery.message.max_attempts
         try:
             return Context(
-                delivery, self._composer, handler.decode(delivery.message), Tied(run, self._in_flight)
+                delivery,
+                self._composer,
+                handler.decode(delivery.message),
+                Tied(run, self._in_flight, handler.policy.most(asked)),
             )
         except msgspec.ValidationError as error:
             return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)

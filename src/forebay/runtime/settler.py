@@ -14,9 +14,9 @@ from forebay.model import verdict as v
 from forebay.model.when import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from forebay.engine import Broker
+    from forebay.engine import Broker, Delivery
     from forebay.runtime.in_flight import InFlight, Run
     from forebay.support.clock import Clock
 
@@ -28,10 +28,20 @@ LONGEST_PAUSE: Final = 2 * SECOND
 
 
 class Settler:
-    """Settles until closed. While the engine is away it holds what it has and tries again: the leases are kept by the heartbeat."""
+    """Settles until closed. While the engine is away it holds what it has and tries again: the leases are kept by the heartbeat.
 
-    def __init__(self, broker: Broker, in_flight: InFlight, clock: Clock) -> None:
+    ``on_end`` hears of every verdict that took effect, but for Done.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        in_flight: InFlight,
+        clock: Clock,
+        on_end: Callable[[Delivery, v.Verdict], None] = lambda *_: None,
+    ) -> None:
         self._broker, self._in_flight, self._clock = broker, in_flight, clock
+        self._on_end = on_end
         self._waiting: deque[tuple[Run, Settlement]] = deque()
         self._some = asyncio.Event()
         self.room = asyncio.Event()
@@ -68,9 +78,12 @@ class Settler:
         """Settle one batch of what was submitted."""
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         answers = await self._persist([settlement for _, settlement in batch])
-        for (run, settlement), answer in zip(batch, answers, strict=True):
+        for (run, _), (settlement, answer) in zip(batch, answers, strict=True):
             self._in_flight.remove(run)
-            if answer is Settled.STALE:
+            if answer is Settled.OK:
+                if type(settlement.verdict) is not v.Done:
+                    self._on_end(settlement.delivery, settlement.verdict)
+            else:
                 self.stale += 1
                 log.warning(
                     "settle.stale",
@@ -79,10 +92,10 @@ class Settler:
         if len(self._waiting) < 2 * BATCH:
             self.room.set()
 
-    async def _persist(self, batch: Sequence[Settlement]) -> list[Settled]:
+    async def _persist(self, batch: Sequence[Settlement]) -> list[tuple[Settlement, Settled]]:
         """Settle; what the engine refuses for itself is buried instead, so that it cannot loop."""
         return [
-            answer if isinstance(answer, Settled) else await self._bury(settlement, answer)
+            (settlement, answer) if isinstance(answer, Settled) else await self._bury(settlement, answer)
             for settlement, answer in zip(batch, await self._settled(batch), strict=True)
         ]
 
@@ -97,12 +110,13 @@ class Settler:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _bury(self, settlement: Settlement, refusal: Exception) -> Settled:
+    async def _bury(self, settlement: Settlement, refusal: Exception) -> tuple[Settlement, Settled]:
         log.error("settle.refused", extra={"id": settlement.delivery.id, **told(refusal)}, exc_info=refusal)
         failure = v.Failure(type(refusal).__name__, f"the engine refused this settlement: {refusal}")
-        (answer,) = await self._settled([Settlement(settlement.delivery, v.Dead(v.Reason.RESULT, failure))])
+        buried = Settlement(settlement.delivery, v.Dead(v.Reason.RESULT, failure))
+        (answer,) = await self._settled([buried])
         if isinstance(answer, Exception):
             # Not even that: its lease runs out, and the crashes that are counted then bury it.
             log.error("settle.lost", extra={"id": settlement.delivery.id, **told(answer)})
-            return Settled.STALE
-        return answer
+            return buried, Settled.STALE
+        return buried, answer

@@ -19,6 +19,7 @@ from forebay.model import verdict as v
 from forebay.model.when import SECOND, Micros
 from forebay.processes.pool import Pool, found
 from forebay.runtime import bridge
+from forebay.runtime.dead_hooks import DeadHook, DeadHooks
 from forebay.runtime.executor import Executor, Live
 from forebay.runtime.heartbeat import Heartbeat
 from forebay.runtime.in_flight import InFlight, Why
@@ -50,6 +51,9 @@ SUSPECTS_IDLE: Final = 10 * SECOND
 """How long such a process waits for the next one."""
 LAST_SETTLE: Final = 10 * SECOND
 """How long the last settlements may take at a stop; then their leases lapse and the work is done again."""
+
+LAST_WORDS: Final = 5 * SECOND
+"""How long the hooks may still be told of dead letters at a stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,7 @@ class Plant:
     opened: Callable[[], AbstractAsyncContextManager[LoopClient]]
     lifespan: Callable[[], AbstractAsyncContextManager[object]]
     address: Callable[[], Address | None] = lambda: None
+    on_dead: Sequence[DeadHook] = ()
     roll: Callable[[], float] = field(default_factory=lambda: random.Random().random)  # jitter, not secrets
 
 
@@ -121,6 +126,7 @@ class Worker:
         self._thread = 0
         self._faults: list[BaseException] = []
         self._crew: set[asyncio.Task[None]] = set()
+        self._dead = DeadHooks(plant.on_dead, plant.timing.crashes)
         self._at_work: Sequence[Side] = ()
         self.ready = asyncio.Event()
         self.on_verdict: list[Callable[..., None]] = []
@@ -201,6 +207,7 @@ class Worker:
         async with asyncio.TaskGroup() as tasks:
             settling = [tasks.create_task(self._guarded(side.settler.run())) for side in sides]
             fetching = [tasks.create_task(self._guarded(side.runner.run())) for side in sides]
+            telling = tasks.create_task(self._guarded(self._dead.run()))
             if self._plant.engine.traits.remembers:
                 tasks.create_task(self._guarded(self._keep(link, swept)))
             for side in sides:
@@ -215,6 +222,7 @@ class Worker:
             await asyncio.shield(
                 tasks.create_task(self._wind_down(sides, fetching, settling, swept, threads))
             )
+            await self._last_words(telling)
         log.info("worker.stopped", extra={"worker": self.name})
         if cancelled:
             raise asyncio.CancelledError
@@ -264,6 +272,12 @@ class Worker:
                 extra={"worker": self.name, "count": sum(len(side.in_flight) for side in sides)},
             )
             task.cancel()
+
+    async def _last_words(self, telling: asyncio.Task[None]) -> None:
+        """All is settled and closed: the hooks may hear of what died last."""
+        self._dead.close()
+        await asyncio.wait([telling], timeout=LAST_WORDS / SECOND)
+        telling.cancel()
 
     async def _drain(self, sides: Sequence[Side]) -> None:
         """Let handlers finish; when time is up cut them off, and give them a moment to clean up."""
@@ -324,7 +338,7 @@ class Worker:
     def _side(self, broker: Broker, engine: Engine, routes: Sequence[Route], threads: Threads) -> Side:
         plant, options = self._plant, self._options
         in_flight = InFlight(plant.clock)
-        settler = Settler(broker, in_flight, plant.clock)
+        settler = Settler(broker, in_flight, plant.clock, self._dead.hear)
         pool, suspects = self._pool(routes, in_flight), self._suspects(in_flight)
         gears = Gears(
             broker=broker,

@@ -25,6 +25,7 @@ from forebay.model.outcome import Steer
 from forebay.model.query import Query, Selector
 from forebay.model.state import FINISHED, State
 from forebay.model.when import LONGEST, SECOND, Duration, Micros, as_datetime, micros
+from forebay.runtime.dead_hooks import DeadHooks
 from forebay.runtime.executor import Executor
 from forebay.runtime.in_flight import InFlight, Why
 from forebay.runtime.runner import Gears, Lane, Limits, Runner
@@ -156,7 +157,8 @@ class Hand:
         self._engine, self._store, self._clock = engine, store, plant.clock
         self._patience = patience / SECOND
         self.running = InFlight(plant.clock)
-        self._settler = Settler(store, self.running, plant.clock)
+        self._dead = DeadHooks(plant.on_dead, plant.timing.crashes)
+        self._settler = Settler(store, self.running, plant.clock, self._dead.hear)
         self._threads = Threads(MOST_STEPS)
         self._spawned: list[Coroutine[object, object, None]] = []
         self._verdicts: dict[Token, v.Verdict] = {}
@@ -222,6 +224,7 @@ class Hand:
         """Let go of timers and threads."""
         self.running.close()
         self._threads.close()
+        self._dead.close()
 
     def _open(self) -> list[str]:
         return [queue for queue in self._lanes if queue not in self._engine.ledger.paused]
@@ -252,6 +255,7 @@ class Hand:
                 await asyncio.wait([task], timeout=CLEANUP)
             if len(self._settler):
                 await self._settler.flush()
+                await self._dead.tell()
         await task
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
