@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
 from dataclasses import dataclass
@@ -239,8 +240,9 @@ def of_itself() -> list[Any]:
 @pytest.mark.parametrize(
     ("value", "error"),
     [(Stranger(), "NotSerialisable"), (of_itself(), "NotSerialisable"), ("\ud800", "NotSerialisable"), ({(): 1}, "NotSerialisable"),
-     (Retry, "NotSerialisable"), ("x" * LARGEST_RESULT, "ResultTooLarge")],
-    ids=["stranger", "endless", "surrogate", "odd-key", "class", "large"],
+     (Retry, "NotSerialisable"), (math.nan, "NotSerialisable"), ({"a": [None, -math.inf]}, "NotSerialisable"),
+     ("x" * LARGEST_RESULT, "ResultTooLarge")],
+    ids=["stranger", "endless", "surrogate", "odd-key", "class", "nan", "infinity", "large"],
 )  # fmt: skip
 @story
 async def test_a_result_that_cannot_be_kept_buries_the_message(value: object, error: str) -> None:
@@ -251,6 +253,17 @@ async def test_a_result_that_cannot_be_kept_buries_the_message(value: object, er
 
     assert isinstance(outcome, o.Buried)
     assert (outcome.reason, outcome.failure.type, outcome.counts) == (Reason.RESULT, error, True)
+
+
+@story
+async def test_a_result_that_holds_a_nan_says_where() -> None:
+    async def job() -> dict[str, list[float | None]]:
+        return {"means": [1.0, math.nan]}
+
+    outcome = await outcome_of(job)
+
+    assert isinstance(outcome, o.Buried)
+    assert "the result cannot be written as JSON: means[1] is nan" in outcome.failure.message
 
 
 @story

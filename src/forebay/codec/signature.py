@@ -190,6 +190,8 @@ def encode_named(name: str, named: Mapping[str, object]) -> bytes:
     """A JSON object of arguments. Raises `NotSerialisable`, naming the argument at fault."""
     try:
         return json.encode(named)
+    except json.NotFinite as error:
+        raise NotSerialisable(f"{name}(): argument {error}.") from error
     except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
         for key, value in named.items():
             try:
