@@ -326,3 +326,39 @@ def test_a_declaration_that_was_rolled_back_is_not_believed(tmp_path: Path) -> N
         return answer
 
     assert asyncio.run(story()) == 3
+
+
+def let_in(session: Session) -> None:
+    assert stored(admit(session, messages(50))) == 50
+
+
+def came_back(session: Session) -> None:
+    session.tallies.grow(["mail"], 50)
+
+
+@pytest.mark.parametrize("work", [let_in, came_back])
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_was_rolled_back_takes_no_place(
+    tmp_path: Path, work: Callable[[Session], None], *, alone: bool
+) -> None:
+    def broken(session: Session) -> None:
+        work(session)
+        raise ValueError("broken off")
+
+    async def story() -> list[int]:
+        # On a clock that stands still a large count does not grow old.
+        store = SqliteEngine(tmp_path / "f.db").connect("one", VirtualClock())
+        await store.declare([mail(LARGE)])
+        answers = [
+            stored(await store.publish(messages(LARGE - 100))),
+            stored(await store.publish(messages(1))),
+        ]
+        beside = [] if alone else [store._thread().submit(work=partial(admit, messages=messages(1)))]
+        with pytest.raises(ValueError, match="broken off"):
+            await store._thread().submit(work=broken)
+        answers += [stored(await one) for one in beside]
+        answers.append(stored(await store.publish(messages(LARGE))))
+        await store.close()
+        return answers
+
+    assert asyncio.run(story()) == [LARGE - 100, 1, *([] if alone else [1]), 99 if alone else 98]

@@ -46,7 +46,7 @@ def caught_up(session: Session, mark: int) -> bool:
         }
         session.caps.mark = mark
         # Whoever was without a limit meanwhile was not counted.
-        session.tallies.by_queue.clear()
+        session.tallies.forget()
     return bool(session.caps.by_queue)
 
 

@@ -57,7 +57,10 @@ class Tally:
 
 @dataclass(slots=True)
 class Tallies:
-    """The tallies of one process for one file, by queue. Nothing is in here unless a queue with a limit was published to."""
+    """The tallies of one process for one file, by queue. Nothing is in here unless a queue with a limit was published to.
+
+    They are changed as a transaction goes, for its own later jobs to see; what is not committed makes them `forget`.
+    """
 
     by_queue: dict[str, Tally] = field(default_factory=dict)
 
@@ -68,6 +71,10 @@ class Tallies:
         for queue in queues:
             if (tally := self.by_queue.get(queue)) is not None:
                 tally.waiting += number
+
+    def forget(self) -> None:
+        """A transaction was rolled back, or nobody knows what became of it: whoever asks next counts anew."""
+        self.by_queue.clear()
 
 
 @dataclass(slots=True)

@@ -261,6 +261,7 @@ class DatabaseThread:
                 if conn.in_transaction:
                     with suppress(apsw.Error):
                         conn.execute("ROLLBACK")
+                session.tallies.forget()
                 raise
             took = time.monotonic() - began
         # A slow one counts at once, fast ones little by little.
