@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import apsw
 import pytest
 
-from forebay.engine import EngineOptions, Finished, Notice, Ready, Settlement, Source, Stored
+from forebay.engine import EngineOptions, Finished, Notice, Ready, Settlement, Source, Stored, Timing
 from forebay.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -29,7 +29,7 @@ from forebay.model import query as q, verdict as v
 from forebay.model.message import Message
 from forebay.model.when import SECOND
 from forebay.stores.sqlite import SqliteEngine
-from forebay.stores.sqlite.lock import FileLock
+from forebay.stores.sqlite.lock import FileLock, patience
 from forebay.stores.sqlite.publish import publish
 from forebay.stores.sqlite.thread import DatabaseThread
 from forebay.stores.sqlite.translate import translate
@@ -516,6 +516,34 @@ def test_a_lock_held_too_long_is_an_unavailable_engine(tmp_path: Path) -> None:
 
     for lock in (holder, waiter, sibling):
         lock.close()
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "seconds"),
+    [(SECOND // 10, 1), (2 * SECOND, 1), (4 * SECOND, 2), (10 * SECOND, 5), (60 * SECOND, 5)],
+)
+def test_a_transaction_waits_for_others_less_than_a_heartbeat(heartbeat: int, seconds: float) -> None:
+    assert patience(Timing(lease=10 * heartbeat, heartbeat=heartbeat)) == seconds
+
+
+@pytest.mark.parametrize("who", ["a process of ours", "another program"])
+def test_a_file_held_for_too_long_is_an_engine_that_may_be_tried_again(tmp_path: Path, who: str) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db", EngineOptions(timing=Timing(heartbeat=SECOND))) as store:
+            other, shell = (
+                FileLock(str(tmp_path / "x.db.lock"), threading.Lock()),
+                apsw.Connection(str(tmp_path / "x.db")),
+            )
+            with other.held() if who == "a process of ours" else shell:
+                if who != "a process of ours":
+                    shell.execute("DELETE FROM counter")
+                with pytest.raises(EngineUnavailable, match="ry again"):
+                    await store.publish([message()])
+            assert (await store.publish([message()]))[0].status is Stored.STORED
+            other.close()
+            shell.close()
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def _commits() -> None:
     plain = DatabaseThread._commit
 
     def mortal(
-        self: DatabaseThread, session: Any, works: list[Callable[..., Any]], *, wait: bool = True
+        self: DatabaseThread, session: Any, works: list[Callable[..., Any]], *, patience: float | None = None
     ) -> list[Any]:
         kinds = list(dict.fromkeys(_kinds(works)))
 
@@ -207,7 +207,7 @@ def _commits() -> None:
                 points.hit(f"{kind} {when}")
 
         hit("before")
-        values = plain(self, session, [*works, lambda _: hit("worked")], wait=wait)
+        values = plain(self, session, [*works, lambda _: hit("worked")], patience=patience)
         hit("after")
         return values[:-1]
 

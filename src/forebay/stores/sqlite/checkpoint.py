@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 import apsw
 
 from forebay.errors import EngineUnavailable
-from forebay.stores.sqlite.connection import PATIENCE_MS
 
 if TYPE_CHECKING:
+    from forebay.stores.sqlite.connection import Connection
     from forebay.stores.sqlite.lock import FileLock
 
 STEP: Final = 1_000
@@ -21,7 +21,7 @@ LARGE: Final = 4_096
 class Checkpoints:
     """The checkpoints of one connection. It knows of the log's length by its own commits."""
 
-    def __init__(self, conn: apsw.Connection, lock: FileLock) -> None:
+    def __init__(self, conn: Connection, lock: FileLock) -> None:
         self._conn, self._lock = conn, lock
         self._pages = self._moved = 0
         conn.set_wal_hook(self._written)
@@ -52,7 +52,7 @@ class Checkpoints:
                 try:
                     pages, _ = self._conn.wal_checkpoint(mode=mode)
                 finally:
-                    self._conn.set_busy_timeout(PATIENCE_MS)
+                    self._conn.be_patient()
         except (apsw.Error, EngineUnavailable):
             return
         if pages <= 0:

@@ -14,7 +14,7 @@ import apsw
 from forebay.errors import EngineError, EngineRefused, EngineUnavailable
 from forebay.model.checkup import Finding, Grade
 from forebay.model.when import SECOND
-from forebay.stores.sqlite.connection import APPLICATION, PATIENCE_MS, SETTINGS, migrations
+from forebay.stores.sqlite.connection import APPLICATION, SETTINGS, migrations
 from forebay.stores.sqlite.listener import WakeDirectory
 from forebay.stores.sqlite.lock import FileLock
 from forebay.stores.sqlite.place import NETWORK, check_place, filesystem
@@ -236,7 +236,7 @@ def _signals(subject: Subject) -> Finding:
 def _opened(path: Path) -> apsw.Connection:
     """A connection that cannot write, and so neither checkpoints nor makes a file that is not there."""
     conn = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READONLY)
-    conn.set_busy_timeout(PATIENCE_MS)
+    conn.set_busy_timeout(int(PATIENCE * 1_000))
     return conn
 
 

@@ -13,8 +13,6 @@ from forebay.errors import EngineRefused
 
 APPLICATION: Final = 0x46_42_41_59
 """The application id in the header of our files: "FBAY"."""
-PATIENCE_MS: Final = 5_000
-"""How long SQLite waits for a program that does not know our lock, such as its shell."""
 SETTINGS: Final = """
 PRAGMA synchronous = FULL;
 PRAGMA mmap_size = 0;
@@ -27,11 +25,19 @@ PRAGMA trusted_schema = OFF;
 
 
 class Connection(apsw.Connection):
-    """A connection that knows which process opened which file."""
+    """A connection that knows which process opened which file. ``patience``: seconds to wait for a program that does not know our lock,
+    such as SQLite's shell.
+    """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, patience: float) -> None:
         super().__init__(path, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=100)
         self.process, self.file = os.getpid(), os.stat(path)  # noqa: PTH116  # as os.path.samestat wants it
+        self._patience = int(patience * 1_000)
+        self.be_patient()
+
+    def be_patient(self) -> None:
+        """Wait for others again, after `set_busy_timeout` has said otherwise."""
+        self.set_busy_timeout(self._patience)
 
     def check_file(self, path: str) -> None:
         """Raise `EngineRefused` if ``path`` is another file by now, or none: what is stored here would be found by nobody."""
@@ -48,13 +54,12 @@ class Connection(apsw.Connection):
             )
 
 
-def connect(path: str) -> Connection:
+def connect(path: str, patience: float = 1.0) -> Connection:
     """Open the file, create it if there is none, and bring its schema up to date. Raises `EngineRefused` for a file not ours."""
     _create(path)
     _check_process(path)
-    conn = Connection(path)
+    conn = Connection(path, patience)
     try:
-        conn.set_busy_timeout(PATIENCE_MS)
         version = _check(conn, path)
         # Checkpoints are the thread's business, under the lock.
         conn.wal_autocheckpoint(0)

@@ -16,33 +16,45 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from forebay.errors import EngineUnavailable
+from forebay.model.when import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE: Final = 30.0
-"""Seconds to wait for another process before giving up."""
+    from forebay.engine import Timing
+
+OPENING: Final = 30.0
+"""Seconds to wait for the lock when the file is opened: whoever has it may be bringing the schema up to date."""
+_LEAST, _MOST = 1.0, 5.0
 _FIRST_NAP: Final = 0.000_1
 _LONGEST_NAP: Final = 0.000_5
 
 
-class FileLock:
-    """The lock of one store. ``gate`` is shared by all stores of an engine."""
+def patience(timing: Timing) -> float:
+    """Seconds that a transaction waits for others: less than a heartbeat, so that a renewal fails while there is time for the next.
 
-    def __init__(self, path: str, gate: threading.Lock, patience: float = PATIENCE) -> None:
+    Not less than a second, whatever the heartbeat: a disk may well take that long.
+    """
+    return min(max(_LEAST, timing.heartbeat / SECOND / 2), _MOST)
+
+
+class FileLock:
+    """The lock of one store. ``gate`` is shared by all stores of an engine. ``patience``: seconds to wait for others."""
+
+    def __init__(self, path: str, gate: threading.Lock, patience: float = _MOST) -> None:
         self._path, self._gate, self._patience = path, gate, patience
         self._never = threading.Event()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     @contextmanager
-    def held(self, *, wait: bool = True) -> Iterator[None]:
-        """Hold the lock. Raises `EngineUnavailable` if others keep it too long, or, without ``wait``, if they have it."""
-        patience = self._patience if wait else 0.0
+    def held(self, *, patience: float | None = None) -> Iterator[None]:
+        """Hold the lock. Raises `EngineUnavailable` if others keep it longer than ``patience`` seconds, or than the lock's own."""
+        patience = self._patience if patience is None else patience
         deadline = time.monotonic() + patience
         if not self._gate.acquire(timeout=patience):
-            raise self._late()
+            raise self._late(patience)
         try:
-            self._take(deadline)
+            self._take(deadline, patience)
             try:
                 yield
             finally:
@@ -50,14 +62,14 @@ class FileLock:
         finally:
             self._gate.release()
 
-    def _take(self, deadline: float) -> None:
+    def _take(self, deadline: float, patience: float) -> None:
         nap = _FIRST_NAP
         while True:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise self._late() from None
+                    raise self._late(patience) from None
                 # flock() knows no timeout; naps this short cost less than the commits they wait for.
                 self._never.wait(nap)
                 nap = min(nap * 1.5, _LONGEST_NAP)
@@ -68,9 +80,10 @@ class FileLock:
             else:
                 return
 
-    def _late(self) -> EngineUnavailable:
+    def _late(self, patience: float) -> EngineUnavailable:
         return EngineUnavailable(
-            f"Another process has held {self._path} for {self._patience:g} s: look for one that is stopped or stuck, and try again."
+            f"Another process has held {self._path} for {patience:g} s: nothing was changed. Try again; if that does not help, look for"
+            " one that is stopped or stuck."
         )
 
     def close(self) -> None:

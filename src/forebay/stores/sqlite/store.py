@@ -18,7 +18,7 @@ from forebay.stores.sqlite import admission, claim, publish, queries, settle, st
 from forebay.stores.sqlite.claim import Ask, Claim, Claimed
 from forebay.stores.sqlite.connection import connect
 from forebay.stores.sqlite.listener import Listener, WakeDirectory
-from forebay.stores.sqlite.lock import FileLock
+from forebay.stores.sqlite.lock import FileLock, patience
 from forebay.stores.sqlite.place import check_place
 from forebay.stores.sqlite.session import Session, batch as encoded
 from forebay.stores.sqlite.thread import DatabaseThread
@@ -84,12 +84,13 @@ class SqliteStore:
     async def _start(self) -> _Open:
         engine, path = self._engine, os.fspath(self._engine.path)
         check_place(engine.path, create=engine.create, network=engine.network)
+        patient = patience(engine.options.timing)
         with translate(path):
-            lock = FileLock(f"{path}.lock", engine.gate)
+            lock = FileLock(f"{path}.lock", engine.gate, patient)
         thread = DatabaseThread(
             path,
             lock,
-            lambda: Session(connect(path), engine.sql, engine.options, engine.tallies),
+            lambda: Session(connect(path, patient / 2), engine.sql, engine.options, engine.tallies),
             self._tell,
             self._clock.now,
         )

@@ -18,7 +18,7 @@ import apsw
 
 from forebay.errors import EngineError, EngineRefused, EngineUnavailable, NotOpen, OutcomeUnknown
 from forebay.stores.sqlite.checkpoint import Checkpoints
-from forebay.stores.sqlite.connection import PATIENCE_MS
+from forebay.stores.sqlite.lock import OPENING
 from forebay.stores.sqlite.translate import translate
 
 if TYPE_CHECKING:
@@ -122,13 +122,13 @@ class DatabaseThread:
         session.news.clear()
         session.conn.set_busy_timeout(0)
         try:
-            (value,) = self._commit(session, [work], wait=False)
+            (value,) = self._commit(session, [work], patience=0.0)
         except EngineUnavailable as error:
             if error.__cause__ is None or isinstance(error.__cause__, apsw.BusyError):
                 return None
             raise
         finally:
-            session.conn.set_busy_timeout(PATIENCE_MS)
+            session.conn.be_patient()
         self._tell(session.news)
         if self._checkpoints is not None and self._checkpoints.due:
             _ = self.submit(look=lambda _: True)  # after any job the thread sees to the log
@@ -146,7 +146,7 @@ class DatabaseThread:
 
     def _run(self) -> None:
         try:
-            with translate(self._path), self._lock.held():
+            with translate(self._path), self._lock.held(patience=OPENING):
                 session = self._open_session()
         except BaseException as error:  # noqa: BLE001  # whoever opens the store is told
             self._deliver([_Answer(self._opened, error=error), _Answer(self._ended)])
@@ -243,11 +243,11 @@ class DatabaseThread:
         return answers
 
     def _commit(
-        self, session: Session, works: list[Callable[[Session], Any]], *, wait: bool = True
+        self, session: Session, works: list[Callable[[Session], Any]], *, patience: float | None = None
     ) -> list[Any]:
         """One transaction; all of it or nothing."""
         conn = session.conn
-        with self._lock.held(wait=wait):
+        with self._lock.held(patience=patience):
             began = time.monotonic()
             try:
                 with translate(self._path):
