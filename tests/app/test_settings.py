@@ -70,7 +70,7 @@ def test_the_nearest_pyproject_counts(project: Path) -> None:
     ("text", "sentence"),
     [
         ("[tool.forebay]\nurll = 1\n", r"has no setting 'urll': known are url, concurrency"),
-        ('[tool]\nforebay = "x"\n', r"tool\.forebay must be a table \(\[tool\.forebay\]\), not 'x'"),
+        ('[tool]\nforebay = "x"\n', r"tool\.forebay must be a table \(\[tool\.forebay\]\), not a str"),
         ("[tool.forebay", r"pyproject\.toml cannot be read: "),
         ("\xff", r"pyproject\.toml cannot be read: "),
     ],

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from forebay.cli.exits import Exit
-from forebay.support.settings import SETTINGS, without_secrets
+from forebay.support.masking import without_secrets
+from forebay.support.settings import SETTINGS
 from tests.cli.kit import Cli
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from forebay import App
+from forebay.cli.program import run
+from forebay.errors import ConfigError
+from forebay.support.masking import masked, without_secrets
 from tests.cli.kit import process
 
 URL_SECRET, BODY_SECRET, HEADER_SECRET = "canary-in-url", "canary-in-body", "canary-in-header"
@@ -69,27 +75,140 @@ def test_no_log_of_a_worker_holds_a_payload_or_a_header(folder: Path, log_format
     assert leaks(said) == []
 
 
-URLS = [
-    f"postgresql://ada:{URL_SECRET}@db.example/jobs",
-    f"postgresql://ada@db.example/jobs?password={URL_SECRET}",
-    f"redis://:{URL_SECRET}@db.example/0",
-    f"sqlite:///{{folder}}/f.db?password={URL_SECRET}",
-    f"nonsense://ada:{URL_SECRET}@db.example/jobs",
-    f"postgresql://ada:{URL_SECRET}#@db.example/jobs",
-]
-WORKER = ("worker", "leaky:app", "--url")
-PAIRS = [
-    *((url, ("doctor", "--json")) for url in URLS),
-    (URLS[0], WORKER),
-    (URLS[3], ("queue", "list")),
-    (URLS[4], WORKER),
-]
+SCHEMES = (
+    *(
+        "memory",
+        "sqlite",
+        "postgresql",
+        "postgres",
+        "redis",
+        "rediss",
+        "redis+unix",
+        "unix",
+        "valkey",
+        "amqp",
+        "amqps",
+    ),
+    *("nats", "tls", "kafka", "nonsense", "SQLITE", "jdbc:postgresql"),
+)
+MARK = URL_SECRET
+SHAPES = (
+    "{}://ada:{mark}@db.example/jobs",
+    "{}://ada:{mark}@db.example:7000,db.other:7000/jobs",
+    "{}://:{mark}@db.example/0",
+    "{}://:{mark}@/run/engine.sock",
+    "{}://ada:{mark}#@db.example/jobs",
+    "{}://ada:a/b?c&d@{mark}@db.example/jobs",
+    "{}://ada:{mark}%40x@db.example/jobs",
+    "{}://ada%3A{mark}%40db.example/jobs",
+    "{}://ada%3A{mark}@db.example/jobs",
+    "{}://ada%253A{mark}%2540db.example/jobs",
+    "{}://ada:{mark}",
+    "{}://ada:{mark}@[db.example/jobs",
+    "{}://ada:{mark}@db.example\u2100/jobs",
+    "{}://a:x@one,{}://b:{mark}@two",
+    "{}:ada:{mark}",
+    "{}:/ada:{mark}@db.example",
+    "ada:{mark}@db.example/{}",
+    " {}://ada:{mark}@db.example/jobs",
+    "{}://db.example/jobs?password={mark}",
+    "{}:///jobs.db?password={mark}",
+    "{}://db.example/jobs?x=1&sslpassword={mark}&y=2",
+    "{}://db.example/jobs?x=1;sasl.password=a&{mark}",
+    "{}://db.example/jobs?pass%77ord={mark}",
+    "{}://db.example/jobs?access_token={mark}#token={mark}",
+    "{}:///ada:{mark}@db.example/jobs",
+)
+TOKENS = ("{}://{mark}@db.example", "{}://{mark}:@db.example", "{}://db.example/?nkey_seed={mark}")
 
 
-@pytest.mark.parametrize(("url", "words"), PAIRS)
-def test_no_command_says_the_password_of_its_engine(folder: Path, url: str, words: tuple[str, ...]) -> None:
-    url = url.replace("{folder}", str(folder))
-    said = ran(folder, *words, *([url] if words[-1] == "--url" else []), url=url)
+def written(shape: str) -> list[str]:
+    """That shape for every scheme."""
+    schemes = ("nats", "tls", "redis") if shape in TOKENS else SCHEMES
+    return [shape.replace("{mark}", MARK).replace("{}", scheme) for scheme in schemes]
 
-    assert said
+
+@pytest.mark.parametrize("shape", SHAPES + TOKENS)
+def test_no_url_is_shown_with_its_secret(shape: str) -> None:
+    for url in written(shape):
+        assert MARK not in without_secrets(url)
+        assert "://" not in url or MARK not in masked(f"Looked at {url} today.")
+        for make in (lambda url=url: App(url), lambda url=url: App("memory://", bus=url)):
+            assert leaks(_told(make)) == [], url
+
+
+def _told(make: Callable[[], App]) -> str:
+    try:
+        app = make()
+    except ConfigError as error:
+        return "".join(traceback.format_exception(error))
+    return f"{app!r} {app.engine.url} {app.engine!r} {app.bus!r}"
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    for url in (
+        "memory://", "sqlite:///a.db", "sqlite:////srv/a@b/x.db?network=allow", "redis://h1:1,h2:2/0", "postgresql://ada@db/jobs?sslmode=require",
+        "postgresql://[::1]:5432/jobs", "unix:///run/redis.sock", "forebay.db",
+    ):  # fmt: skip
+        assert without_secrets(url) == url
+    assert without_secrets("postgresql://ada:x@db/jobs?target=1") == "postgresql://ada:***@db/jobs?target=1"
+
+
+COMMANDS = (
+    ("config", "show"), ("doctor",), ("doctor", "leaky:app"), ("task", "list"), ("queue", "list"), ("send", "greet", "x"),
+    ("top", "--once"), ("publish", "a.b", "{}"), ("dead", "list"), ("task", "show", "0" * 8),
+)  # fmt: skip
+
+
+SOME = [written(shape)[n % len(SCHEMES)] for n, shape in enumerate(SHAPES)][::2]
+
+
+@pytest.mark.parametrize("url", [*SOME, *written(SHAPES[0])[:3]])
+def test_no_command_says_the_secret_of_its_url(
+    url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FOREBAY_DEBUG", "1")
+    # As an APP or an address, what has neither sign is no URL but a word.
+    mistaken = url if "@" in url or "//" in url else "x"
+    monkeypatch.setenv("FOREBAY_HEALTH", mistaken)
+    _run(("doctor",))
+    _run(("config", "show"))
+    monkeypatch.delenv("FOREBAY_HEALTH")
+    monkeypatch.setenv("FOREBAY_URL", url)
+    for words in COMMANDS:
+        _run((*words, "--json"))
+        monkeypatch.setenv("FOREBAY_DEBUG", "")
+        _run(words)
+    for command in ("worker", "dev", "task"):
+        _run((command, mistaken))
+    _run((mistaken,))
+    _run(("task", "list", "--url", url))
+    _run(("worker", "leaky:app"))
+    said = capsys.readouterr()
+    assert said.out
+    assert [line for line in (said.out + said.err).splitlines() if MARK in line] == []
+
+
+def _run(words: tuple[str, ...]) -> None:
+    """With whatever traceback comes through: it is output too."""
+    try:
+        with contextlib.suppress(SystemExit):
+            run(words)
+    except Exception:  # noqa: BLE001  # FOREBAY_DEBUG lets it through, to be read
+        traceback.print_exc()
+
+
+def test_a_project_file_that_is_wrong_is_not_quoted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "pyproject.toml").write_text(f'[tool]\nforebay = "redis://:{MARK}@db"\n')
+    with pytest.raises(ConfigError, match="must be a table") as caught:
+        App()
+    assert leaks(str(caught.value)) == []
+
+
+def test_neither_a_worker_nor_its_health_says_the_secret_of_a_bus(folder: Path) -> None:
+    said = ran(folder, "worker", "leaky:app", url=f"sqlite:///{folder / 'f.db'}?password={URL_SECRET}")
+
+    assert "unknown option" in said
     assert leaks(said) == []

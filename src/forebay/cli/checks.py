@@ -22,6 +22,7 @@ from forebay.processes.health import Address
 from forebay.runtime.bridge import OUTBOX
 from forebay.support.clock import SystemClock
 from forebay.support.logs import check_words
+from forebay.support.masking import masked
 from forebay.support.settings import SETTINGS, byte_size, read, read_all, whole_number
 
 if TYPE_CHECKING:
@@ -108,7 +109,10 @@ def _settings() -> Finding:
         _read_through(values)
     except ConfigError as error:
         return Finding(
-            "settings", Grade.FAIL, str(error), "forebay config show says where each setting comes from."
+            "settings",
+            Grade.FAIL,
+            masked(str(error)),
+            "forebay config show says where each setting comes from.",
         )
     known = {setting.variable for setting in SETTINGS} | OTHER_VARIABLES
     strange = sorted(name for name in os.environ if name.startswith("FOREBAY_") and name not in known)
@@ -148,7 +152,7 @@ def _app(spec: str | None) -> tuple[App | None, Finding]:
     try:
         app = load(spec)
     except ForebayError as error:
-        return None, Finding("app", Grade.FAIL, str(error), "Make the import work, then look again.")
+        return None, Finding("app", Grade.FAIL, masked(str(error)), "Make the import work, then look again.")
     routes = app.routes()
     handlers = sum(1 if route.handler is not None else len(route.handlers) for route in routes)
     text = f"{spec} declares {counted(handlers, 'handler')} for {counted(len(routes), 'queue')}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from forebay.errors import ConfigError, EngineRefused, ForebayError, Unsupported
+from forebay.support.masking import masked, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +41,16 @@ def load(spec: str) -> App:
 
 def parted(spec: str) -> tuple[str, str]:
     """The module and the attribute that ``spec`` names. Raises `BadApp`."""
+    if "://" in spec:
+        raise BadApp(
+            f"APP names a module, and {without_secrets(spec)!r} is a URL: write shop:app, and set the URL with FOREBAY_URL."
+        )
     module_name, separator, path = spec.partition(":")
     if "/" in module_name or module_name.endswith(".py"):
         near = ".".join(Path(module_name).with_suffix("").parts).strip("./")
         raise BadApp(f"APP names a module, not a file: write {near}:{path or 'app'} instead of {spec}.")
-    if not separator or not module_name or not path:
-        raise BadApp(f"APP {spec!r} is not module:attribute: for `app` in shop.py write shop:app.")
+    if not separator or not all(part.isidentifier() for part in f"{module_name}.{path}".split(".")):
+        raise BadApp(f"APP {masked(spec)!r} is not module:attribute: for `app` in shop.py write shop:app.")
     return module_name, path
 
 

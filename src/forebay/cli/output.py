@@ -78,7 +78,9 @@ def sentence(error: ForebayError) -> str:
     >>> sentence(ForebayError("No luck.\nTry again."))
     'No luck.  [forebay-error]\nTry again.'
     """
-    first, newline, rest = clean_lines(str(error)).partition("\n")
+    from forebay.support.masking import masked  # not for help
+
+    first, newline, rest = clean_lines(masked(str(error))).partition("\n")
     return f"{first}  [{error.code}]{newline}{rest}"
 
 

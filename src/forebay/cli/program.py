@@ -121,11 +121,15 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _with_nearest(error: click.ClickException) -> click.ClickException:
-    """With the command that was meant, if one was misspelt: click says it of options only."""
+    """With the command that was meant, if one was misspelt: click says it of options only. Without the secret of a URL that went astray."""
+    from forebay.support.masking import masked  # not for help
+
     ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if (shown := masked(error.format_message())) != error.format_message():
+        return click.UsageError(shown, ctx)
     if ctx is None or not isinstance(ctx.command, click.Group) or "command" not in error.message:
         return error
-    import difflib  # not for help
+    import difflib
 
     written = error.message.rpartition(" ")[2].strip("'.")
     near = difflib.get_close_matches(written, ctx.command.list_commands(ctx), n=1)
@@ -141,5 +145,7 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 def _say_object(code: str, message: str, ending: int) -> None:
     import json  # not for help
 
-    words = {"error": code, "message": message, "exit": int(ending)}
+    from forebay.support.masking import masked
+
+    words = {"error": code, "message": masked(message), "exit": int(ending)}
     click.echo(clean_json(json.dumps(words, ensure_ascii=False)), err=True)

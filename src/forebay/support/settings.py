@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from forebay.errors import ConfigError, InvalidOption
+from forebay.support.masking import masked, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,13 +36,13 @@ class Value:
     """What a setting is, and where that was said."""
 
     setting: Setting
-    text: str
+    text: str = field(repr=False)
     origin: str
 
     @property
     def shown(self) -> str:
         """The text without passwords."""
-        return without_secrets(self.text) if self.setting.secret else self.text
+        return without_secrets(self.text) if self.setting.secret else masked(self.text)
 
 
 SETTINGS: Final = (
@@ -92,19 +93,6 @@ def read(name: str, argument: object = None) -> str:
     return str(argument) if argument is not None else read_all()[name].text
 
 
-def without_secrets(url: str) -> str:
-    """A URL as it may be shown: without its password, and without parameters that are named like one.
-
-    >>> without_secrets("postgresql://ada:lovelace@db/jobs?sslpassword=x&target=1")
-    'postgresql://ada:***@db/jobs?sslpassword=***&target=1'
-    """
-    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-    user, at, place = rest.rpartition("@")
-    if at and ":" in user:
-        rest = f"{user.partition(':')[0]}:***@{place}"
-    return scheme + separator + _SECRET.sub(r"\1***", rest)
-
-
 def whole_number(name: str, text: str, lowest: int = 1) -> int:
     """A setting as a whole number. Raises `InvalidOption`."""
     if not text.isdecimal() or int(text) < lowest:
@@ -125,7 +113,6 @@ def byte_size(name: str, text: str) -> int:
 
 
 _SIZE: Final = re.compile(r"([0-9]{1,15}) ?([KMG]?)(?:i?B)?", re.IGNORECASE)
-_SECRET: Final = re.compile(r"([?&;][^=&;]*(?:pass|secret|token)[^=&;]*=)[^&;]*", re.IGNORECASE)
 
 
 def _value(
@@ -148,6 +135,8 @@ def _project(folder: Path) -> tuple[dict[str, object], str]:
             except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
                 raise ConfigError(f"{path} cannot be read: {error}.") from error
             if not isinstance(table, dict):
-                raise ConfigError(f"{path}: tool.forebay must be a table ([tool.forebay]), not {table!r}.")
+                raise ConfigError(
+                    f"{path}: tool.forebay must be a table ([tool.forebay]), not a {type(table).__name__}."
+                )
             return table, str(path)
     return {}, ""
