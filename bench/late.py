@@ -6,7 +6,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from forebay.engine import EngineOptions, Settlement, Source
+from forebay.engine import Ask, EngineOptions, Settlement, Source
 from forebay.model.message import Message
 from forebay.model.verdict import Done
 from forebay.model.when import After
@@ -40,7 +40,7 @@ async def claims_beside(path: Path, crowd: int) -> float:
     took: list[float] = []
     for _ in range(CLAIMS):
         began = time.perf_counter()
-        taken = await store.receive(work, token=new_token(), limit=BATCH, wait=0)
+        taken = await store.receive([Ask(work, new_token(), BATCH)], wait=0)
         took.append(time.perf_counter() - began)
         await store.settle([Settlement(delivery, Done()) for delivery in taken])
     await store.close()

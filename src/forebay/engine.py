@@ -135,6 +135,17 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         return Source(queue=queue or subscription_queue(pattern, group), pattern=pattern, group=group)
 
 
+class Ask(msgspec.Struct, frozen=True):
+    """What a `receive` asks of one source: up to ``limit`` new messages, under the lease ``token``. Each ask has a token of its own.
+
+    With ``limit`` 0 it asks for nothing new, only for what the token holds already.
+    """
+
+    source: Source
+    token: Token
+    limit: int
+
+
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One message handed to one worker under a lease.
 
@@ -272,11 +283,16 @@ class Broker(Protocol):
         """
         ...
 
-    async def receive(self, source: Source, *, token: Token, limit: int, wait: Micros) -> Sequence[Delivery]:
-        """Take up to ``limit`` messages under the lease ``token``, waiting up to ``wait`` for the first.
+    async def receive(
+        self, asks: Sequence[Ask], *, wait: Micros, most: int | None = None
+    ) -> Sequence[Delivery]:
+        """Take messages for all ``asks`` in one round trip, and hand them out in the order of the asks.
 
-        Repeated with the same token it hands out the same messages again, those that are still under it. With ``limit`` 0 it takes
-        nothing, and returns as soon as there may be something to take.
+        Each ask takes up to its own limit, and all together no more than ``most``: what the earlier ones take the later ones do not.
+        If there is nothing for any of them, it waits for the first message of any source, up to ``wait`` microseconds.
+
+        Repeated with the same tokens it hands out the same messages again, those that are still under them. They come first: whatever
+        the limits they are handed out, and what they leave of ``most`` is for new ones. A token that holds something takes nothing new.
         """
         ...
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from forebay.engine import EngineOptions, Settled, Settlement, Source
+from forebay.engine import Ask, EngineOptions, Settled, Settlement, Source
 from forebay.errors import EngineUnavailable, OutcomeUnknown
 from forebay.model import verdict as v
 from forebay.model.message import Message, MessageId
@@ -80,7 +80,7 @@ def test_a_settle_breaks_off_as_planned(
         bus = HostileBus(Faults(settle=[fault]))
         broker = await _open(bus)
         await broker.publish([FIRST])
-        (delivery,) = await broker.receive(WORK, token=Token("t"), limit=1, wait=0)
+        (delivery,) = await broker.receive([Ask(WORK, Token("t"), 1)], wait=0)
         settlement = Settlement(delivery, v.Done(), (SECOND,))
 
         if error is None:
@@ -101,10 +101,10 @@ def test_a_receive_whose_reply_was_lost_may_be_repeated() -> None:
         await broker.publish([FIRST])
 
         with pytest.raises(OutcomeUnknown):
-            await broker.receive(WORK, token=Token("t"), limit=1, wait=0)
+            await broker.receive([Ask(WORK, Token("t"), 1)], wait=0)
 
-        assert list(await broker.receive(WORK, token=Token("other"), limit=1, wait=0)) == []
-        assert len(await broker.receive(WORK, token=Token("t"), limit=1, wait=0)) == 1
+        assert list(await broker.receive([Ask(WORK, Token("other"), 1)], wait=0)) == []
+        assert len(await broker.receive([Ask(WORK, Token("t"), 1)], wait=0)) == 1
 
     asyncio.run(story())
 
@@ -114,8 +114,8 @@ def test_two_may_hold_one_message_and_either_may_end_it() -> None:
         bus = HostileBus(Faults(receive=[Fault.DOUBLE]))
         broker = await _open(bus)
         await broker.publish([FIRST])
-        (one,) = await broker.receive(WORK, token=Token("one"), limit=1, wait=0)
-        (two,) = await broker.receive(WORK, token=Token("two"), limit=1, wait=0)
+        (one,) = await broker.receive([Ask(WORK, Token("one"), 1)], wait=0)
+        (two,) = await broker.receive([Ask(WORK, Token("two"), 1)], wait=0)
 
         assert one.id == two.id
         assert list(await broker.settle([Settlement(one, v.Done())])) == [Settled.OK]
@@ -132,14 +132,14 @@ def test_a_late_acknowledgement_is_accepted() -> None:
         broker = bus.connect("one", clock)
         await broker.declare([WORK])
         await broker.publish([FIRST])
-        (late,) = await broker.receive(WORK, token=Token("one"), limit=1, wait=0)
+        (late,) = await broker.receive([Ask(WORK, Token("one"), 1)], wait=0)
         await clock.advance(bus.options.timing.lease)
-        assert len(await broker.receive(WORK, token=Token("two"), limit=1, wait=0)) == 1
+        assert len(await broker.receive([Ask(WORK, Token("two"), 1)], wait=0)) == 1
 
         assert list(await broker.settle([Settlement(late, v.Done())])) == [Settled.OK]
 
         await clock.advance(bus.options.timing.lease)
-        assert list(await broker.receive(WORK, token=Token("three"), limit=1, wait=0)) == []
+        assert list(await broker.receive([Ask(WORK, Token("three"), 1)], wait=0)) == []
 
     asyncio.run(story())
 
@@ -149,7 +149,7 @@ def test_a_dead_letter_goes_to_a_queue_of_its_own() -> None:
         bus = HostileBus()
         broker = await _open(bus)
         await broker.publish([FIRST])
-        (delivery,) = await broker.receive(WORK, token=Token("t"), limit=1, wait=0)
+        (delivery,) = await broker.receive([Ask(WORK, Token("t"), 1)], wait=0)
 
         await broker.settle([Settlement(delivery, v.Dead(v.Reason.ASKED))])
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from forebay.engine import EngineOptions, Notice, Retention, Settled, Settlement, Source, Stored
+from forebay.engine import Ask, EngineOptions, Notice, Retention, Settled, Settlement, Source, Stored
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.state import FINISHED, TIMED, WAITING, Event, State, after
@@ -341,7 +341,7 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
     def receive(self, worker: str, token: Token, limit: int) -> list[Delivery]:
-        return list(self.run_on_loop(self.stores[worker].receive(WORK, token=token, limit=limit, wait=0)))
+        return list(self.run_on_loop(self.stores[worker].receive([Ask(WORK, token, limit)], wait=0)))
 
     def steer(self, row: Row, command: q.Command) -> int:
         return self.run_on_loop(self.store.steer(q.Selector(ids=(EntryId(row.message.id),)), command))

@@ -13,7 +13,7 @@ from forebay.codec.signature import Signature
 from forebay.compose import Composer
 from forebay.context import Context
 from forebay.declaring.handler import Handler, task_decoder
-from forebay.engine import NOTHING, Delivery, Source
+from forebay.engine import NOTHING, Ask, Delivery, Source
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.runtime.executor import Executor, Live
 from forebay.runtime.in_flight import InFlight, Run
@@ -174,9 +174,12 @@ class SpiedStore:
         )
         return answer
 
-    async def receive(self, source: Source, *, token: Token, limit: int, wait: Micros) -> Sequence[Delivery]:
-        work = self.inner.receive(source, token=token, limit=limit, wait=wait)
-        answer: Sequence[Delivery] = await self._engine.call("receive" if limit else "peek", source, work)
+    async def receive(
+        self, asks: Sequence[Ask], *, wait: Micros, most: int | None = None
+    ) -> Sequence[Delivery]:
+        answer: Sequence[Delivery] = await self._engine.call(
+            "receive", asks, self.inner.receive(asks, wait=wait, most=most)
+        )
         return answer
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:

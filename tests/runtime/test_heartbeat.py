@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from forebay import App, State, Timing
-from forebay.engine import EngineOptions, Notice, Source
+from forebay.engine import Ask, EngineOptions, Notice, Source
 from forebay.errors import EngineUnavailable
 from forebay.model.query import HandBack, Selector
 from forebay.runtime.heartbeat import Heartbeat
@@ -199,7 +199,7 @@ async def test_what_a_receive_has_taken_is_kept_before_its_answer_is_seen() -> N
     in_flight, token = InFlight(SystemClock()), new_token()
     heartbeat = Heartbeat(engine, "worker", in_flight, SystemClock(), BRISK.heartbeat, lambda _: None)
     await store.publish([a_delivery().message])
-    (taken,) = await store.receive(Source(queue="default"), token=token, limit=1, wait=0)
+    (taken,) = await store.receive([Ask(Source(queue="default"), token, 1)], wait=0)
     in_flight.under_way.add(token)
 
     heartbeat.start()

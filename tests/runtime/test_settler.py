@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from forebay.engine import Settlement, Source
+from forebay.engine import Ask, Settlement, Source
 from forebay.errors import EngineUnavailable, OutcomeUnknown
 from forebay.model import verdict as v
 from forebay.model.message import Message, MessageId
@@ -44,7 +44,7 @@ class Bench:
         await self.store.publish(
             [Message(id=MessageId(f"m{n}"), name="job", queue="work") for n in range(count)]
         )
-        return await self.store.receive(WORK, token=new_token(), limit=count, wait=0)
+        return await self.store.receive([Ask(WORK, new_token(), count)], wait=0)
 
     def submit(self, delivery: Delivery, verdict: v.Verdict) -> None:
         self.settler.submit(self.in_flight.add(delivery), Settlement(delivery, verdict))

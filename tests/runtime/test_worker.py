@@ -240,7 +240,7 @@ async def test_an_engine_that_cannot_be_opened_is_the_workers_error() -> None:
     assert engine.calls["close"] == 1
 
 
-@pytest.mark.parametrize("kind", ["receive", "peek", "sweep"])
+@pytest.mark.parametrize("kind", ["receive", "sweep"])
 @story
 async def test_a_service_that_fails_ends_the_worker_in_order_and_run_raises_it(kind: str) -> None:
     engine, entered, trigger = Spied(MemoryEngine()), asyncio.Event(), list[bool]()
@@ -258,11 +258,6 @@ async def test_a_service_that_fails_ends_the_worker_in_order_and_run_raises_it(k
     async def slow() -> None:
         entered.set()
         await asyncio.Event().wait()
-
-    if kind == "peek":
-
-        @app.task(queue="two")
-        async def other() -> None: ...
 
     async with app:
         worker = app.worker(WorkerOptions(stop_within=600 * SECOND))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from forebay.engine import EngineOptions, Source
+from forebay.engine import Ask, EngineOptions, Source
 from forebay.stores.sqlite import upkeep
-from forebay.stores.sqlite.claim import PROMOTED, Ask, Claim
+from forebay.stores.sqlite.claim import PROMOTED, Claim
 from forebay.stores.sqlite.connection import connect
 from forebay.stores.sqlite.session import Session, statements
 from forebay.support.ids import new_token
@@ -61,7 +61,7 @@ def fill(session: Session, number: int, first: int, **columns: str) -> None:
 
 
 def claim(session: Session, limit: int = 5) -> Claimed:
-    job = Claim(Ask(Source(queue="a"), new_token(), limit, "worker"))
+    job = Claim([Ask(Source(queue="a"), new_token(), limit)], None, "worker")
     return job.look(session) or job.work(session)
 
 

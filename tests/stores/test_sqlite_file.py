@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import apsw
 import pytest
 
-from forebay.engine import EngineOptions, Ready, Source
+from forebay.engine import Ask, EngineOptions, Ready, Source
 from forebay.errors import EngineRefused
 from forebay.model.message import Message
 from forebay.stores.sqlite import SqliteEngine, connection
@@ -86,7 +86,7 @@ def test_what_was_stored_is_there_when_the_file_is_opened_again(tmp_path: Path) 
         store = SqliteEngine(tmp_path / "again.db").connect("worker", SystemClock())
         await store.declare([MAIL])
 
-        taken = await store.receive(MAIL, token=new_token(), limit=5, wait=0)
+        taken = await store.receive([Ask(MAIL, new_token(), 5)], wait=0)
         await store.close()
 
         assert [d.message for d in taken] == [message]
@@ -232,7 +232,7 @@ def test_a_long_path_works_and_wakes(tmp_path: Path) -> None:
 
         message = Message(id=Ids().message(), name="t", queue="mail")
         taken, _ = await asyncio.gather(
-            other.receive(MAIL, token=new_token(), limit=1, wait=30_000_000), one.publish([message])
+            other.receive([Ask(MAIL, new_token(), 1)], wait=30_000_000), one.publish([message])
         )
         await watching.aclose()  # type: ignore[attr-defined]
         await one.close()

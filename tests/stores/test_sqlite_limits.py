@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, cast
 import apsw
 import pytest
 
-from forebay.engine import Settlement, Source, Stored
+from forebay.engine import Ask, Settlement, Source, Stored
 from forebay.model.message import Message
 from forebay.model.query import HandBack, Redrive, Selector
 from forebay.model.state import State
 from forebay.model.verdict import Dead, Done, Failure, Reason, Release, Retry
 from forebay.model.when import SECOND, After
 from forebay.stores.sqlite import SqliteEngine
-from forebay.stores.sqlite.claim import Ask, put_back
+from forebay.stores.sqlite.claim import put_back
 from forebay.stores.sqlite.connection import APPLICATION, migrations
 from forebay.stores.sqlite.publish import admit
 from forebay.stores.sqlite.session import Session
@@ -44,7 +44,6 @@ from forebay.engine import Source
 from forebay.support.ids import Ids
 from forebay.model.message import Message
 from forebay.stores.sqlite import SqliteEngine
-from forebay.stores.sqlite.claim import Ask, put_back
 
 async def main(path, number, size):
     store, ids, told = SqliteEngine(path).connect("sender", SystemClock()), Ids(), []
@@ -115,7 +114,7 @@ def test_what_no_limit_holds_back_is_added_to_a_count_that_is_still_good(
         for store in (sender, worker):
             await store.declare([mail(LARGE)])
         await sender.publish(messages(LARGE - 100))
-        taken = await worker.receive(mail(LARGE), token=new_token(), limit=30, wait=0)
+        taken = await worker.receive([Ask(mail(LARGE), new_token(), 30)], wait=0)
         await sender.publish(messages(1))
         asked.clear()
         # 129 more may wait; 20 and 29 of them are let in without being asked.
@@ -140,7 +139,7 @@ def test_what_comes_back_by_itself_or_by_hand_is_added_too(
         for store in (sender, worker):
             await store.declare([mail(LARGE)])
         await sender.publish(messages(LARGE - 70))
-        taken = await worker.receive(mail(LARGE), token=token, limit=30, wait=0)
+        taken = await worker.receive([Ask(mail(LARGE), token, 30)], wait=0)
         if how == "redriven":
             await worker.settle([Settlement(one, Dead(Reason.ASKED)) for one in taken])
         await sender.publish(messages(1))
@@ -151,8 +150,8 @@ def test_what_comes_back_by_itself_or_by_hand_is_added_too(
             case "redriven":
                 assert await worker.steer(Selector(states=frozenset({State.DEAD})), Redrive()) == 30
             case _:
-                ask = Ask(mail(LARGE), token, 30, "worker")
-                await worker._thread().submit(work=partial(put_back, ask=ask))
+                asks = [Ask(mail(LARGE), token, 30)]
+                await worker._thread().submit(work=partial(put_back, asks=asks))
         return stored(await sender.publish(messages(100)))
 
     # Without the thirty there would be room for 99.
@@ -167,7 +166,7 @@ def test_a_full_queue_has_room_again_once_its_count_is_old(tmp_path: Path) -> No
         await store.declare([mail(LARGE)])
         await store.publish(messages(LARGE))
         assert stored(await store.publish(messages(1))) == 0
-        await store.receive(mail(LARGE), token=new_token(), limit=100, wait=0)
+        await store.receive([Ask(mail(LARGE), new_token(), 100)], wait=0)
         soon = stored(await store.publish(messages(1)))
         await clock.advance(LARGE)
         return soon, stored(await store.publish(messages(1)))

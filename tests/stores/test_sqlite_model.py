@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from forebay.engine import Delivery, EngineOptions, Retention, Settlement, Source, Store, Timing
+from forebay.engine import Ask, Delivery, EngineOptions, Retention, Settlement, Source, Store, Timing
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.state import State
@@ -123,7 +123,7 @@ async def step(world: World, n: int) -> None:
             token = (
                 chance.choice(world.held).token if world.held and chance.random() < 0.2 else Token(f"t{n}")
             )
-            taken = await world.both(lambda store: store.receive(source, token=token, limit=limit, wait=0))
+            taken = await world.both(lambda store: store.receive([Ask(source, token, limit)], wait=0))
             # A delivery may also have been made up from its id and token.
             taken = plain(taken) if chance.random() < 0.2 else taken
             world.held.extend(taken)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from forebay.engine import Source
+from forebay.engine import Ask, Source
 from forebay.model.message import Message
 from forebay.model.state import State
 from forebay.stores.sqlite import SqliteEngine
@@ -28,7 +28,7 @@ MAIL = Source(queue="mail")
 CLAIMER = """
 import asyncio, json, sys
 from forebay.support.clock import SystemClock
-from forebay.engine import Settlement, Source
+from forebay.engine import Ask, Settlement, Source
 from forebay.support.ids import new_token
 from forebay.model.verdict import Done
 from forebay.stores.sqlite import SqliteEngine
@@ -38,7 +38,7 @@ async def main(path, name):
     await store.declare([source])
     print("here", flush=True)
     sys.stdin.readline()
-    while batch := await store.receive(source, token=new_token(), limit=20, wait=2_000_000):
+    while batch := await store.receive([Ask(source, new_token(), 20)], wait=2_000_000):
         taken += [d.id for d in batch]
         assert set(await store.settle([Settlement(d, Done()) for d in batch])) == {"ok"}
     await store.close()
@@ -73,7 +73,7 @@ asyncio.run(main(*sys.argv[1:]))
 LISTENER = """
 import asyncio, sys, time
 from forebay.support.clock import SystemClock
-from forebay.engine import Settlement, Source
+from forebay.engine import Ask, Settlement, Source
 from forebay.support.ids import new_token
 from forebay.model.verdict import Done
 from forebay.stores.sqlite import SqliteEngine
@@ -85,7 +85,7 @@ async def main(path, times):
     await anext(watching)
     print("listening", flush=True)
     for _ in range(int(times)):
-        (taken,) = await store.receive(source, token=new_token(), limit=1, wait=30_000_000)
+        (taken,) = await store.receive([Ask(source, new_token(), 1)], wait=30_000_000)
         print(time.time_ns() // 1000, flush=True)
         await store.settle([Settlement(taken, Done())])
     await watching.aclose()
@@ -157,7 +157,7 @@ def test_a_process_killed_inside_a_transaction_is_in_nobodys_way(tmp_path: Path)
         doomed.communicate()
 
         await asyncio.wait_for(waiting, 10)
-        taken = await store.receive(MAIL, token=new_token(), limit=5_000, wait=0)
+        taken = await store.receive([Ask(MAIL, new_token(), 5_000)], wait=0)
         assert len(taken) == 4
         await store.close()
         check = apsw.Connection(str(path))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import apsw
 import pytest
 
-from forebay.engine import EngineOptions, Finished, Notice, Ready, Settlement, Source, Stored, Timing
+from forebay.engine import Ask, EngineOptions, Finished, Notice, Ready, Settlement, Source, Stored, Timing
 from forebay.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -106,10 +106,10 @@ def test_the_clock_is_read_inside_the_transaction_not_before_the_wait_for_it(tmp
         await store.declare([MAIL])
         try:
             await store.publish([message(), message()])
-            (held,) = await store.receive(MAIL, token=new_token(), limit=1, wait=0)
+            (held,) = await store.receive([Ask(MAIL, new_token(), 1)], wait=0)
             gate = Gate(store)
             renewed = begin(store.extend([held]))
-            claimed = begin(store.receive(MAIL, token=new_token(), limit=1, wait=0))
+            claimed = begin(store.receive([Ask(MAIL, new_token(), 1)], wait=0))
             sent = begin(store.publish([message(), message()]))
             await turn()
             await clock.advance(20 * SECOND)
@@ -183,7 +183,7 @@ def test_a_cancelled_receive_leaves_nothing_taken(tmp_path: Path) -> None:
             await store.publish([message() for _ in range(5)])
             for turns in range(6):
                 token = new_token()
-                taking = begin(store.receive(MAIL, token=token, limit=5, wait=0))
+                taking = begin(store.receive([Ask(MAIL, token, 5)], wait=0))
                 for _ in range(turns):
                     await turn()
                 if taking.cancel():
@@ -192,11 +192,11 @@ def test_a_cancelled_receive_leaves_nothing_taken(tmp_path: Path) -> None:
                     token = new_token()
                 # else it was through before it could be cancelled, as on a busy machine: what it took is under its token.
 
-                taken = await store.receive(MAIL, token=token, limit=9, wait=0)
+                taken = await store.receive([Ask(MAIL, token, 9)], wait=0)
 
                 assert len(taken) == 5
                 assert {(d.attempts, d.crashes, d.releases) for d in taken} == {(0, 0, 0)}
-                await store.receive(MAIL, token=token, limit=9, wait=0)
+                await store.receive([Ask(MAIL, token, 9)], wait=0)
                 await store._thread().submit(
                     work=lambda session, token=token: (
                         session.change("claim_undo", {"token": token, "now": 1})  # type: ignore[misc]
@@ -212,9 +212,9 @@ def test_a_cancelled_repetition_leaves_what_the_first_receive_took(tmp_path: Pat
         async with store_at(tmp_path / "x.db") as store:
             await store.publish([message() for _ in range(3)])
             token = new_token()
-            taken = await store.receive(MAIL, token=token, limit=3, wait=0)
+            taken = await store.receive([Ask(MAIL, token, 3)], wait=0)
             gate = Gate(store)
-            again = begin(store.receive(MAIL, token=token, limit=3, wait=0))
+            again = begin(store.receive([Ask(MAIL, token, 3)], wait=0))
             await turn()
             again.cancel()
             await gate.open()
@@ -263,7 +263,7 @@ def test_a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room(tmp_pa
 
             with pytest.raises(StorageFull, match="Make room"):
                 await fill()
-            taken = await store.receive(MAIL, token=new_token(), limit=10, wait=0)
+            taken = await store.receive([Ask(MAIL, new_token(), 10)], wait=0)
             mixed = await asyncio.gather(
                 store.publish([message(b"x" * 50_000)]),
                 store.settle([Settlement(d, v.Release()) for d in taken]),
@@ -288,7 +288,7 @@ def test_the_log_stays_bounded_under_load(tmp_path: Path) -> None:
         async with store_at(path) as store:
             for _ in range(60):
                 await store.publish([message(b"x" * 10_000) for _ in range(100)])
-                taken = await store.receive(MAIL, token=new_token(), limit=100, wait=0)
+                taken = await store.receive([Ask(MAIL, new_token(), 100)], wait=0)
                 await store.settle([Settlement(d, v.Done()) for d in taken])
                 largest = max(largest, size(Path(f"{path}-wal")))
 
@@ -330,7 +330,7 @@ def test_close_leaves_no_thread_no_descriptor_and_no_socket(tmp_path: Path) -> N
         await store.declare([MAIL])
         watching = store.watch(Finished())
         await anext(watching)
-        await store.receive(MAIL, token=new_token(), limit=1, wait=1)
+        await store.receive([Ask(MAIL, new_token(), 1)], wait=1)
         await store.close()
         await store.close()
         await watching.aclose()  # type: ignore[attr-defined]
@@ -362,7 +362,7 @@ def test_a_refused_file_leaves_no_thread_and_no_descriptor(tmp_path: Path) -> No
 def test_who_waits_hears_that_the_store_is_closed(tmp_path: Path) -> None:
     async def story() -> None:
         async with store_at(tmp_path / "x.db") as store:
-            waiting = begin(store.receive(MAIL, token=new_token(), limit=1, wait=60 * SECOND))
+            waiting = begin(store.receive([Ask(MAIL, new_token(), 1)], wait=60 * SECOND))
             await store.count()
             await store.close()
 
@@ -474,7 +474,7 @@ def test_a_process_without_descriptors_neither_tells_nor_hears_and_goes_on(tmp_p
             try:
                 await store.publish([message(), message()])
                 await store.publish([message()])
-                taken = await store.receive(MAIL, token=new_token(), limit=9, wait=SECOND)
+                taken = await store.receive([Ask(MAIL, new_token(), 9)], wait=SECOND)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -612,7 +612,7 @@ def test_bodies_of_any_size_and_content_come_back(tmp_path: Path) -> None:
             ]
             await store.publish([message(body) for body in bodies])
 
-            taken = await store.receive(MAIL, token=Token("t"), limit=10, wait=0)
+            taken = await store.receive([Ask(MAIL, Token("t"), 10)], wait=0)
 
             assert [d.message.body for d in taken] == bodies
 
@@ -623,7 +623,7 @@ def test_an_error_that_is_no_unicode_is_kept_as_far_as_it_can_be(tmp_path: Path)
     async def story() -> None:
         async with store_at(tmp_path / "x.db") as store:
             await store.publish([message()])
-            (taken,) = await store.receive(MAIL, token=new_token(), limit=1, wait=0)
+            (taken,) = await store.receive([Ask(MAIL, new_token(), 1)], wait=0)
 
             await store.settle([Settlement(taken, v.Dead(v.Reason.ASKED, v.Failure("E", "half \ud83d\0")))])
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay import App, Call, Context, Dead, State, Timing
-from forebay.engine import Settlement, Source
+from forebay.engine import Ask, Settlement, Source
 from forebay.model import verdict as v
 from forebay.runtime.runner import Runner
 from forebay.runtime.settler import Settler
@@ -134,7 +134,7 @@ async def _abandon(url: str, witness: Witness) -> None:
         store = app.plant().engine.connect("abandoned", SystemClock())
         try:
             await store.declare([])
-            await store.receive(Source(queue="default"), token=new_token(), limit=2, wait=0)
+            await store.receive([Ask(Source(queue="default"), new_token(), 2)], wait=0)
         finally:
             await store.close()
 
@@ -161,9 +161,9 @@ def _kinds(works: list[Callable[..., Any]]) -> Iterator[str]:
     for work in works:
         owner = getattr(work, "__self__", None)
         if isinstance(owner, Claim):
-            yield "claim" if owner.ask.limit else "peek"
-            sight = owner._sight
-            if sight is not None and sight.due is not None and sight.due <= SystemClock().now():
+            yield "claim"
+            now = SystemClock().now()
+            if any(sight.due is not None and sight.due <= now for sight in owner._sights):
                 yield "promote"
             continue
         name = getattr(getattr(work, "func", None), "__name__", "")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forebay import App, Context, State, Timing
-from forebay.engine import Engine, EngineOptions, Source
+from forebay.engine import Ask, Engine, EngineOptions, Source
 from forebay.model.query import TaskRecord
 from forebay.model.when import SECOND, Instant
 from forebay.stores.memory import MemoryEngine
@@ -114,7 +114,7 @@ async def test_the_work_of_the_dead_is_swept_all_the_same_a_lease_after_the_cloc
         handle = await job.send()
         gone = engine.inner.connect("gone", clock)
         await gone.declare([])
-        assert len(await gone.receive(Source(queue="default"), token=new_token(), limit=1, wait=0)) == 1
+        assert len(await gone.receive([Ask(Source(queue="default"), new_token(), 1)], wait=0)) == 1
     async with working(app):
         clock.ahead = HOUR
         assert await handle.result(5) == "done"

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from forebay.engine import Settlement
+from forebay.engine import Ask, Settlement
 from forebay.errors import EngineUnavailable, OutcomeUnknown, told
 from forebay.model import verdict as v
 from forebay.model.outcome import Interrupted
@@ -129,6 +129,8 @@ class Runner:
         self._gears, self._lanes, self._limits = gears, list(lanes), limits
         self._busy = self._suspects = 0
         self._freed = asyncio.Event()
+        self._waits: asyncio.Timeout | None = None
+        """Of a `receive` that waits for the open lanes while others are full."""
         self.missing: Micros | None = None
         """Since when (monotonic) the engine could not be reached; None if it could."""
         self._nameless: set[str] = set()
@@ -140,8 +142,7 @@ class Runner:
             try:
                 await self._gears.settler.room.wait()
                 await self._slot()
-                if not await self._take():
-                    await self._idle()
+                await self._take()
                 pause, self.missing = SECOND // 20, None
             except (EngineUnavailable, OutcomeUnknown) as error:
                 self.missing = self.missing or self._gears.clock.monotonic()
@@ -156,17 +157,17 @@ class Runner:
             for run in batch.runs:
                 run.stop(Why.STOP)
             batch.full.set()
-        for lane in self._lanes:
-            if lane.token is None:
-                continue
-            try:
-                got = await gears.broker.receive(lane.route.source, token=lane.token, limit=1, wait=0)
-            except (EngineUnavailable, OutcomeUnknown) as error:
-                log.warning("receive.left", extra={"queue": lane.route.source.queue, **told(error)})
-                continue
-            for delivery in got:
-                gears.settler.submit(gears.in_flight.add(delivery), Settlement(delivery, v.Release()))
-            gears.in_flight.under_way.discard(lane.token)
+        left = [Ask(lane.route.source, lane.token, 0) for lane in self._lanes if lane.token is not None]
+        if not left:
+            return
+        try:
+            got = await gears.broker.receive(left, wait=0)
+        except (EngineUnavailable, OutcomeUnknown) as error:
+            log.warning("receive.left", extra={"queues": [ask.source.queue for ask in left], **told(error)})
+            return
+        for delivery in got:
+            gears.settler.submit(gears.in_flight.add(delivery), Settlement(delivery, v.Release()))
+        gears.in_flight.under_way.difference_update(ask.token for ask in left)
 
     async def _slot(self) -> None:
         """Wait for a free slot in some lane."""
@@ -175,67 +176,64 @@ class Runner:
             await self._freed.wait()
 
     def _open(self) -> list[Lane]:
-        free = self._limits.concurrency - self._busy
-        return [lane for lane in self._lanes if lane.room(free) > 0]
+        return [lane for lane in self._lanes if lane.room(self._free) > 0]
 
-    async def _take(self) -> int:
-        """Fill the free slots, lane by lane; with a single lane, wait for the first message on the way."""
-        wait = WAIT if len(self._lanes) == 1 else 0
-        taken = 0
-        for lane in self._order(self._open()):
-            limit = min(lane.room(self._limits.concurrency - self._busy), BATCH)
-            if limit > 0:
-                taken += await self.receive(lane, limit, wait)
-        return taken
+    @property
+    def _free(self) -> int:
+        return self._limits.concurrency - self._busy
 
-    async def receive(self, lane: Lane, limit: int, wait: Micros) -> int:
-        """Take up to ``limit``. A call that broke off is repeated under its token: what it may have taken is not left to its lease."""
-        lane.token = lane.token or new_token()
-        token, in_flight = lane.token, self._gears.in_flight
-        in_flight.under_way.add(token)
-        got = await self._gears.broker.receive(lane.route.source, token=token, limit=limit, wait=wait)
-        lane.token = None
+    async def _take(self) -> None:
+        """Fill the free slots; if there is nothing to take, wait for it, or until a full lane has room again."""
+        self._freed.clear()
+        lanes = self._order(self._open())
+        if len(lanes) == len(self._lanes):
+            await self.receive(lanes, self._free, WAIT)
+            return
+        if await self.receive(lanes, self._free, 0) or self._freed.is_set():
+            return
+        try:
+            async with asyncio.timeout(None) as self._waits:
+                await self.receive(lanes, self._free, WAIT)
+        except TimeoutError:
+            return  # a full lane has room: what was asked for is asked again, under the same tokens
+        finally:
+            self._waits = None
+
+    async def receive(self, lanes: Sequence[Lane], most: int, wait: Micros) -> int:
+        """Take up to ``most`` for ``lanes``, in their order. A call that broke off is repeated under its tokens: what it may have taken is
+        not left to its lease.
+        """
+        in_flight, most = self._gears.in_flight, min(most, BATCH)
+        asked: dict[Token, Lane] = {}
+        for lane in lanes:
+            lane.token = lane.token or new_token()
+            asked[lane.token] = lane
+        in_flight.under_way.update(asked)
+        asks = [Ask(lane.route.source, token, lane.room(most)) for token, lane in asked.items()]
+        got = await self._gears.broker.receive(asks, wait=wait, most=most)
+        for lane in lanes:
+            lane.token = None
         for delivery in got:
-            self._start(lane, delivery)
-        in_flight.under_way.discard(token)
+            self._start(asked[delivery.token], delivery)
+        in_flight.under_way.difference_update(asked)
         return len(got)
 
     def _order(self, lanes: list[Lane]) -> list[Lane]:
         """Strict: as listed. Weighted: a random order in which a lane comes first in proportion to its weight (Efraimidis and Spirakis,
-        "Weighted random sampling with a reservoir", 2006), so that no lane starves. Lanes whose last `receive` broke off come before
-        all: what they may hold already has its slots.
+        "Weighted random sampling with a reservoir", 2006), so that no lane starves.
         """
-        if len(lanes) == 1:
+        if len(lanes) == 1 or self._limits.strict:
             return lanes
-        if not self._limits.strict:
-            lanes = sorted(lanes, key=lambda lane: -(self._gears.roll() ** (1 / lane.route.weight)))
-        return sorted(lanes, key=lambda lane: lane.token is None)
+        return sorted(lanes, key=lambda lane: -(self._gears.roll() ** (1 / lane.route.weight)))
 
-    async def _idle(self) -> None:
-        """Nothing anywhere: wait until any lane may have something, or a slot is freed for a lane that is full."""
-        if len(self._lanes) == 1:
-            return
-        woken = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            lanes = self._open()
-            tasks = [group.create_task(self._peek(lane, woken)) for lane in lanes]
-            if len(lanes) < len(self._lanes):
-                self._freed.clear()
-                tasks.append(group.create_task(self._tell_freed(woken)))
-            await woken.wait()
-            for task in tasks:
-                task.cancel()
-
-    async def _peek(self, lane: Lane, woken: asyncio.Event) -> None:
-        try:
-            await self._gears.broker.receive(lane.route.source, token=new_token(), limit=0, wait=WAIT)
-        except (EngineUnavailable, OutcomeUnknown):
-            await self._gears.clock.sleep(SECOND // 20)
-        woken.set()
-
-    async def _tell_freed(self, woken: asyncio.Event) -> None:
-        await self._freed.wait()
-        woken.set()
+    def _let_go(self, lane: Lane, slots: int = 1) -> None:
+        """Slots are free again."""
+        self._busy -= slots
+        lane.busy -= slots
+        self._freed.set()
+        waits, self._waits = self._waits, None
+        if waits is not None:
+            waits.reschedule(0)
 
     def _start(self, lane: Lane, delivery: Delivery) -> None:
         pool = self._pool_for(lane, delivery) if delivery.crashes or lane.pooled else None
@@ -279,9 +277,7 @@ class Runner:
             answers = await gears.executor.execute_batch(runs, lane.lives[handler.name])
         except asyncio.CancelledError:
             answers = [(Interrupted(), ())] * len(runs)
-        self._busy -= len(runs)
-        lane.busy -= len(runs)
-        self._freed.set()
+        self._let_go(lane, len(runs))
         took = gears.clock.monotonic() - began
         for run, (outcome, then) in zip(runs, answers, strict=True):
             self._end(run, handler, outcome, then, took)
@@ -315,9 +311,7 @@ class Runner:
         except asyncio.CancelledError:
             outcome, then = Interrupted(), ()
         self._suspects -= pool is not None and pool is gears.suspects
-        self._busy -= 1
-        lane.busy -= 1
-        self._freed.set()
+        self._let_go(lane)
         self._end(run, handler, outcome, then, gears.clock.monotonic() - began)
 
     def _end(

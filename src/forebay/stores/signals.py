@@ -23,18 +23,20 @@ class Signals:
         self._waiters: dict[Topic, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
 
     @contextmanager
-    def listening(self, topic: Topic) -> Iterator[asyncio.Event]:
-        """An event of the running loop that is set at each signal of ``topic``; the waiter clears it before it looks."""
+    def listening(self, *topics: Topic) -> Iterator[asyncio.Event]:
+        """An event of the running loop that is set at each signal of any of ``topics``; the waiter clears it before it looks."""
         waiter = (asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
-            self._waiters.setdefault(topic, set()).add(waiter)
+            for topic in set(topics):
+                self._waiters.setdefault(topic, set()).add(waiter)
         try:
             yield waiter[1]
         finally:
             with self._lock:
-                self._waiters[topic].discard(waiter)
-                if not self._waiters[topic]:
-                    del self._waiters[topic]
+                for topic in set(topics):
+                    self._waiters[topic].discard(waiter)
+                    if not self._waiters[topic]:
+                        del self._waiters[topic]
 
     def awaited(self, topic: Topic) -> bool:
         """Whether anybody in this process waits for ``topic``."""

@@ -38,7 +38,7 @@ from forebay.stores.signals import Signals
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from forebay.engine import Source
+    from forebay.engine import Ask, Source
     from forebay.model.query import Progress
     from forebay.model.when import Instant, Micros
     from forebay.support.clock import Clock
@@ -188,15 +188,27 @@ class HostileBus:
         self.ready.setdefault(queue, deque()).append(copy)
 
     def take(
-        self, broker: HostileBroker, source: Source, token: Token, limit: int, now: Instant
+        self, broker: HostileBroker, asks: Sequence[Ask], most: int | None, now: Instant
     ) -> list[Delivery]:
-        """What the token holds already, or else up to ``limit`` copies from the front of the queue."""
+        """What the tokens hold already, and what they leave room for from the fronts of the queues."""
         self.drop_lost(now)
-        if not any(holder == token for holder, _ in self.held):
-            ready = self.ready.setdefault(source.queue, deque())
-            for copy in [ready.popleft() for _ in range(min(limit, len(ready)))]:
-                self.held[token, copy.number] = _Held(copy, broker, now, now + self.options.timing.lease)
-        return [_delivery(held, source, token) for (holder, _), held in self.held.items() if holder == token]
+        used = {token for token, _ in self.held}
+        repeated = sum(token == ask.token for token, _ in self.held for ask in asks)
+        room = sum(ask.limit for ask in asks) if most is None else most - repeated
+        for ask in asks:
+            ready = self.ready.setdefault(ask.source.queue, deque())
+            if ask.token not in used:
+                for copy in [ready.popleft() for _ in range(min(ask.limit, room, len(ready)))]:
+                    self.held[ask.token, copy.number] = _Held(
+                        copy, broker, now, now + self.options.timing.lease
+                    )
+                    room -= 1
+        return [
+            _delivery(held, ask.source, ask.token)
+            for ask in asks
+            for (token, _), held in self.held.items()
+            if token == ask.token
+        ]
 
     def drop_lost(self, now: Instant) -> None:
         """Redeliver what leases whose time is up still hold."""
@@ -213,8 +225,8 @@ class HostileBus:
     def end(self, settlement: Settlement, now: Instant) -> None:
         """Do as the verdict says, whoever asks: the bus knows the copy by its number, and has no idea of a lost lease."""
         delivery, verdict = settlement.delivery, settlement.verdict
-        number = delivery.native
-        if not isinstance(number, int) or number not in self.alive:
+        number = _number(delivery)
+        if number not in self.alive:
             return
         held = self.held.pop((delivery.token, number), None)
         copy = held.copy if held is not None else self._find(number)
@@ -283,37 +295,33 @@ class HostileBroker:
         _after(fault, "publish")
         return answers
 
-    async def receive(self, source: Source, *, token: Token, limit: int, wait: Micros) -> Sequence[Delivery]:
-        """Take up to ``limit`` messages, waiting for the first."""
+    async def receive(
+        self, asks: Sequence[Ask], *, wait: Micros, most: int | None = None
+    ) -> Sequence[Delivery]:
+        """Take messages for all ``asks``, waiting for the first."""
         self._now()
         with self._bus.lock:
             fault = _before(self._bus.faults.draw("receive"), "receive")
         until = self._clock.monotonic() + wait
-        with self._bus.signals.listening(Ready(source.queue)) as event:
+        with self._bus.signals.listening(*(Ready(ask.source.queue) for ask in asks)) as event:
             while True:
                 event.clear()
-                taken, some = self._look(source, token, limit, fault)
+                taken = self._look(asks, most, fault)
                 left = until - self._clock.monotonic()
-                if taken or some or left <= 0:
+                if taken or left <= 0:
                     break
                 await self._clock.wait(event, min(left, self._bus.options.timing.sweep))
         _after(fault, "receive")
         return taken
 
-    def _look(
-        self, source: Source, token: Token, limit: int, fault: Fault | None
-    ) -> tuple[list[Delivery], bool]:
-        """What was taken, and whether there was anything to take."""
+    def _look(self, asks: Sequence[Ask], most: int | None, fault: Fault | None) -> list[Delivery]:
         now = self._now()
         with self._bus.lock:
-            if not limit:
-                self._bus.drop_lost(now)
-                return [], bool(self._bus.ready.get(source.queue))
-            taken = self._bus.take(self, source, token, limit, now)
+            taken = self._bus.take(self, asks, most, now)
             if fault is Fault.DOUBLE:
-                for held in [held for (holder, _), held in self._bus.held.items() if holder == token]:
-                    self._bus.redeliver(held.copy)
-            return taken, False
+                for delivery in taken:
+                    self._bus.redeliver(self._bus.held[delivery.token, _number(delivery)].copy)
+            return taken
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
         """Send what follows, then acknowledge. Never stale: a bus does not know."""
@@ -347,9 +355,7 @@ class HostileBroker:
                 if token in under_way:
                     unseen.until = now + self._bus.options.timing.lease
             for delivery in batch:
-                held = self._bus.held.get(
-                    (delivery.token, delivery.native if isinstance(delivery.native, int) else 0)
-                )
+                held = self._bus.held.get((delivery.token, _number(delivery)))
                 if held is not None:
                     held.until = now + self._bus.options.timing.lease
         return [Notice.KEPT] * len(batch)
@@ -371,6 +377,11 @@ class HostileBroker:
         with self._bus.lock:
             queues = [queue for queue, ready in self._bus.ready.items() if ready]
         self._bus.signals.notify(map(Ready, queues))
+
+
+def _number(delivery: Delivery) -> int:
+    """The bus's own name for the copy; one that was made up from an id has none."""
+    return delivery.native if isinstance(delivery.native, int) else 0
 
 
 def _delivery(held: _Held, source: Source, token: Token) -> Delivery:

@@ -186,7 +186,7 @@ class Hand:
         Cancelled, it hands the message back.
         """
         lane = self._next()
-        if lane is None or not await self._runner.receive(lane, 1, 0):
+        if lane is None or not await self._runner.receive([lane], 1, 0):
             return None
         run, work = self.running.snapshot()[-1], self._spawned.pop()
         delivery = run.delivery

@@ -18,9 +18,9 @@ from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, 
 from forebay.stores.limits import SAMPLE, WINDOW, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from forebay.engine import EngineOptions, Settlement, Source
+    from forebay.engine import Ask, EngineOptions, Settlement, Source
     from forebay.model.effect import Effect
     from forebay.model.when import Instant
     from forebay.support.ids import Token
@@ -193,30 +193,41 @@ class Ledger:
 
     # -- claim
 
-    def claim(self, source: Source, token: Token, limit: int, worker: str, now: Instant) -> list[Delivery]:
-        """Take up to ``limit`` ready entries of the source under ``token``; those already under it, if it was used before."""
-        if token in self._leases:
-            held = (self.entries[key] for key in self._leases[token].entries)
-            return [
-                self._delivery(e, source) for e in sorted(held, key=lambda e: (-e.message.priority, e.seq))
-            ]
-        self.promote(source.queue, now)
-        taken: list[Entry] = []
-        if source.queue not in self.paused:
-            for entry in self._next_ready(source.queue, now):
-                if len(taken) == limit:
+    def receive(self, asks: Sequence[Ask], most: int | None, worker: str, now: Instant) -> list[Delivery]:
+        """What is under the tokens of ``asks`` already, and what they and ``most`` leave room for."""
+        held = {ask.token: self._held(ask) for ask in asks if ask.token in self._leases}
+        room = sum(ask.limit for ask in asks) if most is None else most - sum(map(len, held.values()))
+        taken: list[Delivery] = []
+        for ask in asks:
+            if ask.token in held:
+                taken += held[ask.token]
+                continue
+            fresh = self._claim(ask, min(ask.limit, room), worker, now)
+            room -= len(fresh)
+            taken += fresh
+        return taken
+
+    def _held(self, ask: Ask) -> list[Delivery]:
+        held = (self.entries[key] for key in self._leases[ask.token].entries)
+        return [
+            self._delivery(e, ask.source) for e in sorted(held, key=lambda e: (-e.message.priority, e.seq))
+        ]
+
+    def _claim(self, ask: Ask, limit: int, worker: str, now: Instant) -> list[Delivery]:
+        """Take up to ``limit`` ready entries."""
+        queue, taken = ask.source.queue, list[Entry]()
+        self.promote(queue, now)
+        if queue not in self.paused:
+            for entry in self._next_ready(queue, now):
+                if len(taken) >= limit:
                     break
-                heapq.heappop(self._ready[source.queue])
+                heapq.heappop(self._ready[queue])
                 self._happen(entry, Event.CLAIM, now)
-                entry.token, entry.started, entry.progress = token, now, None
+                entry.token, entry.started, entry.progress = ask.token, now, None
                 taken.append(entry)
         if taken:
-            self._leases[token] = Lease(worker, now + self.options.timing.lease, {e.id for e in taken})
-        return [self._delivery(e, source) for e in taken]
-
-    def has_ready(self, queue: str, now: Instant) -> bool:
-        """Whether a claim would find something."""
-        return self.front(queue, now) is not None
+            self._leases[ask.token] = Lease(worker, now + self.options.timing.lease, {e.id for e in taken})
+        return [self._delivery(e, ask.source) for e in taken]
 
     def front(self, queue: str, now: Instant) -> Entry | None:
         """What a claim would take first."""

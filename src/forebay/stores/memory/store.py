@@ -27,7 +27,7 @@ from forebay.stores.signals import Signals
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from forebay.engine import Delivery, Settlement, Source, Swept, Topic
+    from forebay.engine import Ask, Delivery, Settlement, Source, Swept, Topic
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Command, Counts, Progress, Query, Selector
     from forebay.model.when import Instant, Micros
@@ -117,23 +117,22 @@ class MemoryStore:
         self._tell(batch)
         return answers
 
-    async def receive(self, source: Source, *, token: Token, limit: int, wait: Micros) -> Sequence[Delivery]:
-        """Take up to ``limit`` messages, waiting for the first."""
+    async def receive(
+        self, asks: Sequence[Ask], *, wait: Micros, most: int | None = None
+    ) -> Sequence[Delivery]:
+        """Take messages for all ``asks``, waiting for the first."""
         until = self._clock.monotonic() + wait
-        with self._signals.listening(Ready(source.queue)) as event:
+        with self._signals.listening(*(Ready(ask.source.queue) for ask in asks)) as event:
             while True:
                 event.clear()
-                taken, ready, due = self._look(source, token, limit)
+                with self._lock:
+                    taken = self._ledger.receive(asks, most, self._worker, self._now())
+                    dues = [self._ledger.next_due(ask.source.queue) for ask in asks]
                 left = until - self._clock.monotonic()
-                if taken or left <= 0 or (ready and limit == 0):
+                if taken or left <= 0:
                     return taken
-                await self._clock.wait(event, left if due is None else min(left, max(due - self._now(), 0)))
-
-    def _look(self, source: Source, token: Token, limit: int) -> tuple[list[Delivery], bool, Instant | None]:
-        with self._lock:
-            now = self._now()
-            taken = self._ledger.claim(source, token, limit, self._worker, now) if limit else []
-            return taken, self._ledger.has_ready(source.queue, now), self._ledger.next_due(source.queue)
+                due = min((due - self._now() for due in dues if due is not None), default=left)
+                await self._clock.wait(event, min(left, max(due, 0)))
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
         """End deliveries."""

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished, Ready
 from forebay.stores.sqlite.rows import delivery
-from forebay.stores.sqlite.session import numbers
+from forebay.stores.sqlite.session import batch, numbers
 
 if TYPE_CHECKING:
-    from forebay.engine import Delivery, Source
+    from collections.abc import Sequence
+
+    from forebay.engine import Ask, Delivery
     from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session, Value
     from forebay.support.ids import Token
@@ -20,23 +22,12 @@ PROMOTED: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What one receive asks for."""
-
-    source: Source
-    token: Token
-    limit: int
-    worker: str
-
-
-@dataclass(frozen=True, slots=True)
 class Claimed:
-    """What it got; whether there is something to take; when the next entry is due. ``repeated``: it was got before."""
+    """What a receive got; when the next entry is due; which of its asks took something new."""
 
     deliveries: list[Delivery] = field(default_factory=list)
-    ready: bool = False
     due: Instant | None = None
-    repeated: bool = False
+    fresh: list[Ask] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,72 +43,95 @@ class _Sight:
 
 @dataclass(slots=True)
 class Claim:
-    """The job of one look at a queue. What `work` does follows from what `look` saw, just before and in the same thread."""
+    """The job of one look at all queues of a receive. What `work` does follows from what `look` saw, just before and in the same thread."""
 
-    ask: Ask
-    _sight: _Sight | None = None
+    asks: Sequence[Ask]
+    most: int | None
+    worker: str
+    _sights: list[_Sight] = field(default_factory=list)
+
+    def room(self, held: int) -> int:
+        """How many new ones may be taken when so many are held already."""
+        wanted = sum(ask.limit for ask in self.asks)
+        return wanted if self.most is None else min(self.most - held, wanted)
 
     def look(self, session: Session) -> Claimed | None:
         """The answer, if it can be given without changing anything."""
-        ask = self.ask
-        seen: dict[str, Value] = {"token": ask.token, "queue": ask.source.queue, "now": session.now}
-        self._sight = sight = _Sight(*session.row("claim_look", seen))
-        ready = bool(sight.ready and not sight.paused)
-        if sight.late or _is_due(sight, session) or (ask.limit and (ready or sight.leased)):
+        self._sights = []
+        idle, room = True, self.room(0) > 0
+        for ask in self.asks:
+            seen: dict[str, Value] = {"token": ask.token, "queue": ask.source.queue, "now": session.now}
+            sight = _Sight(*session.row("claim_look", seen))
+            self._sights.append(sight)
+            takes = room and ask.limit > 0 and sight.ready and not sight.paused
+            idle = idle and not (takes or sight.leased or sight.late or _is_due(sight, session))
+        if not idle:
             return None
-        return Claimed(ready=ready, due=sight.due)
+        return Claimed(due=min((sight.due for sight in self._sights if sight.due is not None), default=None))
 
     def work(self, session: Session) -> Claimed:
-        """Take up to the limit; what the token holds already, if it was used before."""
-        ask, sight = self.ask, self._sight
-        place: dict[str, Value] = {"queue": ask.source.queue, "now": session.now, "limit": PROMOTED}
-        if sight is None:
-            raise AssertionError(ask)
-        if _is_due(sight, session):
-            session.change("claim_promote", place)
-        late = session.change("claim_expire", place) if sight.late else 0
-        if late:
-            session.news.add(Finished())
-        if sight.leased and ask.limit:
-            return Claimed(_held(session, ask), repeated=True)
-        if not ask.limit or late == PROMOTED:
-            # Nothing taken though there was something to do: worth another look at once. While more may be late, the way to the first
-            # that is not could be as long as the queue.
-            return Claimed(due=session.now)
-        return _take(session, ask)
+        """What the tokens hold already, and what that leaves room for."""
+        held = _held(session, self.asks)
+        room = self.room(sum(map(len, held.values())))
+        # Nothing taken though there was something to do: worth another look at once.
+        claimed = Claimed(due=session.now)
+        for ask, sight in zip(self.asks, self._sights, strict=True):
+            some = _tidy(session, ask, sight)
+            if ask.token in held:
+                claimed.deliveries.extend(held[ask.token])
+            elif (limit := min(ask.limit, room)) > 0 and some:
+                taken = self._take(session, ask, limit)
+                claimed.deliveries.extend(taken)
+                claimed.fresh.extend([ask] if taken else [])
+                room -= len(taken)
+        return claimed
+
+    def _take(self, session: Session, ask: Ask, limit: int) -> list[Delivery]:
+        """Up to ``limit`` entries of the front."""
+        rows = session.rows("claim_front", {"queue": ask.source.queue, "now": session.now, "limit": limit})
+        if not rows:
+            return []
+        entries = numbers(row[0] for row in rows)
+        lease: dict[str, Value] = {
+            "token": ask.token,
+            "worker": self.worker,
+            "until": session.now + session.options.timing.lease,
+            "held": len(rows),
+            "entries": entries,
+        }
+        session.change("claim_lease", lease)
+        session.change("claim_take", {"token": ask.token, "now": session.now, "entries": entries})
+        return [delivery(row, ask.source, ask.token) for row in rows]
 
 
 def _is_due(sight: _Sight, session: Session) -> bool:
     return sight.due is not None and sight.due <= session.now
 
 
-def _take(session: Session, ask: Ask) -> Claimed:
-    rows = session.rows("claim_front", {"queue": ask.source.queue, "now": session.now, "limit": ask.limit})
-    if not rows:
-        return Claimed(due=session.now)
-    entries = numbers(row[0] for row in rows)
-    until = session.now + session.options.timing.lease
-    lease: dict[str, Value] = {
-        "token": ask.token,
-        "worker": ask.worker,
-        "until": until,
-        "held": len(rows),
-        "entries": entries,
-    }
-    if not session.change("claim_lease", lease):
-        # The same receive, repeated, is in this very transaction.
-        return Claimed(_held(session, ask), repeated=True)
-    session.change("claim_take", {"token": ask.token, "now": session.now, "entries": entries})
-    return Claimed([delivery(row, ask.source, ask.token) for row in rows])
+def _tidy(session: Session, ask: Ask, sight: _Sight) -> bool:
+    """Make ready what is due, and end what is late; whether the front is to be read then."""
+    place: dict[str, Value] = {"queue": ask.source.queue, "now": session.now, "limit": PROMOTED}
+    promoted = session.change("claim_promote", place) if _is_due(sight, session) else 0
+    late = session.change("claim_expire", place) if sight.late else 0
+    if late:
+        session.news.add(Finished())
+    # While more may be late, the way to the first that is not could be as long as the queue.
+    return late < PROMOTED and bool(promoted or sight.ready)
 
 
-def _held(session: Session, ask: Ask) -> list[Delivery]:
-    return [delivery(row, ask.source, ask.token) for row in session.rows("claim_held", {"token": ask.token})]
+def _held(session: Session, asks: Sequence[Ask]) -> dict[Token, list[Delivery]]:
+    """What is under the tokens already. Asked again here: the same receive, repeated, may be in this very transaction."""
+    by_token = {ask.token: ask for ask in asks}
+    held: dict[Token, list[Delivery]] = {}
+    for token, *row in session.rows("claim_held", {"tokens": batch(list(by_token))}):
+        held.setdefault(token, []).append(delivery(tuple(row), by_token[token].source, token))
+    return held
 
 
-def put_back(session: Session, ask: Ask) -> None:
-    """Undo a claim whose caller is gone."""
-    if back := session.change("claim_undo", {"token": ask.token, "now": session.now}):
-        session.tallies.grow([ask.source.queue], back)
-        session.news.update((Ready(ask.source.queue), Finished()))
-    session.change("lease_drop", {"token": ask.token})
+def put_back(session: Session, asks: Sequence[Ask]) -> None:
+    """Undo claims whose caller is gone."""
+    for ask in asks:
+        if back := session.change("claim_undo", {"token": ask.token, "now": session.now}):
+            session.tallies.grow([ask.source.queue], back)
+            session.news.update((Ready(ask.source.queue), Finished()))
+        session.change("lease_drop", {"token": ask.token})

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from forebay.engine import Cancels, Finished, Ready
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from forebay.engine import Topic
     from forebay.stores.signals import Signals
@@ -156,27 +156,23 @@ class Listener:
         self._topics: Counter[Topic] = Counter()
 
     @contextmanager
-    def open(self, topic: Topic) -> Iterator[None]:
-        """Listen for ``topic`` meanwhile."""
-        kind = _kind(topic)
-        self._topics[topic] += 1
-        if self._count(kind) == 1:
+    def open(self, topics: Collection[Topic]) -> Iterator[None]:
+        """Listen for ``topics`` meanwhile."""
+        heard, kinds = set(map(_kind, self._topics)), set(map(_kind, topics))
+        self._topics.update(topics)
+        for kind in kinds - heard:
             self._start(kind)
         try:
             yield
         finally:
-            self._topics[topic] -= 1
-            if not self._topics[topic]:
-                del self._topics[topic]
-            if not self._count(kind):
+            self._topics.subtract(topics)
+            self._topics = +self._topics  # those that nobody waits for any more are left out
+            for kind in kinds.difference(map(_kind, self._topics)):
                 self._stop(kind)
 
     def topics(self) -> list[Topic]:
         """What is being waited for."""
         return list(self._topics)
-
-    def _count(self, kind: str) -> int:
-        return sum(n for topic, n in self._topics.items() if _kind(topic) == kind)
 
     def _start(self, kind: str) -> None:
         name = next((name for name in self._sockets if name.startswith(kind)), None)

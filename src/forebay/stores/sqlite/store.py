@@ -15,7 +15,7 @@ from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Res
 from forebay.model.when import SECOND
 from forebay.stores.cursor import read_cursor
 from forebay.stores.sqlite import admission, claim, publish, queries, settle, steer, upkeep
-from forebay.stores.sqlite.claim import Ask, Claim, Claimed
+from forebay.stores.sqlite.claim import Claim, Claimed
 from forebay.stores.sqlite.connection import connect
 from forebay.stores.sqlite.listener import Listener, WakeDirectory
 from forebay.stores.sqlite.lock import FileLock, patience
@@ -27,7 +27,18 @@ from forebay.stores.sqlite.translate import translate
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
-    from forebay.engine import Delivery, Notice, Published, Settled, Settlement, Source, Swept, Topic, Traits
+    from forebay.engine import (
+        Ask,
+        Delivery,
+        Notice,
+        Published,
+        Settled,
+        Settlement,
+        Source,
+        Swept,
+        Topic,
+        Traits,
+    )
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Command, Counts, Page, Progress, Query, Selector
     from forebay.model.when import Micros
@@ -134,30 +145,30 @@ class SqliteStore:
                 return done
         return await self._thread().submit(work=work, rows=len(batch))
 
-    async def receive(self, source: Source, *, token: Token, limit: int, wait: Micros) -> Sequence[Delivery]:
-        """Take up to ``limit`` messages, waiting for the first. If it is cancelled, what it took has been put back when it ends."""
+    async def receive(
+        self, asks: Sequence[Ask], *, wait: Micros, most: int | None = None
+    ) -> Sequence[Delivery]:
+        """Take messages for all ``asks``, waiting for the first. If it is cancelled, what it took has been put back when it ends."""
         until = self._clock.monotonic() + wait
-        with self._listening(Ready(source.queue)) as event:
+        with self._listening(*(Ready(ask.source.queue) for ask in asks)) as event:
             while True:
                 event.clear()
-                claimed = await self._claim(Ask(source, token, limit, self._worker))
+                claimed = await self._claim(Claim(asks, most, self._worker))
                 left = until - self._clock.monotonic()
-                if claimed.deliveries or left <= 0 or (claimed.ready and limit == 0):
+                if claimed.deliveries or left <= 0:
                     return claimed.deliveries
                 due = left if claimed.due is None else max(claimed.due - self._clock.now(), 0)
                 await self._clock.wait(event, min(left, due, POLL))
 
-    async def _claim(self, ask: Ask) -> Claimed:
-        thread = self._thread()
-        job = Claim(ask)
-        future = thread.submit(look=job.look, work=job.work, rows=ask.limit)
+    async def _claim(self, job: Claim) -> Claimed:
+        future = self._thread().submit(look=job.look, work=job.work, rows=job.room(0))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.shield(self._put_back_when_done(future, ask))
+            await asyncio.shield(self._put_back_when_done(future))
             raise
 
-    def _put_back_when_done(self, future: asyncio.Future[Claimed], ask: Ask) -> asyncio.Future[None]:
+    def _put_back_when_done(self, future: asyncio.Future[Claimed]) -> asyncio.Future[None]:
         """Nobody will have what the claim takes. The future ends when that is back, even if nobody waits for it."""
         back: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -167,12 +178,12 @@ class SqliteStore:
 
         def claimed(future: asyncio.Future[Claimed]) -> None:
             taken = not future.cancelled() and future.exception() is None and future.result()
-            # What an earlier receive with this token returned is still its caller's.
-            if not taken or not taken.deliveries or taken.repeated:
+            # What an earlier receive with these tokens returned is still its caller's.
+            if not taken or not taken.fresh:
                 done(None)
                 return
             try:
-                undone = self._thread().submit(work=partial(claim.put_back, ask=ask))
+                undone = self._thread().submit(work=partial(claim.put_back, asks=taken.fresh))
             except NotOpen:
                 # The store was closed in between: the lease runs out.
                 done(None)
@@ -269,9 +280,9 @@ class SqliteStore:
         return self._open
 
     @contextmanager
-    def _listening(self, topic: Topic) -> Iterator[asyncio.Event]:
-        """Signals of ``topic`` from this process and others."""
-        with self._signals.listening(topic) as event, self._opened().listener.open(topic):
+    def _listening(self, *topics: Topic) -> Iterator[asyncio.Event]:
+        """Signals of ``topics`` from this process and others."""
+        with self._signals.listening(*topics) as event, self._opened().listener.open(topics):
             yield event
 
     def _tell(self, news: Iterable[Topic]) -> None:

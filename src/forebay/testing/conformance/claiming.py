@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from forebay.engine import Ordering, Settled, Settlement, Source
+from forebay.engine import Ask, Ordering, Settled, Settlement, Source
 from forebay.model import verdict as v
 from forebay.model.when import SECOND, After
 from forebay.support.ids import new_token
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from forebay.engine import Delivery
 
 LONG: Final = 3_600 * SECOND
+OTHER: Final = Source(queue="other")
 
 
 async def a_delivery_says_where_it_stands(h: Harness) -> None:
@@ -48,7 +49,7 @@ async def fifty_claimers_share_without_overlap(h: Harness) -> None:
     got: list[str] = []
 
     async def claimer(number: int) -> None:
-        while taken := await brokers[number % 5].receive(WORK, token=new_token(), limit=3, wait=0):
+        while taken := await brokers[number % 5].receive([Ask(WORK, new_token(), 3)], wait=0):
             got.extend(ids(taken))
 
     async with asyncio.TaskGroup() as group:
@@ -122,6 +123,57 @@ async def the_same_token_gets_only_what_is_still_under_it(h: Harness) -> None:
     assert ids(await h.take(3, token=token)) == ids(left)
 
 
+# -- several sources
+
+
+async def _both(h: Harness, number: int) -> None:
+    """The same number of messages in two queues."""
+    await h.broker(sources=[WORK, OTHER])
+    await h.publish(*h.messages(number), *(but(m, queue=OTHER.queue) for m in h.messages(number)))
+
+
+async def all_sources_are_asked_at_once_and_in_the_order_of_the_asks(h: Harness) -> None:
+    await _both(h, 2)
+    asks = [Ask(OTHER, new_token(), 5), Ask(WORK, new_token(), 5)]
+
+    taken = await (await h.broker()).receive(asks, wait=h.wait)
+
+    assert [(d.source, d.token) for d in taken] == [(ask.source, ask.token) for ask in asks for _ in "12"]
+    assert [d.message.queue for d in taken] == [d.source.queue for d in taken]
+
+
+async def what_one_ask_takes_the_next_ones_do_not(h: Harness) -> None:
+    await _both(h, 5)
+    asks = [Ask(OTHER, new_token(), 3), Ask(WORK, new_token(), 5)]
+
+    taken = await (await h.broker()).receive(asks, wait=h.wait, most=4)
+
+    assert [d.source for d in taken] == [OTHER] * 3 + [WORK]
+
+
+async def what_is_under_a_token_comes_before_anything_new(h: Harness) -> None:
+    await _both(h, 5)
+    broker, used, fresh = await h.broker(), Ask(OTHER, new_token(), 3), Ask(WORK, new_token(), 5)
+    first = await broker.receive([used], wait=h.wait)
+
+    again = await broker.receive([fresh, used], wait=h.wait, most=4)
+    over = await broker.receive([used, Ask(WORK, new_token(), 5)], wait=0, most=2)
+
+    assert len(first) == 3
+    assert [d.source for d in again] == [WORK, OTHER, OTHER, OTHER]
+    assert ids(again[1:]) == ids(first) == ids(over)
+
+
+async def a_limit_of_zero_takes_nothing_new(h: Harness) -> None:
+    await h.publish(*h.messages(2))
+    broker, token = await h.broker(), new_token()
+
+    assert list(await broker.receive([Ask(WORK, token, 0)], wait=0)) == []
+    (held,) = await h.take(1, token=token)
+
+    assert ids(await broker.receive([Ask(WORK, token, 0)], wait=0)) == [held.id]
+
+
 # -- waiting
 
 
@@ -129,7 +181,7 @@ async def receive_gives_up_when_the_wait_is_over(h: Harness) -> None:
     broker = await h.broker()
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(broker.receive(WORK, token=new_token(), limit=5, wait=h.tick))
+        task = group.create_task(broker.receive([Ask(WORK, new_token(), 5)], wait=h.tick))
         await h.asleep()
         await h.advance(h.tick // 2)
         assert not task.done()
@@ -139,12 +191,13 @@ async def receive_gives_up_when_the_wait_is_over(h: Harness) -> None:
     assert list(task.result()) == []
 
 
-async def _wakes(h: Harness, sender: str, limit: int) -> Sequence[Delivery]:
+async def _wakes(h: Harness, sender: str, *sources: Source) -> Sequence[Delivery]:
     """What a receive that waits returns after ``sender`` has published, without any time passing."""
-    broker, other = await h.broker(), await h.broker(sender)
+    broker, other = await h.broker(sources=sources), await h.broker(sender)
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(broker.receive(WORK, token=new_token(), limit=limit, wait=LONG))
+        asks = [Ask(source, new_token(), 5) for source in sources]
+        task = group.create_task(broker.receive(asks, wait=LONG))
         await h.asleep()
         await other.publish([h.message()])
         await eventually(task.done, what="receive has returned")
@@ -152,20 +205,17 @@ async def _wakes(h: Harness, sender: str, limit: int) -> Sequence[Delivery]:
 
 
 async def a_message_wakes_who_waits(h: Harness) -> None:
-    assert len(await _wakes(h, "one", 5)) == 1
+    assert len(await _wakes(h, "one", WORK)) == 1
 
 
 async def a_message_from_another_broker_wakes_who_waits(h: Harness) -> None:
-    assert len(await _wakes(h, "two", 5)) == 1
+    assert len(await _wakes(h, "two", WORK)) == 1
 
 
-async def a_limit_of_zero_returns_when_there_is_something_and_takes_nothing(h: Harness) -> None:
-    assert list(await _wakes(h, "one", 0)) == []
-    broker = await h.broker()
+async def a_message_for_any_of_the_sources_wakes_who_waits(h: Harness) -> None:
+    (delivery,) = await _wakes(h, "two", OTHER, WORK)
 
-    assert list(await broker.receive(WORK, token=new_token(), limit=0, wait=LONG)) == []
-    assert len(await h.take()) == 1
-    assert list(await broker.receive(WORK, token=new_token(), limit=0, wait=0)) == []
+    assert delivery.source == WORK
 
 
 async def what_is_handed_back_wakes_who_waits(h: Harness) -> None:
@@ -173,7 +223,7 @@ async def what_is_handed_back_wakes_who_waits(h: Harness) -> None:
     delivery, other = await h.take_one("one"), await h.broker("two")
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(other.receive(WORK, token=new_token(), limit=5, wait=LONG))
+        task = group.create_task(other.receive([Ask(WORK, new_token(), 5)], wait=LONG))
         await h.asleep()
         await h.settle(delivery, v.Release())
         await eventually(task.done, what="receive has returned")
@@ -185,9 +235,7 @@ async def a_wait_on_one_queue_is_not_ended_by_another(h: Harness) -> None:
     broker = await h.broker()
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(
-            broker.receive(Source(queue="other"), token=new_token(), limit=5, wait=h.tick)
-        )
+        task = group.create_task(broker.receive([Ask(OTHER, new_token(), 5)], wait=h.tick))
         await h.asleep()
         await h.publish(h.message())
         await h.asleep()
@@ -205,7 +253,7 @@ async def a_wait_on_one_queue_is_not_ended_by_another(h: Harness) -> None:
 async def a_receive_cancelled_while_it_waits_takes_nothing(h: Harness) -> None:
     broker = await h.broker()
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(broker.receive(WORK, token=new_token(), limit=5, wait=LONG))
+        task = group.create_task(broker.receive([Ask(WORK, new_token(), 5)], wait=LONG))
         await h.asleep()
         task.cancel()
 
@@ -222,7 +270,7 @@ async def a_receive_cancelled_anywhere_loses_nothing(h: Harness) -> None:
     for turns in range(len(messages)):
         token = new_token()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(broker.receive(WORK, token=token, limit=1, wait=0))
+            task = group.create_task(broker.receive([Ask(WORK, token, 1)], wait=0))
             for _ in range(turns):
                 await asyncio.wait([task], timeout=0)
             task.cancel()
@@ -258,17 +306,22 @@ CLAIMS: Final = (
         fifty_claimers_share_without_overlap,
         the_same_token_gets_the_same_again,
         the_same_token_gets_only_what_is_still_under_it,
+        all_sources_are_asked_at_once_and_in_the_order_of_the_asks,
+        what_is_under_a_token_comes_before_anything_new,
+        a_limit_of_zero_takes_nothing_new,
         receive_gives_up_when_the_wait_is_over,
         a_message_wakes_who_waits,
         a_message_from_another_broker_wakes_who_waits,
-        a_limit_of_zero_returns_when_there_is_something_and_takes_nothing,
+        a_message_for_any_of_the_sources_wakes_who_waits,
         what_is_handed_back_wakes_who_waits,
         a_wait_on_one_queue_is_not_ended_by_another,
         a_receive_cancelled_while_it_waits_takes_nothing,
         a_receive_cancelled_anywhere_loses_nothing,
         a_settle_cancelled_anywhere_can_be_repeated,
     ),
-    *claims("claim", lambda t: t.exact, no_more_is_taken_than_asked_for),
+    *claims(
+        "claim", lambda t: t.exact, no_more_is_taken_than_asked_for, what_one_ask_takes_the_next_ones_do_not
+    ),
     *claims(
         "claim",
         lambda t: t.ordering is Ordering.FIFO,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from forebay.engine import Finished, Notice, Ready, Retention, Settled, Source
+from forebay.engine import Ask, Finished, Notice, Ready, Retention, Settled, Source
 from forebay.errors import InvalidOption
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId
@@ -43,7 +43,7 @@ async def a_resumed_queue_goes_on_and_wakes_who_waits(h: Harness) -> None:
     await h.publish(h.message())
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(store.receive(WORK, token=new_token(), limit=5, wait=3_600 * SECOND))
+        task = group.create_task(store.receive([Ask(WORK, new_token(), 5)], wait=3_600 * SECOND))
         await h.asleep()
         assert not task.done()
         assert await store.steer(QUEUE, q.Resume()) == 1

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import msgspec
 
-from forebay.engine import Durability, EngineOptions, Retention, Settled, Settlement, Source, Timing, Traits
+from forebay.engine import (
+    Ask,
+    Durability,
+    EngineOptions,
+    Retention,
+    Settled,
+    Settlement,
+    Source,
+    Timing,
+    Traits,
+)
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.state import State
@@ -164,7 +174,7 @@ class Harness:
     ) -> list[Delivery]:
         """Receive what is there, up to ``limit``."""
         broker = await self.broker(worker, (source,))
-        taken = await broker.receive(source, token=token or new_token(), limit=limit, wait=self.wait)
+        taken = await broker.receive([Ask(source, token or new_token(), limit)], wait=self.wait)
         return list(taken)
 
     async def take_one(self, worker: str = "one", source: Source = WORK) -> Delivery:
@@ -176,7 +186,7 @@ class Harness:
     async def nothing(self, source: Source = WORK) -> None:
         """Nothing can be taken."""
         broker = await self.broker("one", (source,))
-        taken = await broker.receive(source, token=new_token(), limit=100, wait=min(self.wait, SECOND // 5))
+        taken = await broker.receive([Ask(source, new_token(), 100)], wait=min(self.wait, SECOND // 5))
         assert not taken, f"nothing was to be taken, and receive gave {[d.id for d in taken]}"
 
     async def settle(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from forebay.engine import Notice, Settled, Settlement
+from forebay.engine import Ask, Notice, Settled, Settlement
 from forebay.model import query as q, verdict as v
 from forebay.model.state import State
 from forebay.model.when import After
@@ -275,7 +275,7 @@ async def what_was_received_stays_under_its_lease_when_the_broker_closes(h: Harn
     await h.publish(h.message())
     leaving = h.engine.connect("leaving", h.clock)
     await leaving.declare([WORK])
-    (delivery,) = await leaving.receive(WORK, token=new_token(), limit=1, wait=h.wait)
+    (delivery,) = await leaving.receive([Ask(WORK, new_token(), 1)], wait=h.wait)
     await leaving.close()
 
     await h.nothing()

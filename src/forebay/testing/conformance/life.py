@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from forebay.engine import Settled, Settlement, Source
+from forebay.engine import Ask, Settled, Settlement, Source
 from forebay.errors import NotOpen, Unsupported
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId
@@ -74,7 +74,7 @@ async def brokers_in_other_threads_see_the_same(h: Harness) -> None:
     async def drain(worker: str) -> list[str]:
         broker, got = h.engine.connect(worker, h.clock), []
         await broker.declare([WORK])
-        while taken := await broker.receive(WORK, token=new_token(), limit=5, wait=h.wait):
+        while taken := await broker.receive([Ask(WORK, new_token(), 5)], wait=h.wait):
             await broker.settle([Settlement(delivery, v.Done()) for delivery in taken])
             got += ids(taken)
         await broker.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from forebay.engine import Notice, Settled
+from forebay.engine import Ask, Notice, Settled
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId
 from forebay.model.state import State
@@ -186,7 +186,7 @@ async def who_waits_is_woken_when_something_is_due(h: Harness) -> None:
     await h.publish(message)
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(broker.receive(WORK, token=new_token(), limit=5, wait=LATER))
+        task = group.create_task(broker.receive([Ask(WORK, new_token(), 5)], wait=LATER))
         await h.asleep()
         await h.advance(h.tick)
         await eventually(task.done, what="receive has returned")

@@ -52,10 +52,8 @@ WHERE e.queue = :queue AND e.state = 'ready' AND (e.expires IS NULL OR e.expires
 ORDER BY e.priority DESC, e.seq LIMIT :limit
 
 -- name: claim_lease
--- Write the lease itself: one row, whatever it took. In the claim's transaction, before claim_take:
--- no row if the token is in use already.
+-- Write the lease itself: one row, whatever it took. In the claim's transaction, after claim_held said that the token is not in use.
 INSERT INTO lease (token, worker, until, held, entries) VALUES (:token, :worker, :until, :held, :entries)
-ON CONFLICT (token) DO NOTHING
 
 -- name: claim_take
 -- Put entries under a lease. In the transaction that read the front. :entries is a JSON array of sequence numbers. Index: primary key.
@@ -63,16 +61,18 @@ UPDATE entry SET state = 'running', token = :token, started = :now
 WHERE seq IN (SELECT value FROM json_each(:entries))
 
 -- name: claim_held
--- What is still under a token, in the order in which it was handed out. Index: lease token, then primary keys. Sorts at most one lease.
+-- What is still under some tokens, each in the order in which it was handed out. :tokens is a JSON array.
+-- Index: lease token, then primary keys. Sorts what these leases hold.
 SELECT
-    e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, e.started,
+    l.token, e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, e.started,
     m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
     m.unique_key, m.moments
-FROM lease AS l
+FROM json_each(:tokens) AS t
+CROSS JOIN lease AS l ON l.token = t.value
 CROSS JOIN json_each(l.entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value
 CROSS JOIN message AS m ON m.seq = e.message
-WHERE l.token = :token AND e.token = :token
+WHERE e.token = l.token
 ORDER BY e.priority DESC, e.seq
 
 -- name: claim_undo
