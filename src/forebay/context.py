@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 from forebay.codec.signature import Arguments
 from forebay.errors import InvalidOption, SendError
 from forebay.model.query import Progress
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +23,6 @@ MOST_FOLLOW_UPS: Final = 1_000
 
 LONGEST_NOTE: Final = 200
 """Characters of a note of progress; the rest is cut off."""
-
-_LOG: Final = logging.getLogger("forebay.task")
 
 
 class Bound(Protocol):
@@ -111,8 +110,8 @@ class Context:
 
     @property
     def log(self) -> logging.LoggerAdapter[Any]:
-        """A logger that names this message in every line."""
-        return logging.LoggerAdapter(_LOG, {"task": self.name, "id": self.id, "attempt": self.attempt})
+        """A logger that names this message in every line. Its calls never raise, whatever an application's filters do."""
+        return Log("forebay.task", {"task": self.name, "id": self.id, "attempt": self.attempt})
 
     @property
     def cancelled(self) -> bool:

@@ -36,7 +36,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _HUMP: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -59,8 +59,31 @@ def told(error: BaseException) -> dict[str, str]:
     >>> told(ForebayError("no luck"))
     {'error': 'no luck', 'code': 'forebay-error'}
     """
-    text = str(error)
+    text = text_of(error)
     return {"error": text, "code": error.code} if isinstance(error, ForebayError) else {"error": text}
+
+
+def name_of(value: object) -> str:
+    """The name of a value's class as the interpreter has it: a user's metaclass may refuse to tell it."""
+    name: str = type.__dict__["__name__"].__get__(type(value))
+    return name
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, or why that cannot be shown: a user's class may do anything while it is shown.
+
+    >>> text_of(ValueError("no luck"))
+    'no luck'
+    """
+    return shown(lambda: str(error))
+
+
+def shown(text: Callable[[], str]) -> str:
+    """A text that user code has a hand in, or why there is none."""
+    try:
+        return str.__str__(text())
+    except BaseException as broken:  # noqa: BLE001  # whatever it raises, it decides nothing
+        return f"(its message cannot be shown: {name_of(broken)})"
 
 
 class ConfigError(ForebayError):

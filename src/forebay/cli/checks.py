@@ -21,7 +21,7 @@ from forebay.model.when import SECOND, micros
 from forebay.processes.health import Address
 from forebay.runtime.bridge import OUTBOX
 from forebay.support.clock import SystemClock
-from forebay.support.logs import check_words
+from forebay.support.logs import Looks
 from forebay.support.masking import masked
 from forebay.support.settings import SETTINGS, byte_size, read, read_all, whole_number
 
@@ -143,7 +143,7 @@ def _read_through(values: dict[str, Value]) -> None:
     except ValueError as error:
         said = ", ".join(f"{name} {values[name].text}" for name in ("lease", "heartbeat", "sweep"))
         raise InvalidOption(f"The settings {said} do not fit: {error}") from error
-    check_words(values["log_level"].text, values["log_format"].text)
+    Looks(values["log_level"].text, values["log_format"].text, values["logging"].text)
 
 
 def _app(spec: str | None) -> tuple[App | None, Finding]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--concurrency", "-c", metavar="N", help="Deliveries handled at the same time. Default: setting concurrency, 100."
 )  # fmt: skip
-@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. Default: info.")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical. Default: info.")
 def dev(*, app: str, url: str | None, concurrency: str | None, log_level: str | None) -> Exit:
     """Work for an App, and begin anew whenever its code changes.
 

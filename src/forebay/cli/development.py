@@ -16,11 +16,11 @@ from forebay.cli.exits import Exit
 from forebay.cli.following import interruptible
 from forebay.cli.loading import parted
 from forebay.cli.output import note
+from forebay.cli.serving import looks
 from forebay.errors import ConfigError
 from forebay.model.when import SECOND
 from forebay.processes.link import VARIABLE
 from forebay.support.clock import SystemClock
-from forebay.support.logs import check_words
 from forebay.support.settings import whole_number
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def develop(spec: str, *, url: str | None, concurrency: str | None, log_level: s
     parted(spec)
     if concurrency is not None:
         whole_number("concurrency", concurrency)
-    if log_level is not None:
-        check_words(log_level, "text")
+    looks(log_level, None)
     said = {"concurrency": concurrency, "log-level": log_level}
     words = [f"--{name}={value}" for name, value in said.items() if value is not None]
     folder = Path.cwd()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TextIO, TypedDict
 
 import click
 
@@ -46,7 +48,7 @@ SHORTEST_CUT: Final = 16
 
 
 class ReaderGone(Exception):
-    """Whoever read our output has stopped reading: there is nobody left to talk to."""
+    """Whoever read our output has stopped reading, or never did: there is nobody left to talk to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ class Column:
 
 
 def say(text: str = "") -> None:
-    """One line, or several, of data."""
+    """One line, or several, of data. Raises `ReaderGone`, and `OSError` if there is no room for it."""
+    if sys.stdout is None:
+        raise ReaderGone
     try:
         click.echo(text)
     except BrokenPipeError as error:
@@ -67,8 +71,41 @@ def say(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """One line for the person, on stderr."""
-    click.echo(text, err=True)
+    """One line for the person, on stderr, if that can be written."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def at_terminal(*streams: TextIO | None) -> bool:
+    """Whether there is a person at each of these."""
+    return all(stream is not None and stream.isatty() for stream in streams)
+
+
+def hold_streams() -> None:
+    """Put something behind standard streams that this process was started without: the next file or socket to be opened would take the
+    place of a closed one, and be taken for it. What is said to stdout then still has no reader (see `say`).
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdin, sys.stderr = sys.stdin or nowhere("r"), sys.stderr or nowhere()
+
+
+def nowhere(mode: Literal["r", "w"] = "w") -> TextIO:
+    """A stream in the place of one that is closed."""
+    return Path(os.devnull).open(mode, encoding="utf-8")
+
+
+def let_go_of_streams() -> None:
+    """What could not be written is not to be tried again when the interpreter ends: that would change the exit code."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def sentence(error: ForebayError) -> str:
@@ -104,7 +141,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     lines = [[column.title for column in columns], *cells]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
     colourful = is_colourful()
-    if columns[-1].elastic and sys.stdout.isatty():
+    if columns[-1].elastic and at_terminal(sys.stdout):
         room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(columns) - 1)
         widths[-1] = max(room, SHORTEST_CUT)
     for number, line in enumerate(lines):
@@ -116,7 +153,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
 
 def is_colourful() -> bool:
     """Whether stdout is a terminal whose user has not asked for plain text (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return at_terminal(sys.stdout) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def clean(text: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +13,14 @@ import click
 
 from forebay import __version__
 from forebay.cli.exits import Exit, code_of, table
-from forebay.cli.output import ReaderGone, clean_json, sentence
+from forebay.cli.output import (
+    ReaderGone,
+    clean_json,
+    hold_streams,
+    let_go_of_streams,
+    note,
+    sentence,
+)
 from forebay.errors import ForebayError
 
 if TYPE_CHECKING:
@@ -86,36 +95,56 @@ def program() -> None:
     """Tasks and events for services: run workers, send, look and steer."""
 
 
+_UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns its exit code.
 
     Errors become a sentence on stderr, with their code behind it, or an object on one line for a command that was told ``--json``.
     ``FOREBAY_DEBUG=1`` lets them through.
     """
+    hold_streams()
+    try:
+        return _run(arguments)
+    except (BrokenPipeError, ReaderGone):
+        return Exit.PIPE
+    except OSError as error:
+        # Of what writes to no file by name, as click's help does.
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        note(f"forebay: the output could not be written: {error.strerror}.")
+        return Exit.FAILED
+    except SystemExit as error:
+        # How click ends when nobody reads its help.
+        return Exit.PIPE if isinstance(error.__context__, BrokenPipeError) else Exit.FAILED
+    finally:
+        let_go_of_streams()
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         code = program.main(args=list(arguments), prog_name="forebay", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.ClickException as error:
         refusal = _with_nearest(error)
         if _wants_json(arguments):
             _say_object("usage", refusal.format_message(), refusal.exit_code)
         else:
-            refusal.show()
+            with suppress(OSError):
+                refusal.show()
         return refusal.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("forebay: interrupted.", err=True)
+        note("forebay: interrupted.")
         return Exit.INTERRUPTED
-    except (BrokenPipeError, ReaderGone):
-        # What is still buffered must not raise again when the interpreter flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return Exit.PIPE
     except ForebayError as error:
         if os.environ.get("FOREBAY_DEBUG"):
             raise
         if _wants_json(arguments):
             _say_object(error.code, str(error), code_of(error))
         else:
-            click.echo(f"forebay: {sentence(error)}", err=True)
+            note(f"forebay: {sentence(error)}")
         return code_of(error)
     return code if isinstance(code, int) else Exit.OK
 
@@ -148,4 +177,4 @@ def _say_object(code: str, message: str, ending: int) -> None:
     from forebay.support.masking import masked
 
     words = {"error": code, "message": masked(message), "exit": int(ending)}
-    click.echo(clean_json(json.dumps(words, ensure_ascii=False)), err=True)
+    note(clean_json(json.dumps(words, ensure_ascii=False)))

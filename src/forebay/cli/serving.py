@@ -9,12 +9,12 @@ import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from forebay import __version__
 from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
-from forebay.cli.output import clean_lines, note, sentence, span
+from forebay.cli.output import clean_lines, note, nowhere, sentence, span
 from forebay.errors import ConfigError, ForebayError, InvalidOption
 from forebay.model.names import check_name
 from forebay.model.query import HandBack, Selector
@@ -23,8 +23,8 @@ from forebay.processes.health import Health
 from forebay.processes.protocol import CELL_LOG
 from forebay.runtime.worker import CUT_OFF, LAST_SETTLE, WorkerOptions
 from forebay.support.clock import SystemClock
-from forebay.support.logs import set_up
-from forebay.support.settings import read, whole_number
+from forebay.support.logs import Log, Looks
+from forebay.support.settings import read, read_all, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from forebay.processes.link import SupervisorLink
     from forebay.runtime.worker import Worker
 
-log = logging.getLogger("forebay.worker")
+log = Log("forebay.worker")
 
 SLACK: Final = 5 * SECOND
 """For all that has no limit of its own: closing files, ending the interpreter."""
@@ -46,8 +46,7 @@ class Orders:
     """How the worker is to work, and how its log is to look."""
 
     options: WorkerOptions
-    log_level: str
-    log_format: str
+    looks: Looks
 
     @classmethod
     def read(  # noqa: PLR0913  # one parameter for each option
@@ -69,7 +68,14 @@ class Orders:
             pool_processes=whole_number("pool_processes", read("pool_processes", pool_processes), 0),
             stop_within=micros(read("stop_within", stop_within), "stop_within"),
         )
-        return cls(chosen, read("log_level", log_level), read("log_format", log_format))
+        return cls(chosen, looks(log_level, log_format))
+
+
+def looks(level: str | None, form: str | None) -> Looks:
+    """How a log is to look, from arguments or settings. Raises `InvalidOption`."""
+    said = read_all()
+    asked = level is not None or said["log_level"].origin != "default"
+    return Looks(read("log_level", level), read("log_format", form), said["logging"].text, said=asked)
 
 
 def weights(text: str) -> Mapping[str, int] | None:
@@ -90,10 +96,12 @@ def weights(text: str) -> Mapping[str, int] | None:
 
 def serve(spec: str, orders: Orders, supervision: Supervision, link: SupervisorLink | None) -> Exit:
     """Run a worker for the App that ``spec`` names until it is told to stop. ``link``: under a supervisor."""
-    set_up(orders.log_level, orders.log_format)
-    # The children that try one message at a time log as this process does.
-    os.environ[CELL_LOG] = f"{orders.log_level} {orders.log_format}"
+    if sys.stdout is None:
+        sys.stdout = nowhere()  # handlers that print, print to nobody
     app = load(spec)
+    ours = orders.looks.set_up()
+    # The children that try one message at a time log as this process does.
+    os.environ[CELL_LOG] = orders.looks.words
     shares = _shares(spec, app, orders.options)
     if link is not None and not app.engine.traits.shared:
         raise ConfigError(
@@ -101,8 +109,9 @@ def serve(spec: str, orders: Orders, supervision: Supervision, link: SupervisorL
             "would share it with nobody. Use another engine, such as sqlite:///jobs.db."
         )
     if link is None or link.first:
-        _announce(app, spec, orders, shares)
+        _announce(app, spec, orders, shares, ours=ours)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.get_loop().set_exception_handler(_complain)
         worker = app.worker(orders.options)
         return _see_through(runner.get_loop(), worker, _work(app, worker, orders, supervision, link))
 
@@ -123,6 +132,14 @@ def _see_through(
             if working.done():
                 raise
             worker.stop()
+
+
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What the loop has to say of a task or callback of a handler's own. A filter that raises at it does not end the loop."""
+    try:
+        loop.default_exception_handler(context)
+    except Exception:
+        log.exception("loop.error")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -167,7 +184,7 @@ def patience(orders: Orders) -> Micros:
 
 
 async def _hand_back(app: App, name: str) -> int:
-    return (await app.steer(Selector(), HandBack(name))).changed
+    return await app.steer(Selector(), HandBack(name))
 
 
 def _health(worker: Worker) -> Health:
@@ -185,8 +202,8 @@ async def _beside(worker: Worker, service: Coroutine[object, object, None]) -> A
         try:
             await service
         except Exception:
-            log.exception("worker.fault", extra={"worker": worker.name})
             worker.stop()
+            log.exception("worker.fault", extra={"worker": worker.name})
 
     task = asyncio.get_running_loop().create_task(guarded())  # ends below
     try:
@@ -214,10 +231,11 @@ def _end(code: Exit) -> NoReturn:
 def _leave(stuck: int) -> NoReturn:
     """End the process although handlers are still at work: closing the loop would wait for them for ever."""
     log.error("worker.stuck", extra={"handlers": stuck, "exit": Exit.STUCK.value})
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(Exit.STUCK)
+    try:
+        logging.shutdown()
+        sys.stdout.flush()
+    finally:  # whatever an application's handlers say to that
+        os._exit(Exit.STUCK)
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
@@ -238,10 +256,10 @@ def _shares(spec: str, app: App, options: WorkerOptions) -> Mapping[str, int]:
     return options.queues
 
 
-def _announce(app: App, spec: str, orders: Orders, shares: Mapping[str, int]) -> None:
+def _announce(app: App, spec: str, orders: Orders, shares: Mapping[str, int], *, ours: bool) -> None:
     """What this worker is about to do: a person's block of lines, or one more object in a log of objects."""
     options = orders.options
-    if orders.log_format.lower() == "json":
+    if orders.looks.as_objects:
         log.info("worker.plan", extra={
             "app": spec, "engine": app.engine.url, "queues": shares, "strict": options.strict, "concurrency": options.concurrency,
             "lease_seconds": seconds(app.timing.lease), "stop_within_seconds": seconds(options.stop_within),
@@ -255,3 +273,5 @@ def _announce(app: App, spec: str, orders: Orders, shares: Mapping[str, int]) ->
     note(f"  queues       {', '.join(f'{queue}={weight}' for queue, weight in shares.items())}{manner}")
     note(f"  concurrency  {options.concurrency}, on {'asyncio' if _loop_factory() is None else 'uvloop'}")
     note(f"  lease        {span(app.timing.lease)}; a stop waits {span(options.stop_within)} for handlers")
+    if not ours:
+        note("  log          left to the application")

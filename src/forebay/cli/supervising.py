@@ -21,7 +21,6 @@ from forebay.processes.link import Fill
 from forebay.processes.supervisor import STARTS, Ended, Supervisor, Watch
 from forebay.runtime.worker import CUT_OFF, LAST_SETTLE
 from forebay.support.clock import SystemClock
-from forebay.support.logs import set_up
 from forebay.support.settings import byte_size, read, whole_number
 
 if TYPE_CHECKING:
@@ -82,8 +81,8 @@ class Supervision:
 
 def supervise(spec: str, words: Sequence[str], orders: Orders, supervision: Supervision) -> Exit:
     """Keep processes at work for the App that ``spec`` names, each with the command line ``words``, until told to stop."""
-    set_up(orders.log_level, orders.log_format)
-    if orders.log_format.lower() != "json":
+    orders.looks.set_up()
+    if not orders.looks.as_objects:
         many = f"{supervision.processes} process{'' if supervision.processes == 1 else 'es'}"
         note(f"forebay {__version__} supervises {many} for {spec} (pid {os.getpid()})")
     watch = Watch(

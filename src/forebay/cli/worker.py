@@ -73,7 +73,9 @@ if TYPE_CHECKING:
     help="How long a stop lets handlers finish. Default: setting stop_within, 25s.",
 )
 @click.option(
-    "--log-level", metavar="LEVEL", help="debug, info, warning or error. Default: setting log_level, info."
+    "--log-level",
+    metavar="LEVEL",
+    help="debug, info, warning, error or critical. Default: setting log_level, info.",
 )
 @click.option(
     "--log-format",

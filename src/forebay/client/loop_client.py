@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import warnings
 from functools import partial
 from itertools import islice
@@ -15,6 +14,7 @@ from forebay.client.batcher import Batcher, halved
 from forebay.client.results import Results
 from forebay.engine import Published, Store, Stored
 from forebay.errors import NotOpen, OutcomeUnknown, Unsupported, told
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from forebay.model.message import Message
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.client")
+log = Log("forebay.client")
 
 BATCH: Final = 500
 REPEATS: Final = 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished
@@ -11,6 +10,7 @@ from forebay.errors import EngineError, NotOpen, TaskNotFound, told
 from forebay.model.query import LONGEST_PAGE, Query, Selector
 from forebay.model.state import FINISHED, State
 from forebay.model.when import SECOND
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from forebay.engine import Store
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from forebay.model.query import TaskRecord
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.results")
+log = Log("forebay.results")
 
 _ALL: Final[frozenset[State]] = frozenset()
 POLL: Final = SECOND

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import logging
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 from forebay.errors import ConfigError, InvalidOption
 from forebay.model.when import SECOND
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.health")
+log = Log("forebay.health")
 
 LOOPBACK: Final = "127.0.0.1"
 PATIENCE: Final = 5.0

@@ -10,7 +10,6 @@ Lines are words in ASCII. From the worker: ``name NAME`` before it takes work, `
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import threading
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 from forebay.errors import ConfigError, EngineError, told
 from forebay.model.when import SECOND, Micros
 from forebay.processes.memory import resident
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from forebay.runtime.worker import Worker
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.link")
+log = Log("forebay.link")
 
 VARIABLE: Final = "FOREBAY_LEASH"
 LONGEST_LINE: Final = 1_024
@@ -140,8 +140,8 @@ class SupervisorLink:
             worker = self._worker
             if worker is None:
                 _gone()  # still at its imports: it holds nothing
-        log.warning("supervisor.gone", extra={"worker": worker.name})
         worker.stop()
+        log.warning("supervisor.gone", extra={"worker": worker.name})
         threading.Event().wait(self._patience / SECOND)
         self._end()
 

@@ -8,7 +8,6 @@ with its parent, and the parent sees at once that it has died. Nothing but the o
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -27,6 +26,7 @@ from forebay.model.when import SECOND, After, Micros
 from forebay.processes import protocol
 from forebay.runtime.executor import cut_off, limit_of, too_late
 from forebay.runtime.in_flight import Why
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from forebay.runtime.in_flight import InFlight, Run
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.pool")
+log = Log("forebay.pool")
 
 MERCY: Final = SECOND // 4
 """How much longer than its timeout a try may take in a pool worker, so that an async handler can be cut off from inside."""

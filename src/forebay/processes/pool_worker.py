@@ -22,11 +22,11 @@ from forebay.app import App
 from forebay.model import outcome as o
 from forebay.model.verdict import Failure, Reason
 from forebay.processes import protocol
-from forebay.runtime.executor import Executor
+from forebay.runtime.executor import Executor, mistaken
 from forebay.runtime.in_flight import InFlight, Why
 from forebay.runtime.threads import Threads
 from forebay.runtime.worker import lives_of
-from forebay.support.logs import set_up
+from forebay.support.logs import Looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,8 +49,7 @@ def main() -> None:
         after_in_child=lambda: os.close(line.detach())
     )  # else a fork would outlive us at our line
     _die_with(int(sys.argv[2]))
-    if said := os.environ.pop(protocol.CELL_LOG, ""):
-        set_up(*said.split())
+    looks = os.environ.pop(protocol.CELL_LOG, "")
     orders = line.makefile("rb")
     address = _next(orders)
     if not isinstance(address, protocol.Address):
@@ -60,6 +59,8 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001  # whatever a user's module raises, the parent is told
         _decline(line, _importing(address), error)
         return
+    if looks:
+        Looks.parse(looks).set_up()
     asyncio.run(_work(app, line, orders))
 
 
@@ -189,6 +190,8 @@ class _Work:
             outcome, then = await task
         except asyncio.CancelledError:
             outcome, then = o.Interrupted(), ()
+        except BaseException as error:  # noqa: BLE001  # a mistake of ours is no crash of the message's
+            outcome, then = mistaken(error), ()
         finally:
             self._run = None
             in_flight.remove(run)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CELL_LOG: Final = "FOREBAY_CELL_LOG"
-"""The environment variable that says how a child is to log: level and format of a worker that was started from the command line."""
+"""The environment variable that says how a child is to log: the words of `Looks` of a worker that was started from the command line."""
 LENGTH: Final = struct.Struct(">I")
 LONGEST: Final = 256 << 20
 """Bytes of a frame: the largest body and a thousand follow-ups fit."""

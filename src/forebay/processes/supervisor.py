@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Final
 from forebay.errors import InvalidOption
 from forebay.model.when import SECOND, Micros
 from forebay.processes.link import LONGEST_LINE, VARIABLE
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.supervisor")
+log = Log("forebay.supervisor")
 
 SETTLED: Final = 10 * SECOND
 """A process that was ready for so long has lived: the next start of its place does not wait."""
@@ -248,8 +249,8 @@ class Supervisor:
                     case "ready":
                         self._is_ready(place, child)
                     case "full":
-                        log.info("process.full", extra={"pid": child.process.pid, "why": rest})
                         child.full.set()
+                        log.info("process.full", extra={"pid": child.process.pid, "why": rest})
                     case "back":
                         self._orphans.discard(rest)
                     case _:
@@ -287,8 +288,8 @@ class Supervisor:
         self._kill(child)
 
     def _kill(self, child: Child) -> None:
-        log.error("process.killed", extra={"pid": child.process.pid, "why": "it did not stop in time"})
         child.signal(signal.SIGKILL)
+        log.error("process.killed", extra={"pid": child.process.pid, "why": "it did not stop in time"})
 
     def _pass_turn(self, place: Place) -> None:
         """Let the next place be replaced, if this one's new process is ready or has failed."""

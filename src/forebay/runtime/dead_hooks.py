@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -15,6 +14,7 @@ from forebay.model.dead_letter import DeadLetter
 from forebay.model.effect import effect
 from forebay.model.state import State
 from forebay.runtime.threads import Threads
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from forebay.engine import Delivery
     from forebay.model.verdict import Verdict
 
-log = logging.getLogger("forebay.dead_hooks")
+log = Log("forebay.dead_hooks")
 
 DeadHook: TypeAlias = Callable[[DeadLetter], Awaitable[object]] | Callable[[DeadLetter], object]
 MOST: Final = 1_000

@@ -8,21 +8,23 @@ from __future__ import annotations
 import asyncio
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from forebay.codec import json
 from forebay.codec.signature import Arguments
 from forebay.context import Context
+from forebay.errors import name_of, shown, text_of
 from forebay.model import outcome as o
 from forebay.model.fingerprint import fingerprint
 from forebay.model.verdict import Failure, Reason
+from forebay.model.when import After, At
 from forebay.runtime.frames import user_frames
 from forebay.runtime.in_flight import Why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from forebay.compose import Composer
     from forebay.declaring.handler import Handler
@@ -38,6 +40,7 @@ LONGEST_ERROR: Final = 2_048
 LARGEST_RESULT: Final = 1 << 20
 """A result is a return value, not a file: 1 MiB of JSON."""
 
+_TIME_IS_UP: Final = (Why.TIMEOUT, Why.DEADLINE)
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -120,20 +123,20 @@ class Executor:
             run.in_company = len(each) > 1
             run.begin(task, ends)
         self._in_flight.watch(next(iter(contexts)))
+        said: Sequence[o.Outcome]
         try:
-            value = await live.call(first.called_with(Arguments((), given)))
+            said = _verdicts(await live.call(first.called_with(Arguments((), given))), len(each), handler)
         except asyncio.CancelledError as error:
-            return [_interrupted(run, error, handler) for run in contexts]
+            said = [_interrupted(run, error, handler) for run in contexts]
         except o.Steer as word:
-            return [_steered(word)] * len(each)
+            said = [_steered(word)] * len(each)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
-            return [_failed(error, handler)] * len(each)
+            said = [_failed(error, handler)] * len(each)
         finally:
             for run in contexts:
                 run.end()
-            while task is not None and task.uncancel():
-                pass
-        return _verdicts(value, len(each), handler)
+            _uncancel(task)
+        return [_in_time(run, one, handler) for run, one in zip(contexts, said, strict=True)]
 
     def _read(self, run: Run, handler: Handler) -> Context | o.Buried:
         """The context of the call, or why the message cannot be read. `ValidationError` is a `DecodeError`, so it is asked for first."""
@@ -167,24 +170,32 @@ class Executor:
         self._in_flight.watch(run)
         try:
             value = await live.call(ctx)
+            outcome = _steered(value) if isinstance(value, o.Steer) else _returned(value)
         except asyncio.CancelledError as error:
-            run.end()
-            if task is not None:
-                while task.uncancel():
-                    pass
-            return _interrupted(run, error, live.handler)
+            outcome = _interrupted(run, error, live.handler)
         except o.Steer as word:
-            run.end()
-            return _steered(word)
+            outcome = _steered(word)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
+            outcome = _failed(error, live.handler)
+        finally:
             run.end()
-            return _failed(error, live.handler)
-        run.end()
-        if task is not None and task.cancelling():
-            # Cut off in the very step in which it returned: it is done, and must still settle.
-            while task.uncancel():
-                pass
-        return _steered(value) if isinstance(value, o.Steer) else _returned(value)
+            _uncancel(task)
+        return _in_time(run, outcome, live.handler)
+
+
+def _uncancel(task: asyncio.Task[Any] | None) -> None:
+    """User code is over: the task that ran it must still settle, though it was cut off."""
+    while task is not None and task.uncancel():
+        pass
+
+
+def _in_time(run: Run, outcome: o.Outcome, handler: Handler) -> o.Outcome:
+    """What a try came to, if that was in time. What a coroutine that ignores its cancellation says after its timeout does not count, unless
+    that is a failure of its own; a thread could not be stopped, so what it comes to does.
+    """
+    if run.cut not in _TIME_IS_UP or handler.threaded or isinstance(outcome, o.Failed):
+        return outcome
+    return cut_off(run.cut, handler)
 
 
 def _only(arguments: Arguments) -> object:
@@ -198,7 +209,7 @@ def _verdicts(value: object, count: int, handler: Handler) -> Sequence[o.Outcome
         return [o.Returned(None)] * count
     if isinstance(value, list | tuple) and len(value) == count:
         return [_said(one, handler) for one in value]
-    said = f"a list of {len(value)}" if isinstance(value, list | tuple) else type(value).__name__
+    said = f"a list of {len(value)}" if isinstance(value, list | tuple) else name_of(value)
     failure = Failure(
         "BatchResult",
         f"{handler.name} was given {count} items and returned {said}: a batch handler returns None, or a list with one word for each item",
@@ -241,7 +252,7 @@ def _returned(value: object) -> o.Outcome:
     except Exception as error:  # noqa: BLE001  # a user's type may raise anything while it is written
         return o.Buried(
             Reason.RESULT,
-            Failure("NotSerialisable", f"the result cannot be written as JSON: {error}"),
+            Failure("NotSerialisable", f"the result cannot be written as JSON: {_message(error)}"),
             counts=True,
         )
     if len(result) > LARGEST_RESULT:
@@ -254,16 +265,16 @@ def _returned(value: object) -> o.Outcome:
 
 def _steered(word: o.Steer) -> o.Outcome:
     match word:
-        case o.Retry(when=when):
-            return o.Failed(Failure("Retry", str(word)), at=when)
-        case o.Snooze(when=when):
+        case o.Retry(when=At() | After() | None as when):
+            return o.Failed(Failure("Retry", _message(word)), at=when)
+        case o.Snooze(when=At() | After() as when):
             return o.Put(when)
         case o.Dead():
-            return o.Buried(Reason.ASKED, Failure("Dead", str(word)), counts=True)
+            return o.Buried(Reason.ASKED, Failure("Dead", _message(word)), counts=True)
         case o.Cancel():
             return o.CalledOff()
         case _:
-            return o.Failed(Failure(type(word).__name__, "a handler steers by Retry, Snooze, Dead or Cancel"))
+            return o.Failed(Failure(name_of(word), "a handler steers by Retry, Snooze, Dead or Cancel"))
 
 
 def _interrupted(run: Run, error: asyncio.CancelledError, handler: Handler) -> o.Outcome:
@@ -276,7 +287,7 @@ def cut_off(why: Why, handler: Handler) -> o.Outcome:
     match why:
         case Why.TIMEOUT | Why.DEADLINE:
             failure = Failure("Timeout", f"{handler.name} ran out of time")
-            return o.Failed(failure, retryable=not issubclass(TimeoutError, handler.no_retry_on))
+            return o.Failed(failure, retryable=not _is_one_of(TimeoutError(), handler.no_retry_on))
         case Why.STOP | Why.LOST:
             return o.Interrupted()
         case Why.CANCEL:
@@ -284,23 +295,34 @@ def cut_off(why: Why, handler: Handler) -> o.Outcome:
 
 
 def _failed(error: BaseException, handler: Handler) -> o.Outcome:
-    return o.Failed(_failure(error), retryable=not isinstance(error, handler.no_retry_on))
+    return o.Failed(_failure(error), retryable=not _is_one_of(error, handler.no_retry_on))
+
+
+def _is_one_of(error: BaseException, types: tuple[type[BaseException], ...]) -> bool:
+    try:
+        return isinstance(error, types)
+    except BaseException:  # noqa: BLE001  # a user's metaclass may do anything while it is asked; then it is not known to be one
+        return False
+
+
+def mistaken(error: BaseException) -> o.Outcome:
+    """What a try comes to that a mistake of ours broke off: a failure like any other."""
+    return o.Failed(_failure(error))
 
 
 def _failure(error: BaseException) -> Failure:
-    """An error as data, bounded."""
-    kind = _storable(type(error).__name__)
-    message = _shown(lambda: _storable(str(error)[:LONGEST_ERROR]))
-    traced = _shown(lambda: _storable(_traceback(error)[-LONGEST_TRACEBACK:]))
-    return Failure(kind, message, traced, fingerprint(kind, message, user_frames(error)))
-
-
-def _shown(text: Callable[[], str]) -> str:
-    """A text of an error, or why there is none: a user's type may do anything while it is shown."""
+    """An error as data, bounded. A user's class may do anything while it is read."""
+    kind, message = _storable(name_of(error)), _message(error)
+    traced = shown(lambda: _storable(_traceback(error)[-LONGEST_TRACEBACK:]))
     try:
-        return text()
-    except BaseException as broken:  # noqa: BLE001  # as said
-        return f"(its message cannot be shown: {type(broken).__name__})"
+        frames = user_frames(error)
+    except BaseException:  # noqa: BLE001  # as said
+        frames = []
+    return Failure(kind, message, traced, fingerprint(kind, message, frames))
+
+
+def _message(error: BaseException) -> str:
+    return _storable(text_of(error)[:LONGEST_ERROR])
 
 
 def _traceback(error: BaseException) -> str:
@@ -308,7 +330,12 @@ def _traceback(error: BaseException) -> str:
     own = error.__traceback__
     while own is not None and "forebay" in own.tb_frame.f_globals.get("__name__", "").split(".")[:1]:
         own = own.tb_next
-    return "".join(traceback.format_exception(type(error), error, own)) if own is not None else ""
+    if own is None:
+        return ""
+    try:
+        return "".join(traceback.format_exception(type(error), error, own))
+    except BaseException:  # noqa: BLE001  # its class may do anything while its causes and notes are read; the frames are the interpreter's
+        return f"{''.join(traceback.format_tb(own))}{name_of(error)}: {text_of(error)}"
 
 
 def _storable(text: str) -> str:

@@ -5,7 +5,6 @@ up to its timeout, for it also feels the loop's watchdog.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
@@ -15,6 +14,7 @@ from forebay.errors import EngineError, told
 from forebay.model.when import SECOND
 from forebay.runtime.in_flight import Why, stopper
 from forebay.runtime.watchdog import Watchdog
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from forebay.runtime.in_flight import InFlight, Run
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.heartbeat")
+log = Log("forebay.heartbeat")
 
 BATCH: Final = 1_000
 PACE: Final = SECOND
@@ -74,7 +74,7 @@ class Heartbeat:
 
     async def stop(self) -> None:
         """Beat no more. Waits for the beat under way, at most ten seconds."""
-        if self._home is None:
+        if self._home is None or self._thread.ident is None:
             return
         await self._home.run_in_executor(None, self._end)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from forebay.model.query import Progress
 from forebay.model.when import SECOND, Micros
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
 
-log = logging.getLogger("forebay.in_flight")
+log = Log("forebay.in_flight")
 
 
 class Why(StrEnum):
@@ -173,9 +173,9 @@ class InFlight:
     def _time_is_up(self, run: Run) -> None:
         run.overdue = True
         self.on_news()
+        run.stop(Why.TIMEOUT)
         message = run.delivery.message
         log.warning("task.overdue", extra={"task": message.name, "id": run.delivery.id})
-        run.stop(Why.TIMEOUT)
 
 
 def _nobody() -> None:

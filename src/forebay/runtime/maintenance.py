@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from forebay.errors import EngineError, told
 from forebay.model.when import SECOND
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     import asyncio
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forebay.engine import Store, Timing
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.maintenance")
+log = Log("forebay.maintenance")
 
 BUDGET: Final = 1_000
 MOST_ROUNDS: Final = 20

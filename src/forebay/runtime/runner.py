@@ -13,8 +13,10 @@ from forebay.model import verdict as v
 from forebay.model.outcome import Interrupted
 from forebay.model.policy import Facts, RetryPolicy, decide
 from forebay.model.when import SECOND, Micros
+from forebay.runtime.executor import mistaken
 from forebay.runtime.in_flight import Why
 from forebay.support.ids import Token, new_token
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from forebay.runtime.settler import Settler
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.runner")
+log = Log("forebay.runner")
 
 WAIT: Final = 5 * SECOND
 """How long one `receive` waits for work before it is asked again."""
@@ -277,6 +279,9 @@ class Runner:
             answers = await gears.executor.execute_batch(runs, lane.lives[handler.name])
         except asyncio.CancelledError:
             answers = [(Interrupted(), ())] * len(runs)
+        except BaseException as error:  # as in `_see_through`
+            log.exception("try.broken", extra={"task": handler.name, "count": len(runs)})
+            answers = [(mistaken(error), ())] * len(runs)
         self._let_go(lane, len(runs))
         took = gears.clock.monotonic() - began
         for run, (outcome, then) in zip(runs, answers, strict=True):
@@ -310,6 +315,9 @@ class Runner:
                 outcome, then = await gears.executor.execute(run, live)
         except asyncio.CancelledError:
             outcome, then = Interrupted(), ()
+        except BaseException as error:  # no mistake of ours may keep a message, its slot or its lease
+            log.exception("try.broken", extra={"task": run.delivery.message.name, "id": run.delivery.id})
+            outcome, then = mistaken(error), ()
         self._suspects -= pool is not None and pool is gears.suspects
         self._let_go(lane)
         self._end(run, handler, outcome, then, gears.clock.monotonic() - began)
@@ -319,8 +327,8 @@ class Runner:
     ) -> None:
         """Judge a try; one whose lease was lost is nobody's to judge any more."""
         if run.cut is Why.LOST:
-            log.warning("lease.lost", extra={"task": run.delivery.message.name, "id": run.delivery.id})
             self._gears.in_flight.remove(run)
+            log.warning("lease.lost", extra={"task": run.delivery.message.name, "id": run.delivery.id})
             return
         self._judge(run, handler, outcome, then, took)
 
@@ -337,10 +345,14 @@ class Runner:
             grace=self._limits.grace,
         )
         verdict = decide(outcome, facts, handler.policy if handler else _NAMELESS, self._gears.roll())
-        self._report(delivery, verdict, took)
         self._gears.settler.submit(run, Settlement(delivery, verdict, then))
+        # What comes of it is settled: from here on nothing can change it.
+        self._report(delivery, verdict, took)
         for listener in self._gears.on_verdict:
-            listener(delivery, verdict)
+            try:
+                listener(delivery, verdict)
+            except Exception:
+                log.exception("listener.failed", extra={"task": delivery.message.name, "id": delivery.id})
 
     def _report(self, delivery: Delivery, verdict: v.Verdict, took: Micros) -> None:
         """The one line that is logged of a try. No bodies; formatted only if somebody listens."""
@@ -350,7 +362,7 @@ class Runner:
             level = logging.WARNING if delivery.message.name not in self._nameless else logging.DEBUG
             if len(self._nameless) < MOST_NAMELESS:
                 self._nameless.add(delivery.message.name)
-        if not log.isEnabledFor(level):
+        if not log.logger.isEnabledFor(level):
             return
         fields: dict[str, object] = {
             "task": delivery.message.name,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from forebay.client.batcher import halved
 from forebay.engine import Settled, Settlement
-from forebay.errors import EngineUnavailable, OutcomeUnknown, told
+from forebay.errors import EngineUnavailable, OutcomeUnknown, name_of, text_of, told
 from forebay.model import verdict as v
 from forebay.model.when import SECOND
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from forebay.runtime.in_flight import InFlight, Run
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.settler")
+log = Log("forebay.settler")
 
 BATCH: Final = 500
 FIRST_PAUSE: Final = SECOND // 20
@@ -112,7 +112,7 @@ class Settler:
 
     async def _bury(self, settlement: Settlement, refusal: Exception) -> tuple[Settlement, Settled]:
         log.error("settle.refused", extra={"id": settlement.delivery.id, **told(refusal)}, exc_info=refusal)
-        failure = v.Failure(type(refusal).__name__, f"the engine refused this settlement: {refusal}")
+        failure = v.Failure(name_of(refusal), f"the engine refused this settlement: {text_of(refusal)}")
         buried = Settlement(settlement.delivery, v.Dead(v.Reason.RESULT, failure))
         (answer,) = await self._settled([buried])
         if isinstance(answer, Exception):

@@ -10,6 +10,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from forebay.errors import name_of, text_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -98,9 +100,10 @@ def _resolve(future: asyncio.Future[Any], result: object) -> None:
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if future.done():
         return
-    if isinstance(error, StopIteration | GeneratorExit | KeyboardInterrupt | SystemExit):
+    # By its type: a user's class may refuse to be asked as an instance, and whoever waits would wait for ever.
+    if issubclass(type(error), StopIteration | GeneratorExit | KeyboardInterrupt | SystemExit):
         # A future refuses the first, the second would unwind whoever waits, and the loop would stop on the others.
-        wrapped = RuntimeError(f"the handler raised {type(error).__name__}: {error}")
+        wrapped = RuntimeError(f"the handler raised {name_of(error)}: {text_of(error)}")
         wrapped.__cause__ = error
         error = wrapped
     future.set_exception(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 import traceback
@@ -11,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from forebay.model.when import SECOND
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from forebay.runtime.in_flight import InFlight
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.heartbeat")
+log = Log("forebay.heartbeat")
 
 TICK: Final = SECOND
 SILENCE: Final = 3
@@ -84,9 +84,13 @@ class Watchdog:
         writer = threading.Thread(
             target=log.critical, args=("loop.blocked",), kwargs={"extra": fields}, daemon=True
         )
-        writer.start()
-        writer.join(5)
-        self._on_blocked()
+        try:
+            writer.start()
+            writer.join(5)
+        except RuntimeError:
+            pass  # there is no room for another thread
+        finally:
+            self._on_blocked()
 
 
 def stacks() -> str:

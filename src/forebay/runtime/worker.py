@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 import signal
 import threading
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from forebay.engine import Settlement, Source, Store
@@ -27,6 +27,7 @@ from forebay.runtime.maintenance import keep
 from forebay.runtime.runner import Gears, Lane, Limits, Runner
 from forebay.runtime.settler import Settler
 from forebay.runtime.threads import Threads
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from forebay.processes.protocol import Address
     from forebay.support.clock import Clock
 
-log = logging.getLogger("forebay.worker")
+log = Log("forebay.worker")
 
 CUT_OFF: Final = 5 * SECOND
 """How long a cancelled handler may take to clean up before its work is handed back without it."""
@@ -205,15 +206,12 @@ class Worker:
         swept, cancelled = asyncio.Event(), False
         sides = self._at_work = await self._sides(link, threads)
         async with asyncio.TaskGroup() as tasks:
-            settling = [tasks.create_task(self._guarded(side.settler.run())) for side in sides]
-            fetching = [tasks.create_task(self._guarded(side.runner.run())) for side in sides]
-            telling = tasks.create_task(self._guarded(self._dead.run()))
+            settling = [tasks.create_task(self._guarded(side.settler.run)) for side in sides]
+            fetching = [tasks.create_task(self._guarded(side.runner.run)) for side in sides]
+            telling = tasks.create_task(self._guarded(self._dead.run))
             if self._plant.engine.traits.remembers:
-                tasks.create_task(self._guarded(self._keep(link, swept)))
-            for side in sides:
-                side.heartbeat.start()
-            self.ready.set()
-            log.info("worker.started", extra={"worker": self.name, "concurrency": self._options.concurrency})
+                tasks.create_task(self._guarded(partial(self._keep, link, swept)))
+            self._begin(sides)
             try:
                 await self._stop.wait()
             except asyncio.CancelledError:
@@ -226,6 +224,16 @@ class Worker:
         log.info("worker.stopped", extra={"worker": self.name})
         if cancelled:
             raise asyncio.CancelledError
+
+    def _begin(self, sides: Sequence[Side]) -> None:
+        try:
+            for side in sides:
+                side.heartbeat.start()
+        except RuntimeError as error:  # the host has no room for another thread
+            self._fail(error)
+        else:
+            self.ready.set()
+            log.info("worker.started", extra={"worker": self.name, "concurrency": self._options.concurrency})
 
     async def _wind_down(
         self,
@@ -247,19 +255,19 @@ class Worker:
                 task.cancel()
             await asyncio.wait(fetching)
             for side in sides:
-                await self._guarded(side.runner.hand_back())
+                await self._guarded(side.runner.hand_back)
             await self._drain(sides)
             await self._last_settle(sides, settling)
         finally:
             swept.set()
             threads.close()
             for pool in [pool for side in sides for pool in side.pools]:
-                await self._guarded(pool.close())
+                await self._guarded(pool.close)
             for side in sides:
                 side.in_flight.close()
                 await side.heartbeat.stop()
                 if side is not sides[0]:
-                    await self._guarded(side.broker.close())
+                    await self._guarded(side.broker.close)
 
     async def _last_settle(self, sides: Sequence[Side], settling: Sequence[asyncio.Task[None]]) -> None:
         for side in sides:
@@ -267,11 +275,11 @@ class Worker:
             side.settler.close()
         _done, late = await asyncio.wait(settling, timeout=LAST_SETTLE / SECOND)
         for task in late:
+            task.cancel()
             log.error(
                 "worker.unsettled",
                 extra={"worker": self.name, "count": sum(len(side.in_flight) for side in sides)},
             )
-            task.cancel()
 
     async def _last_words(self, telling: asyncio.Task[None]) -> None:
         """All is settled and closed: the hooks may hear of what died last."""
@@ -300,10 +308,10 @@ class Worker:
         """What would not stop (a thread, a handler that ignores its cancellation) is handed back; its late outcome counts for nothing."""
         for run in side.in_flight.snapshot():
             if run.ends is not None:
-                log.warning("task.left", extra={"task": run.delivery.message.name, "id": run.delivery.id})
                 run.end()
                 run.cut = Why.LOST
                 side.settler.submit(run, Settlement(run.delivery, v.Release()))
+                log.warning("task.left", extra={"task": run.delivery.message.name, "id": run.delivery.id})
 
     async def _sides(self, link: LoopClient, threads: Threads) -> list[Side]:
         """The store's side, or the bare bus's; and with both, the bus's inbox, and the outbox among the store's routes."""
@@ -440,18 +448,21 @@ class Worker:
                 self._crew.discard(task)
 
     def _blocked(self) -> None:
-        self.on_blocked()
+        try:
+            self.on_blocked()
+        except Exception:
+            log.exception("listener.failed", extra={"worker": self.name})
 
     def _fail(self, error: BaseException) -> None:
-        log.error("worker.fault", extra={"worker": self.name}, exc_info=error)
         self._faults.append(error)
         self._hasten.set()
         self._stop.set()
+        log.error("worker.fault", extra={"worker": self.name}, exc_info=error)
 
-    async def _guarded(self, service: Coroutine[object, object, None]) -> None:
+    async def _guarded(self, service: Callable[[], Coroutine[object, object, None]]) -> None:
         """A service that fails ends the worker in order; the others work until then."""
         try:
-            await service
+            await service()
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001  # raised again by run(), after the stop

@@ -72,8 +72,13 @@ SETTINGS: Final = (
     Setting("heartbeat", "10s", "how often leases are renewed; at most a third of the lease"),
     Setting("sweep", "5s", "how often each worker looks for lost leases, expired and old messages"),
     Setting("max_body", "1048576", "the largest message body, in bytes"),
-    Setting("log_level", "info", "debug, info, warning or error"),
+    Setting("log_level", "info", "debug, info, warning, error or critical"),
     Setting("log_format", "text", "text, or json for one object a line"),
+    Setting(
+        "logging",
+        "on",
+        "off: a worker adds no log handler of its own, whether or not the application has some",
+    ),
 )
 
 
