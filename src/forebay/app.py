@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from forebay.engine import Engine
     from forebay.middleware import Middleware
-    from forebay.model.query import Command, Counts, Page, Query, Selector
+    from forebay.model.query import Command, Counts, Page, Query, Selector, Steered
     from forebay.testing.stage import Testing
 
 P = ParamSpec("P")
@@ -335,8 +335,10 @@ class App:
         """All queues by state."""
         return await (await self._client.link()).store.count()
 
-    async def steer(self, which: Selector, command: Command) -> int:
-        """Retry, cancel, delete, pause or resume; returns how many messages (or queues) that changed."""
+    async def steer(self, which: Selector, command: Command) -> Steered:
+        """Retry, cancel, delete, pause or resume. Returns how many messages (or queues) were changed, how many that run were asked to
+        stop, and how many were skipped and why.
+        """
         return await (await self._client.link()).store.steer(which, command)
 
     # -- open, work, close

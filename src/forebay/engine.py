@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from forebay.model.checkup import Finding
-    from forebay.model.query import Command, Counts, Page, Progress, Query, Selector
+    from forebay.model.query import Command, Counts, Page, Progress, Query, Selector, Steered
     from forebay.support.clock import Clock
 
 
@@ -327,8 +327,12 @@ class Store(Broker, Protocol):
         """Bounded, idempotent upkeep that any worker may do: lost leases, expiry, retention. ``budget`` bounds the rows of each kind."""
         ...
 
-    async def steer(self, which: Selector, command: Command) -> int:
-        """Carry out a command on all that is selected; returns how many messages (for pause and resume: queues) it changed."""
+    async def steer(self, which: Selector, command: Command) -> Steered:
+        """Carry out a command on all that is selected, oldest first.
+
+        Selection and change are one transaction for each thousand messages at most: what is told is what happened, and what has left the
+        selected states meanwhile is not touched. ``limit`` bounds what is touched.
+        """
         ...
 
     async def find(self, query: Query) -> Page:

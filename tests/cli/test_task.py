@@ -221,6 +221,7 @@ def test_what_cannot_be_changed_is_said_one_by_one(store: str, cli: Cli) -> None
     assert answer.code == Exit.FAILED
     assert answer.document == {
         "cancelled": 1,
+        "asked_to_stop": 0,
         "unchanged": [
             {"id": "no-such-task-anywhere", "why": "no such task is known here"},
             {"id": gone, "why": "it is cancelled"},
@@ -237,7 +238,7 @@ def test_retry_refuses_a_task_whose_unique_key_is_taken(store: str, cli: Cli) ->
     answer = cli("task", "retry", first)
 
     assert answer.code == Exit.FAILED
-    assert "another task has its unique key" in answer.err
+    assert "it has a unique key that another task holds now" in answer.err
 
 
 def test_without_a_terminal_and_without_yes_nothing_is_deleted(store: str, cli: Cli) -> None:
@@ -279,7 +280,7 @@ def test_a_selection_is_touched_with_yes(store: str, cli: Cli) -> None:
 
     answer = cli("task", "cancel", "--queue", "mail", "--yes", "--json")
 
-    assert answer.document == {"cancelled": 3, "unchanged": []}
+    assert answer.document == {"cancelled": 3, "asked_to_stop": 0, "skipped": {}}
     assert [key for key, state in states(cli).items() if state == State.READY] == [spared]
 
 
@@ -298,8 +299,9 @@ def test_retry_by_options_means_dead_letters_unless_told(store: str, cli: Cli, w
     assert cli("task", "retry", "--queue", "mail", "--yes").out == "retried 1 task\n"
     assert states(cli) == {done: State.SUCCEEDED, failed: State.READY}
 
-    assert cli("task", "retry", "--queue", "mail", "--state", "succeeded", "--yes").out == "retried 1 task\n"
-    assert states(cli)[done] == State.READY
+    refused = cli("task", "retry", "--queue", "mail", "--state", "succeeded", "--yes")
+    assert refused.code == Exit.USAGE
+    assert "What is succeeded cannot be retried" in refused.err
 
 
 def test_states_that_a_command_cannot_change_are_refused(store: str, cli: Cli) -> None:

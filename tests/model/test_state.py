@@ -27,7 +27,7 @@ WANTED = {
         Event.DONE: State.SUCCEEDED, Event.RETRY: State.RETRYING, Event.SNOOZE: State.SCHEDULED, Event.RELEASE: State.READY,
         Event.LOSE: State.READY, Event.BURY: State.DEAD, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED,
     },
-    State.SUCCEEDED: {Event.REDRIVE: State.READY},
+    State.SUCCEEDED: {},
     State.DEAD: {Event.REDRIVE: State.READY},
     State.CANCELLED: {Event.REDRIVE: State.READY},
     State.EXPIRED: {Event.REDRIVE: State.READY},

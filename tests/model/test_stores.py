@@ -253,7 +253,7 @@ class StoreMachine(RuleBasedStateMachine):
     def hand_back(self, worker: str) -> None:
         lost = [row for row in self.rows.values() if row.token and row.worker == worker]
 
-        assert self.run_on_loop(self.store.steer(q.Selector(), q.HandBack(worker))) == len(lost)
+        assert self.run_on_loop(self.store.steer(q.Selector(), q.HandBack(worker))).changed == len(lost)
 
         for row in lost:
             self.lose(row)
@@ -261,7 +261,7 @@ class StoreMachine(RuleBasedStateMachine):
     def cancel(self, row: Row) -> None:
         changed = self.steer(row, q.CancelNow())
 
-        if row.state in WAITING:
+        if row.state in WAITING or (row.token and row.until <= self.clock.now()):
             assert changed == 1
             row.move(Event.CANCEL)
         else:
@@ -270,7 +270,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def redrive(self, row: Row) -> None:
         holder = self.holder(row.message.unique)
-        may = row.state in FINISHED | TIMED and holder in (None, row.message.id)
+        may = after(row.state, Event.REDRIVE) is not None and holder in (None, row.message.id)
         due_now = row.state in TIMED and row.due <= self.clock.now()
 
         changed = self.steer(row, q.Redrive())
@@ -294,7 +294,7 @@ class StoreMachine(RuleBasedStateMachine):
     def pause(self, paused: bool) -> None:
         command = q.Pause() if paused else q.Resume()
 
-        assert self.run_on_loop(self.store.steer(q.Selector(queue="work"), command)) == (
+        assert self.run_on_loop(self.store.steer(q.Selector(queue="work"), command)).changed == (
             paused is not self.paused
         )
 
@@ -344,7 +344,8 @@ class StoreMachine(RuleBasedStateMachine):
         return list(self.run_on_loop(self.stores[worker].receive([Ask(WORK, token, limit)], wait=0)))
 
     def steer(self, row: Row, command: q.Command) -> int:
-        return self.run_on_loop(self.store.steer(q.Selector(ids=(EntryId(row.message.id),)), command))
+        which = q.Selector(ids=(EntryId(row.message.id),))
+        return self.run_on_loop(self.store.steer(which, command)).touched
 
     def promote(self) -> None:
         for row in self.rows.values():

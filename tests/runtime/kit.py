@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from forebay.engine import Engine, Notice, Published, Settled, Settlement, Swept, Topic, Traits
     from forebay.middleware import Call
     from forebay.model.outcome import Outcome
-    from forebay.model.query import Command, Counts, Page, Progress, Query, Selector, TaskRecord
+    from forebay.model.query import Command, Counts, Page, Progress, Query, Selector, Steered, TaskRecord
     from forebay.model.when import Micros
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
@@ -205,8 +205,8 @@ class SpiedStore:
         answer: Swept = await self._engine.call("sweep", budget, self.inner.sweep(budget))
         return answer
 
-    async def steer(self, which: Selector, command: Command) -> int:
-        answer: int = await self._engine.call("steer", command, self.inner.steer(which, command))
+    async def steer(self, which: Selector, command: Command) -> Steered:
+        answer: Steered = await self._engine.call("steer", command, self.inner.steer(which, command))
         return answer
 
     async def find(self, query: Query) -> Page:

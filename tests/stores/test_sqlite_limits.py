@@ -15,7 +15,7 @@ import pytest
 
 from forebay.engine import Ask, Settlement, Source, Stored
 from forebay.model.message import Message
-from forebay.model.query import HandBack, Redrive, Selector
+from forebay.model.query import HandBack, Redrive, Selector, Steered
 from forebay.model.state import State
 from forebay.model.verdict import Dead, Done, Failure, Reason, Release, Retry
 from forebay.model.when import SECOND, After
@@ -146,9 +146,11 @@ def test_what_comes_back_by_itself_or_by_hand_is_added_too(
         asked.clear()
         match how:
             case "handed back":
-                assert await worker.steer(Selector(), HandBack("worker")) == 30
+                assert await worker.steer(Selector(), HandBack("worker")) == Steered(changed=30)
             case "redriven":
-                assert await worker.steer(Selector(states=frozenset({State.DEAD})), Redrive()) == 30
+                assert await worker.steer(Selector(states=frozenset({State.DEAD})), Redrive()) == Steered(
+                    changed=30
+                )
             case _:
                 asks = [Ask(mail(LARGE), token, 30)]
                 await worker._thread().submit(work=partial(put_back, asks=asks))

@@ -594,7 +594,8 @@ def test_a_command_on_very_many_concerns_all_of_them(tmp_path: Path) -> None:
             some = await store.steer(q.Selector(queue="mail", limit=1_200), q.Redrive())
             deleted = await store.steer(q.Selector(), q.Delete())
 
-            assert (cancelled, some, deleted, await number(store)) == (2_500, 1_200, 2_500, 0)
+            changed = [one.changed for one in (cancelled, some, deleted)]
+            assert (changed, await number(store)) == ([2_500, 1_200, 2_500], 0)
 
     asyncio.run(story())
 

@@ -138,7 +138,7 @@ def _turn(name: str, command: Pause | Resume, past: str, *, as_json: bool, url: 
 
     with opened(url) as app:
         one, _counts = _known(app, name)
-        changed = bool(app.sync(app.steer(Selector(queue=one.queue), command)))
+        changed = app.sync(app.steer(Selector(queue=one.queue), command)).changed > 0
     if as_json:
         document({"queue": one.queue, "paused": past == "paused", "changed": changed})
     else:

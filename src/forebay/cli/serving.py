@@ -184,7 +184,7 @@ def patience(orders: Orders) -> Micros:
 
 
 async def _hand_back(app: App, name: str) -> int:
-    return await app.steer(Selector(), HandBack(name))
+    return (await app.steer(Selector(), HandBack(name))).changed
 
 
 def _health(worker: Worker) -> Health:

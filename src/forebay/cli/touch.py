@@ -15,14 +15,25 @@ from forebay.cli.exits import Exit
 from forebay.cli.output import clean, counted, document, note, say
 from forebay.errors import ConfigError, ForebayError, TaskNotFound
 from forebay.model.message import EntryId
-from forebay.model.query import CancelNow, Delete, Query, Redrive, Selector
-from forebay.model.state import FINISHED, TIMED, WAITING, State
+from forebay.model.query import (
+    ASKED_BEFORE,
+    KEY_TAKEN,
+    NOT_FOUND,
+    CancelNow,
+    Delete,
+    Query,
+    Redrive,
+    Selector,
+    Steered,
+    changeable,
+)
+from forebay.model.state import WAITING, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from forebay.app import App
-    from forebay.model.query import Command, TaskRecord
+    from forebay.model.query import Change, TaskRecord
 
 SHORTEST_PREFIX: Final = 8
 FARTHEST: Final = 10_000
@@ -52,16 +63,14 @@ class Verb:
 
     word: str
     past: str
-    command: Command
+    command: Change
     can: frozenset[State]
     asks: bool = False
 
 
-RETRY: Final = Verb(word="retry", past="retried", command=Redrive(), can=FINISHED | TIMED)
-CANCEL: Final = Verb(word="cancel", past="cancelled", command=CancelNow(), can=WAITING | {State.RUNNING})
-DELETE: Final = Verb(
-    word="delete", past="deleted", command=Delete(), can=frozenset(State) - {State.RUNNING}, asks=True
-)
+RETRY: Final = Verb(word="retry", past="retried", command=Redrive(), can=changeable(Redrive()))
+CANCEL: Final = Verb(word="cancel", past="cancelled", command=CancelNow(), can=changeable(CancelNow()))
+DELETE: Final = Verb(word="delete", past="deleted", command=Delete(), can=changeable(Delete()), asks=True)
 DISCARD: Final = Verb(
     word="discard", past="discarded", command=Delete(), can=frozenset({State.DEAD}), asks=True
 )
@@ -178,23 +187,15 @@ def _touch_named(app: App, verb: Verb, ids: Sequence[str], manner: Manner) -> Ex
         return Exit.FAILED if unchanged else Exit.OK
     if verb.asks and fit:
         _ask(verb, Sight(counted(len(fit), "task"), len(fit), fit), manner)
-    changed: list[str] = []
+    total = Steered()
     for record in fit:
-        if app.sync(app.steer(Selector(ids=(record.id,)), verb.command)):
-            changed.append(record.id)
-        else:
-            unchanged.append(
-                {"id": record.id, "why": "it has changed meanwhile, or another task has its unique key"}
-            )
-    return _answer(verb, changed, unchanged, manner)
-
-
-def _answer(verb: Verb, changed: Sequence[str], unchanged: Sequence[dict[str, str]], manner: Manner) -> Exit:
+        done = app.sync(app.steer(Selector(ids=(record.id,)), verb.command))
+        total += done
+        unchanged += [{"id": record.id, "why": f"it {_why(why)}"} for why in done.skipped]
+        if done.touched and not manner.as_json:
+            say(f"asked {clean(record.id)} to stop" if done.asked else f"{verb.past} {clean(record.id)}")
     if manner.as_json:
-        document({verb.past: len(changed), "unchanged": unchanged})
-    else:
-        for key in changed:
-            say(f"{verb.past} {clean(key)}")
+        document({**_numbers_of(verb, total), "unchanged": unchanged})
     for one in unchanged:
         note(f"forebay: {clean(one['id'])} was not {verb.past}: {one['why']}.")
     return Exit.FAILED if unchanged else Exit.OK
@@ -207,7 +208,7 @@ def _touch_selected(app: App, verb: Verb, which: Selector, manner: Manner) -> Ex
     if number == 0:
         note(f"forebay: There is nothing to {verb.word}{_described(which)}.")
         if manner.as_json:
-            document({verb.past: 0, "unchanged": []})
+            document({**_numbers_of(verb, Steered()), "skipped": {}})
         return Exit.FAILED
     if wanted.limit is not None:
         number, more = min(number, wanted.limit), more and number < wanted.limit
@@ -222,17 +223,38 @@ def _touch_selected(app: App, verb: Verb, which: Selector, manner: Manner) -> Ex
         _show(verb, sight, manner, [])
         return Exit.OK
     _ask(verb, sight, manner)
-    changed = _carry_out(app, verb, wanted, None if more else number)
+    done = _carry_out(app, verb, wanted, None if more else number)
     if manner.as_json:
-        document({verb.past: changed, "unchanged": []})
-    else:
-        say(f"{verb.past} {counted(changed, 'task')}")
+        document({**_numbers_of(verb, done), "skipped": done.skipped})
+        return Exit.OK
+    asked = (
+        f", asked {done.asked:,} that {'runs' if done.asked == 1 else 'run'} to stop" if done.asked else ""
+    )
+    say(f"{verb.past} {counted(done.changed, 'task')}{asked}")
+    for why, skipped in done.skipped.items():
+        note(f"forebay: {counted(skipped, 'task')} skipped: {'it' if skipped == 1 else 'each'} {_why(why)}.")
     return Exit.OK
 
 
-def _carry_out(app: App, verb: Verb, wanted: Selector, number: int | None) -> int:
+def _numbers_of(verb: Verb, done: Steered) -> dict[str, int]:
+    """What was done, in a document."""
+    asked = {"asked_to_stop": done.asked} if isinstance(verb.command, CancelNow) else {}
+    return {verb.past: done.changed, **asked}
+
+
+def _why(reason: str) -> str:
+    """Why a message was skipped, after "it"."""
+    known = {
+        NOT_FOUND: "is gone",
+        KEY_TAKEN: "has a unique key that another task holds now",
+        ASKED_BEFORE: "runs, and had been asked to stop before",
+    }
+    return known.get(reason, f"is {reason} now")
+
+
+def _carry_out(app: App, verb: Verb, wanted: Selector, number: int | None) -> Steered:
     """In portions, with a bar at a terminal: whoever interrupts it is told how far it came, and may say it again for the rest."""
-    done = 0
+    done = Steered()
     with ExitStack() as stack:
         bar = None
         if sys.stderr.isatty() and (number is None or number > PORTION):
@@ -240,18 +262,19 @@ def _carry_out(app: App, verb: Verb, wanted: Selector, number: int | None) -> in
                 click.progressbar(length=number or FARTHEST, file=sys.stderr, label=verb.past)
             )
         try:
-            while number is None or done < number:
-                room = PORTION if number is None else min(PORTION, number - done)
-                changed = app.sync(app.steer(msgspec.structs.replace(wanted, limit=room), verb.command))
-                if not changed:
+            while number is None or done.touched < number:
+                room = PORTION if number is None else min(PORTION, number - done.touched)
+                step = app.sync(app.steer(msgspec.structs.replace(wanted, limit=room), verb.command))
+                # A step begins at the oldest: what the one before has skipped it meets again.
+                done = msgspec.structs.replace(done, skipped={}) + step
+                if not step.touched:
                     break
-                done += changed
                 if bar is not None:
-                    bar.update(changed)
+                    bar.update(step.touched)
         except KeyboardInterrupt:
             of = "" if number is None else f" of {number:,}"
             note(
-                f"\nforebay: {verb.past} {done:,}{of} when it was interrupted; the same command does the rest."
+                f"\nforebay: {verb.past} {done.touched:,}{of} when it was interrupted; the same command does the rest."
             )
             raise
     return done

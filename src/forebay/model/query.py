@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from forebay.model.message import EntryId, Message
-from forebay.model.state import State
+from forebay.model.state import Event, State, origins
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import Instant
 
@@ -113,11 +113,11 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Redrive(msgspec.Struct, frozen=True, tag=True):
-    """Make finished or waiting messages ready now, with a fresh count of attempts and crashes."""
+    """Make what failed, was cancelled, has expired or waits for its time ready now, with a fresh count of attempts and crashes."""
 
 
 class CancelNow(msgspec.Struct, frozen=True, tag=True):
-    """Cancel what waits; ask what runs to stop."""
+    """Cancel what waits, and what runs under a lease that is over; ask what runs to stop."""
 
 
 class Delete(msgspec.Struct, frozen=True, tag=True):
@@ -139,3 +139,50 @@ class HandBack(msgspec.Struct, frozen=True, tag=True):
 
 
 Command: TypeAlias = Redrive | CancelNow | Delete | Pause | Resume | HandBack
+Change: TypeAlias = Redrive | CancelNow | Delete
+"""The commands that concern messages."""
+
+
+def changeable(command: Change) -> frozenset[State]:
+    """The states in which a message can be changed by ``command``.
+
+    >>> State.SUCCEEDED in changeable(Redrive())
+    False
+    """
+    match command:
+        case Redrive():
+            return origins(Event.REDRIVE)
+        case CancelNow():
+            return origins(Event.CANCEL)
+        case Delete():
+            return frozenset(State) - {State.RUNNING}
+
+
+NOT_FOUND: Final = "not-found"
+"""Skipped: there is no such message, or it is not among those selected."""
+KEY_TAKEN: Final = "unique-key-taken"
+"""Skipped: another message has its unique key."""
+ASKED_BEFORE: Final = "asked-before"
+"""Skipped: it runs, and had been asked to stop."""
+
+
+class Steered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command did: how many it ``changed`` (for pause and resume: queues), how many running ones it ``asked`` to stop, and how many
+    it ``skipped``, by reason: `NOT_FOUND`, `KEY_TAKEN`, `ASKED_BEFORE`, or the state in which one that was named by id cannot be changed.
+    """
+
+    changed: int = 0
+    asked: int = 0
+    skipped: dict[str, int] = {}
+
+    @property
+    def touched(self) -> int:
+        """How many it had any effect on."""
+        return self.changed + self.asked
+
+    def __add__(self, other: Steered) -> Steered:
+        """Both, as one answer."""
+        skipped = dict(self.skipped)
+        for why, number in other.skipped.items():
+            skipped[why] = skipped.get(why, 0) + number
+        return Steered(changed=self.changed + other.changed, asked=self.asked + other.asked, skipped=skipped)

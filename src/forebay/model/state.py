@@ -76,7 +76,7 @@ def _table() -> dict[tuple[State, Event], State]:
     table |= {(state, Event.DUE): State.READY for state in TIMED}
     table |= {(state, Event.CANCEL): State.CANCELLED for state in WAITING | {State.RUNNING}}
     table |= {(state, Event.EXPIRE): State.EXPIRED for state in WAITING | {State.RUNNING}}
-    table |= {(state, Event.REDRIVE): State.READY for state in FINISHED | TIMED}
+    table |= {(state, Event.REDRIVE): State.READY for state in (FINISHED - {State.SUCCEEDED}) | TIMED}
     return table
 
 

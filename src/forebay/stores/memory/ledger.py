@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from forebay.engine import Delivery, Full, Notice, Published, Settled, Stored, Swept
 from forebay.model import query as q, verdict as v
-from forebay.model.effect import Unknown, effect, lost
+from forebay.model.effect import CANCELLED, Unknown, effect, lost
 from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
@@ -360,24 +360,30 @@ class Ledger:
 
     # -- steer and look
 
-    def steer(self, which: q.Selector, command: q.Command, now: Instant) -> int:
+    def steer(self, which: q.Selector, command: q.Change, now: Instant) -> q.Steered:
         """Carry out a command that concerns messages."""
-        changed = 0
+        can, done, found = q.changeable(command), q.Steered(), 0
         for entry in list(self.selected(which)):
-            if which.limit is not None and changed >= which.limit:
-                break
-            match command:
-                case q.Redrive():
-                    changed += self._redrive(entry, now)
-                case q.CancelNow():
-                    changed += self._cancel(entry, now)
-                case q.Delete():
-                    if entry.state is not State.RUNNING:
-                        self._forget(entry)
-                        changed += 1
-                case q.Pause() | q.Resume() | q.HandBack():
-                    raise AssertionError(command)
-        return changed
+            if which.limit is not None and done.touched >= which.limit:
+                return done
+            found += 1
+            if entry.state in can:
+                done += self._change(entry, command, now)
+            elif which.ids:
+                done += q.Steered(skipped={entry.state.value: 1})
+        if which.ids and (absent := len(set(which.ids)) - found):
+            done += q.Steered(skipped={q.NOT_FOUND: absent})
+        return done
+
+    def _change(self, entry: Entry, command: q.Change, now: Instant) -> q.Steered:
+        match command:
+            case q.Redrive():
+                return self._redrive(entry, now)
+            case q.CancelNow():
+                return self._cancel(entry, now)
+            case q.Delete():
+                self._forget(entry)
+                return q.Steered(changed=1)
 
     def selected(self, which: q.Selector) -> Iterator[Entry]:
         """The entries a selector means, oldest first."""
@@ -498,27 +504,29 @@ class Ledger:
         )
         del entry.history[:-LONGEST_HISTORY]
 
-    def _redrive(self, entry: Entry, now: Instant) -> bool:
-        if entry.state not in FINISHED | TIMED:
-            return False
+    def _redrive(self, entry: Entry, now: Instant) -> q.Steered:
         unique = entry.message.unique
         if unique is not None and self._unique.setdefault((entry.queue, unique), entry.id) != entry.id:
-            return False
+            return q.Steered(skipped={q.KEY_TAKEN: 1})
         entry.attempts = entry.crashes = entry.releases = 0
         entry.due = entry.expires = entry.deadline = entry.finished = entry.reason = entry.result = (
             entry.unknown_since
         ) = None
         entry.cancel_requested = False
         self._happen(entry, Event.REDRIVE, now)
-        return True
+        return q.Steered(changed=1)
 
-    def _cancel(self, entry: Entry, now: Instant) -> bool:
-        if entry.state in WAITING:
+    def _cancel(self, entry: Entry, now: Instant) -> q.Steered:
+        if entry.state is not State.RUNNING:
             self._happen(entry, Event.CANCEL, now)
-            return True
-        asked = entry.state is State.RUNNING and not entry.cancel_requested
-        entry.cancel_requested |= asked
-        return asked
+            return q.Steered(changed=1)
+        if entry.token is not None and self._leases[entry.token].until <= now:
+            self._end_try(entry, CANCELLED, now)
+            return q.Steered(changed=1)
+        if entry.cancel_requested:
+            return q.Steered(skipped={q.ASKED_BEFORE: 1})
+        entry.cancel_requested = True
+        return q.Steered(asked=1)
 
     def _forget(self, entry: Entry) -> None:
         if (

@@ -18,9 +18,9 @@ from forebay.engine import (
     Settled,
     Traits,
 )
-from forebay.errors import InvalidOption, NotOpen, Unsupported
-from forebay.model.query import LONGEST_PAGE, HandBack, Page, Pause, Resume
-from forebay.stores.cursor import read_cursor
+from forebay.errors import NotOpen, Unsupported
+from forebay.model.query import LONGEST_PAGE, HandBack, Page, Pause, Resume, Steered
+from forebay.stores.asked import queue_of, read_cursor
 from forebay.stores.memory.ledger import Ledger
 from forebay.stores.signals import Signals
 
@@ -167,29 +167,27 @@ class MemoryStore:
             self._signals.notify([Finished(), *map(Ready, queues)])
         return swept
 
-    async def steer(self, which: Selector, command: Command) -> int:
+    async def steer(self, which: Selector, command: Command) -> Steered:
         """Carry out a command."""
         with self._lock:
             now = self._now()
             queues = {entry.queue for entry in self._ledger.selected(which)}
             match command:
                 case Pause() | Resume():
-                    changed = self._switch(which, paused=isinstance(command, Pause))
+                    done = self._switch(queue_of(which), paused=isinstance(command, Pause))
                 case HandBack(worker):
-                    changed = self._ledger.hand_back(worker, now)
+                    done = Steered(changed=self._ledger.hand_back(worker, now))
                 case _:
-                    changed = self._ledger.steer(which, command, now)
+                    done = self._ledger.steer(which, command, now)
         if which.queue is not None:
             queues.add(which.queue)
         self._signals.notify([Finished(), Cancels(), *map(Ready, queues)])
-        return changed
+        return done
 
-    def _switch(self, which: Selector, *, paused: bool) -> int:
-        if which.queue is None:
-            raise InvalidOption("Pause and resume take a queue: Selector(queue=...).")
-        changed = (which.queue in self._ledger.paused) is not paused
-        (self._ledger.paused.add if paused else self._ledger.paused.discard)(which.queue)
-        return int(changed)
+    def _switch(self, queue: str, *, paused: bool) -> Steered:
+        changed = (queue in self._ledger.paused) is not paused
+        (self._ledger.paused.add if paused else self._ledger.paused.discard)(queue)
+        return Steered(changed=int(changed))
 
     async def find(self, query: Query) -> Page:
         """One page of records."""

@@ -51,22 +51,30 @@ def pick(
     oldest_first: bool,
 ) -> list[int]:
     """Sequence numbers of what a selector means in ``states`` (none: any), in order, from a cursor on."""
-    conditions: dict[str, Value] = {
+    if which.ids:
+        found = sorted(
+            (seq for seq, state in named(session, which) if not states or state in states),
+            reverse=not oldest_first,
+        )
+        return [seq for seq in found if (seq > cursor if oldest_first else seq < cursor)][:limit]
+    conditions = _conditions(which, states) | {"cursor": cursor, "limit": limit}
+    source = "pick_ended" if states and states <= _ENDED else "pick"
+    return [seq for (seq,) in session.rows(source if oldest_first else f"{source}_newest", conditions)]
+
+
+def named(session: Session, which: Selector) -> list[tuple[int, State]]:
+    """Sequence numbers and states of what a selector names by id, oldest first."""
+    rows = session.rows("pick_ids", {**_conditions(which, which.states), "ids": encoded(which.ids)})
+    return sorted((seq, State(state)) for seq, state in rows)
+
+
+def _conditions(which: Selector, states: AbstractSet[State]) -> dict[str, Value]:
+    return {
         "queue": which.queue,
         "name": which.name,
         "states": encoded(sorted(states)) if states else None,
         "before": which.finished_before,
-        "cursor": cursor,
-        "limit": limit,
     }
-    if which.ids:
-        found = sorted(
-            (seq for (seq,) in session.rows("pick_ids", {**conditions, "ids": encoded(which.ids)})),
-            reverse=not oldest_first,
-        )
-        return [seq for seq in found if (seq > cursor if oldest_first else seq < cursor)][:limit]
-    source = "pick_ended" if states and states <= _ENDED else "pick"
-    return [seq for (seq,) in session.rows(source if oldest_first else f"{source}_newest", conditions)]
 
 
 def count(session: Session) -> Counts:

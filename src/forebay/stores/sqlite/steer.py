@@ -1,45 +1,95 @@
-"""Commands from people: find what is meant without a lock, then change it in bounded transactions."""
+"""Commands from people. What is meant is picked and changed in one transaction, so that what is told is what happened."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, assert_never
+
+import msgspec
 
 from forebay.engine import Cancels, Finished, Ready
-from forebay.model.query import CancelNow, Delete, Pause, Redrive, Resume
-from forebay.model.state import FINISHED, TIMED, WAITING, State
-from forebay.stores.sqlite.queries import pick
+from forebay.model.effect import CANCELLED
+from forebay.model.query import (
+    ASKED_BEFORE,
+    KEY_TAKEN,
+    NOT_FOUND,
+    CancelNow,
+    Delete,
+    Pause,
+    Redrive,
+    Resume,
+    Steered,
+    changeable,
+)
+from forebay.stores.sqlite.queries import named, pick
 from forebay.stores.sqlite.session import numbers
+from forebay.stores.sqlite.settle import Ended, take_effect, tell_tries
 from forebay.stores.sqlite.upkeep import forget
+from forebay.support.ids import Token
 
 if TYPE_CHECKING:
-    from forebay.model.query import Selector
+    from forebay.model.query import Change, Selector
     from forebay.stores.sqlite.session import Session
 
-Change: TypeAlias = Redrive | CancelNow | Delete
-"""The commands that concern messages."""
 CHUNK: Final = 1_000
-"""Entries that one transaction of a command changes at most."""
+"""Entries that one transaction of a command touches at most."""
 
 
-def concerned(session: Session, which: Selector, command: Change, after: int, limit: int) -> list[int]:
-    """The next entries that ``command`` may change, oldest first."""
-    match command:
-        case Redrive():
-            states = FINISHED | TIMED
-        case CancelNow():
-            states = WAITING | {State.RUNNING}
-        case Delete():
-            states = frozenset(State) - {State.RUNNING}
-        case _:
-            assert_never(command)
-    wanted = states & which.states if which.states else states
-    if not wanted:
-        return []
-    return pick(session, which, wanted, cursor=after, limit=limit, oldest_first=True)
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transaction of a command: what it did, and after which entry the next one goes on (None: that was all)."""
+
+    done: Steered
+    after: int | None = None
 
 
-def carry_out(session: Session, seqs: list[int], command: Change) -> int:
-    """Change entries as far as they can still be changed; returns how many were."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one transaction is to do: the next entries, ``room`` at most, that come after ``after``."""
+
+    which: Selector
+    command: Change
+    after: int
+    room: int
+
+    def look(self, session: Session) -> Step | None:
+        """The answer, if there is nothing to change: found without a lock, however long it takes."""
+        if self.which.ids or self._pick(session, 1):
+            return None
+        return Step(Steered())
+
+    def work(self, session: Session) -> Step:
+        """Pick and change."""
+        if self.which.ids:
+            return self._named(session)
+        seqs = self._pick(session, self.room)
+        return Step(_change(session, seqs, self.command), seqs[-1] if len(seqs) == self.room else None)
+
+    def _pick(self, session: Session, limit: int) -> list[int]:
+        can = changeable(self.command)
+        states = can & self.which.states if self.which.states else can
+        if not states:
+            return []
+        return pick(session, self.which, states, cursor=self.after, limit=limit, oldest_first=True)
+
+    def _named(self, session: Session) -> Step:
+        can, found = changeable(self.command), named(session, self.which)
+        fit = [seq for seq, state in found if state in can]
+        skipped = Counter(state.value for _, state in found if state not in can)
+        skipped[NOT_FOUND] = len(set(self.which.ids)) - len(found)
+        return Step(_change(session, fit[: self.room], self.command) + Steered(skipped=dict(+skipped)))
+
+
+def orders(which: Selector, command: Change) -> list[Order]:
+    """The transactions of a command to begin with: one, or one for each thousand of many ids."""
+    ids = which.ids or ((),)
+    parts = [which.ids[n : n + CHUNK] for n in range(0, len(ids), CHUNK)]
+    return [Order(msgspec.structs.replace(which, ids=part), command, 0, CHUNK) for part in parts]
+
+
+def _change(session: Session, seqs: list[int], command: Change) -> Steered:
+    """Change entries that are in one of the states for it."""
     entries = numbers(seqs)
     queues = [queue for (queue,) in session.rows("queues_of", {"entries": entries})]
     session.news.update(map(Ready, queues))
@@ -49,19 +99,38 @@ def carry_out(session: Session, seqs: list[int], command: Change) -> int:
             changed = session.change("redrive", {"entries": entries, "now": session.now})
             session.tallies.grow(queues, changed)
             session.change("redrive_results", {"entries": entries})
-            return changed
+            return Steered(changed=changed, skipped=_some(KEY_TAKEN, len(seqs) - changed))
         case CancelNow():
-            session.news.add(Cancels())
-            return session.change("cancel", {"entries": entries, "now": session.now})
+            return _cancel(session, seqs)
         case Delete():
-            idle = [seq for (seq,) in session.rows("idle", {"entries": entries})]
-            forget(session, idle)
-            return len(idle)
+            forget(session, seqs)
+            return Steered(changed=len(seqs))
         case _:
             assert_never(command)
 
 
-def control(session: Session, queue: str, command: Pause | Resume) -> int:
-    """Pause or resume a queue; whether that changed anything."""
+def _cancel(session: Session, seqs: list[int]) -> Steered:
+    session.news.add(Cancels())
+    entries = numbers(seqs)
+    over = [
+        Ended(seq, queue, Token(token), CANCELLED)
+        for seq, queue, token in session.rows("cancel_overdue", {"entries": entries, "now": session.now})
+    ]
+    if over:
+        tell_tries(session, over)
+        take_effect(session, over, settles=False)
+    ended = session.change("cancel", {"entries": entries, "now": session.now})
+    asked = session.change("cancel_ask", {"entries": entries})
+    before = len(seqs) - len(over) - ended - asked
+    return Steered(changed=len(over) + ended, asked=asked, skipped=_some(ASKED_BEFORE, before))
+
+
+def _some(why: str, number: int) -> dict[str, int]:
+    return {why: number} if number else {}
+
+
+def control(session: Session, queue: str, command: Pause | Resume) -> Steered:
+    """Pause or resume a queue."""
     session.news.add(Ready(queue))
-    return session.change("pause" if isinstance(command, Pause) else "resume", {"queue": queue})
+    changed = session.change("pause" if isinstance(command, Pause) else "resume", {"queue": queue})
+    return Steered(changed=changed)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import NOTHING, Cancels, Ready
-from forebay.errors import InvalidOption, NotOpen, Unsupported
-from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume
+from forebay.errors import NotOpen, Unsupported
+from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume, Steered
 from forebay.model.when import SECOND
-from forebay.stores.cursor import read_cursor
+from forebay.stores.asked import queue_of, read_cursor
 from forebay.stores.sqlite import admission, claim, publish, queries, settle, steer, upkeep
 from forebay.stores.sqlite.claim import Claim, Claimed
 from forebay.stores.sqlite.connection import connect
@@ -40,10 +41,9 @@ if TYPE_CHECKING:
         Traits,
     )
     from forebay.model.message import EntryId, Message
-    from forebay.model.query import Command, Counts, Page, Progress, Query, Selector
+    from forebay.model.query import Change, Command, Counts, Page, Progress, Query, Selector
     from forebay.model.when import Micros
     from forebay.stores.sqlite.engine import SqliteEngine
-    from forebay.stores.sqlite.steer import Change
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
 
@@ -216,7 +216,7 @@ class SqliteStore:
             look=upkeep.look, work=partial(upkeep.sweep, budget=budget), rows=budget
         )
 
-    async def steer(self, which: Selector, command: Command) -> int:
+    async def steer(self, which: Selector, command: Command) -> Steered:
         """Carry out a command.
 
         On many messages it takes several transactions: cancelled in between, it has been carried out in part, and repeating it
@@ -224,27 +224,28 @@ class SqliteStore:
         """
         match command:
             case Pause() | Resume():
-                if which.queue is None:
-                    raise InvalidOption("Pause and resume take a queue: Selector(queue=...).")
-                return await self._thread().submit(
-                    work=partial(steer.control, queue=which.queue, command=command)
-                )
+                control = partial(steer.control, queue=queue_of(which), command=command)
+                return await self._thread().submit(work=control)
             case HandBack(worker):
-                return await self._thread().submit(work=partial(upkeep.hand_back, worker=worker))
+                back = await self._thread().submit(work=partial(upkeep.hand_back, worker=worker))
+                return Steered(changed=back)
             case Redrive() | CancelNow() | Delete():
                 return await self._change(which, command)
 
-    async def _change(self, which: Selector, command: Change) -> int:
-        """Carry out a command that concerns messages."""
-        changed = after = 0
-        while (room := steer.CHUNK if which.limit is None else min(which.limit - changed, steer.CHUNK)) > 0:
-            find = partial(steer.concerned, which=which, command=command, after=after, limit=room)
-            if not (seqs := await self._thread().submit(look=find)):
-                break
-            carry_out = partial(steer.carry_out, seqs=seqs, command=command)
-            changed += await self._thread().submit(work=carry_out, rows=len(seqs))
-            after = seqs[-1]
-        return changed
+    async def _change(self, which: Selector, command: Change) -> Steered:
+        """Carry out a command that concerns messages, some in each transaction."""
+        done, orders = Steered(), deque(steer.orders(which, command))
+        while orders:
+            order = orders.popleft()
+            if which.limit is not None:
+                if (room := which.limit - done.touched) <= 0:
+                    break
+                order = replace(order, room=min(order.room, room))
+            step = await self._thread().submit(look=order.look, work=order.work, rows=order.room)
+            done += step.done
+            if step.after is not None:
+                orders.append(replace(order, after=step.after))
+        return done
 
     async def find(self, query: Query) -> Page:
         """One page of records."""

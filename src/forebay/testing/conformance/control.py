@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from forebay.engine import Ask, Finished, Notice, Ready, Retention, Settled, Source
+from forebay.engine import Ask, Delivery, Finished, Notice, Ready, Retention, Settled, Source, Stored
 from forebay.errors import InvalidOption
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId
@@ -27,8 +27,8 @@ async def a_paused_queue_hands_out_nothing_and_lets_go_on_what_runs(h: Harness) 
     await h.publish(*h.messages(2))
     running, store = await h.take_one(), await h.store()
 
-    assert await store.steer(QUEUE, q.Pause()) == 1
-    assert await store.steer(QUEUE, q.Pause()) == 0
+    assert (await store.steer(QUEUE, q.Pause())).touched == 1
+    assert (await store.steer(QUEUE, q.Pause())).touched == 0
 
     await h.nothing()
     assert await h.settle(running, v.Done()) is Settled.OK
@@ -46,11 +46,11 @@ async def a_resumed_queue_goes_on_and_wakes_who_waits(h: Harness) -> None:
         task = group.create_task(store.receive([Ask(WORK, new_token(), 5)], wait=3_600 * SECOND))
         await h.asleep()
         assert not task.done()
-        assert await store.steer(QUEUE, q.Resume()) == 1
+        assert (await store.steer(QUEUE, q.Resume())).touched == 1
         await eventually(task.done, what="receive has returned")
 
     assert len(task.result()) == 1
-    assert await store.steer(QUEUE, q.Resume()) == 0
+    assert (await store.steer(QUEUE, q.Resume())).touched == 0
 
 
 async def pause_takes_a_queue(h: Harness) -> None:
@@ -121,6 +121,78 @@ async def what_has_ended_is_not_cancelled(h: Harness) -> None:
     assert await h.state(delivery.id) is State.SUCCEEDED
 
 
+async def what_runs_under_a_lease_that_is_over_is_cancelled_at_once(h: Harness) -> None:
+    message = but(h.message(), unique="u")
+    await h.publish(message)
+    delivery = await h.take_one()
+    await h.advance(h.lease + 1)
+
+    assert await (await h.store()).steer(QUEUE, q.CancelNow()) == q.Steered(changed=1)
+
+    record = await h.record(delivery.id)
+    assert (record.state, record.crashes, [one.verdict for one in record.tries]) == (
+        State.CANCELLED,
+        0,
+        ["cancel"],
+    )
+    assert await h.settle(delivery, v.Done()) is Settled.STALE
+    (stored,) = await (await h.broker()).publish([but(h.message(), unique="u")])
+    assert stored.status is Stored.STORED, "its unique key is free"
+
+
+async def a_command_tells_apart_what_it_did(h: Harness) -> None:
+    await h.publish(*h.messages(5))
+    running, asked, done = await h.take(3)
+    await h.steer(q.CancelNow(), asked.id)
+    await h.settle(done, v.Done())
+    store = await h.store()
+
+    ids = tuple(record.id for record in (await store.find(q.Query())).records)
+    told = await store.steer(q.Selector(ids=(*ids, EntryId("nobody"))), q.CancelNow())
+
+    skipped = {q.ASKED_BEFORE: 1, State.SUCCEEDED.value: 1, q.NOT_FOUND: 1}
+    assert told == q.Steered(changed=2, asked=1, skipped=skipped)
+    assert await store.steer(q.Selector(states=frozenset({State.RUNNING})), q.CancelNow()) == q.Steered(
+        skipped={q.ASKED_BEFORE: 2}
+    )
+    assert await store.steer(q.Selector(ids=(running.id,)), q.Delete()) == q.Steered(skipped={"running": 1})
+    assert await h.states() == {State.RUNNING: 2, State.CANCELLED: 2, State.SUCCEEDED: 1}
+
+
+async def what_has_succeeded_is_not_made_ready_again(h: Harness) -> None:
+    await h.publish(*h.messages(2))
+    done, dead = await h.take(2)
+    await h.settle(done, v.Done(b"1"))
+    await h.settle(dead, v.Dead(v.Reason.ASKED))
+    store = await h.store()
+
+    assert await store.steer(QUEUE, q.Redrive()) == q.Steered(changed=1)
+    assert await store.steer(q.Selector(ids=(done.id,)), q.Redrive()) == q.Steered(skipped={"succeeded": 1})
+
+    assert (await h.record(done.id)).result == b"1"
+    assert await h.states() == {State.SUCCEEDED: 1, State.READY: 1}
+
+
+async def what_leaves_the_selected_states_meanwhile_is_not_touched(h: Harness) -> None:
+    await h.publish(*h.messages(400))
+    store = await h.store()
+    ready = q.Selector(queue=WORK.queue, states=frozenset({State.READY}))
+    taken: list[Delivery] = []
+
+    async def work() -> None:
+        for _ in range(20):
+            taken.extend(await h.take(10))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work())
+        steps = [group.create_task(store.steer(but(ready, limit=20), q.CancelNow())) for _ in range(10)]
+
+    told = sum((step.result() for step in steps), q.Steered())
+    assert (told.changed, told.asked) == (200, 0)
+    assert await h.states() == {State.CANCELLED: 200, State.RUNNING: 200}
+    assert not any([(await h.record(one.id)).cancel_requested for one in taken[::20]])
+
+
 # -- delete, purge, retention
 
 
@@ -129,7 +201,7 @@ async def a_purge_removes_what_does_not_run_and_counts_it(h: Harness) -> None:
     running = await h.take_one()
     await h.bury()
 
-    assert await (await h.store()).steer(QUEUE, q.Delete()) == 5
+    assert await (await h.store()).steer(QUEUE, q.Delete()) == q.Steered(changed=5)
 
     assert await h.states() == {State.RUNNING: 1}
     assert await h.states("other") == {State.READY: 1}
@@ -153,11 +225,11 @@ async def a_command_touches_no_more_than_its_limit(h: Harness) -> None:
     await h.publish(*h.messages(5))
     store = await h.store()
 
-    assert await store.steer(but(QUEUE, limit=2), q.CancelNow()) == 2
-    assert await store.steer(but(QUEUE, limit=2), q.CancelNow()) == 2
-    assert await store.steer(but(QUEUE, limit=10**12), q.CancelNow()) == 1
-    assert await store.steer(q.Selector(ids=(EntryId("nobody"),)), q.CancelNow()) == 0
-    assert await store.steer(q.Selector(), q.Delete()) == 5
+    assert (await store.steer(but(QUEUE, limit=2), q.CancelNow())).touched == 2
+    assert (await store.steer(but(QUEUE, limit=2), q.CancelNow())).touched == 2
+    assert (await store.steer(but(QUEUE, limit=10**12), q.CancelNow())).touched == 1
+    assert (await store.steer(q.Selector(ids=(EntryId("nobody"),)), q.CancelNow())).touched == 0
+    assert (await store.steer(q.Selector(), q.Delete())).touched == 5
 
 
 async def history_is_kept_as_long_as_was_asked(h: Harness) -> None:
@@ -369,6 +441,9 @@ CLAIMS: Final = (
         what_was_asked_to_stop_may_still_succeed,
         what_was_asked_to_stop_is_not_tried_again,
         what_has_ended_is_not_cancelled,
+        a_command_tells_apart_what_it_did,
+        what_has_succeeded_is_not_made_ready_again,
+        what_leaves_the_selected_states_meanwhile_is_not_touched,
         what_was_deleted_is_forgotten,
         a_command_touches_no_more_than_its_limit,
         pages_follow_each_other_without_gap_or_overlap,
@@ -389,6 +464,11 @@ CLAIMS: Final = (
         "control",
         lambda t: t.remembers and t.delay and t.expiry and t.unique,
         a_record_tells_everything_of_its_message,
+    ),
+    *claims(
+        "control",
+        lambda t: t.remembers and t.unique,
+        what_runs_under_a_lease_that_is_over_is_cancelled_at_once,
     ),
     *claims(
         "control",

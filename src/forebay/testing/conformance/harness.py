@@ -212,8 +212,8 @@ class Harness:
     # -- what a store remembers
 
     async def steer(self, command: q.Command, *ids: EntryId) -> int:
-        """Carry out a command on some messages, or on all."""
-        return await (await self.store()).steer(q.Selector(ids=ids), command)
+        """Carry out a command on some messages, or on all; returns how many it touched."""
+        return (await (await self.store()).steer(q.Selector(ids=ids), command)).touched
 
     async def record(self, of: EntryId | MessageId) -> q.TaskRecord:
         """Everything the store knows of one message that must be there."""

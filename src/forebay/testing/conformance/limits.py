@@ -140,7 +140,7 @@ async def what_is_cancelled_or_deleted_makes_room(h: Harness) -> None:
 
     for command, message in ((q.CancelNow(), first), (q.Delete(), second)):
         assert await _is_full(h)
-        assert await store.steer(q.Selector(ids=(EntryId(message.id),)), command) == 1
+        assert (await store.steer(q.Selector(ids=(EntryId(message.id),)), command)).touched == 1
         assert _statuses(await _sent(h, h.message())) == [Stored.STORED], command
 
 
@@ -241,7 +241,7 @@ async def a_redrive_is_let_in_and_counts(h: Harness) -> None:
     await _filled(h)
 
     store = await h.store("one", (LIMITED,))
-    assert await store.steer(q.Selector(states=frozenset({State.DEAD})), q.Redrive()) == LIMIT
+    assert (await store.steer(q.Selector(states=frozenset({State.DEAD})), q.Redrive())).touched == LIMIT
 
     assert await _states(h) == {State.READY: 2 * LIMIT}
     assert await _is_full(h)

@@ -50,7 +50,7 @@ ORDER BY seq ASC LIMIT :limit
 -- name: pick_ids
 -- Sequence numbers of the entries a selector names by id, as far as its other conditions hold. Without a lock.
 -- :ids and :states are JSON arrays. Index: entry_id.
-SELECT seq FROM entry INDEXED BY entry_id
+SELECT seq, state FROM entry INDEXED BY entry_id
 WHERE id IN (SELECT value FROM json_each(:ids))
     AND (:queue IS NULL OR queue = :queue)
     AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))

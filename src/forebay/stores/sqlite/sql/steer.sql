@@ -6,14 +6,13 @@
 SELECT DISTINCT e.queue FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value
 
 -- name: redrive
--- Make entries ready again with fresh counters; one whose unique key is taken stays as it is. In a write transaction.
+-- Make entries ready again with fresh counters; one whose unique key is taken stays as it is. In the transaction that picked them.
 -- :entries is a JSON array of sequence numbers. Index: primary key; entry_unique refuses.
 UPDATE OR IGNORE entry SET
     state = 'ready', ready_since = :now, attempts = 0, crashes = 0, releases = 0, due = NULL, expires = NULL, deadline = NULL,
     finished = NULL, reason = NULL, unknown_since = NULL, cancel_requested = 0,
     unique_key = (SELECT m.unique_key FROM message AS m WHERE m.seq = entry.message)
 WHERE seq IN (SELECT value FROM json_each(:entries))
-    AND state IN ('scheduled', 'retrying', 'succeeded', 'dead', 'cancelled', 'expired')
 
 -- name: redrive_results
 -- Forget the results of entries that were made ready again. After redrive. :entries is a JSON array of sequence numbers.
@@ -21,20 +20,25 @@ DELETE FROM result WHERE entry IN (
     SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state = 'ready'
 )
 
--- name: cancel
--- Cancel what waits, and ask what runs to stop. In a write transaction. :entries is a JSON array of sequence numbers.
--- Index: primary key.
-UPDATE entry SET
-    state = iif(state = 'running', state, 'cancelled'),
-    finished = iif(state = 'running', NULL, :now),
-    unique_key = iif(state = 'running', unique_key, NULL),
-    cancel_requested = iif(state = 'running', 1, cancel_requested)
-WHERE seq IN (SELECT value FROM json_each(:entries))
-    AND (state IN ('scheduled', 'blocked', 'ready', 'retrying') OR (state = 'running' AND NOT cancel_requested))
+-- name: cancel_overdue
+-- Entries that run under a lease that is over: nobody is left who could be asked. In the transaction that picked them.
+-- :entries is a JSON array of sequence numbers. Indexes: primary key, lease token.
+SELECT e.seq, e.queue, e.token
+FROM json_each(:entries) AS j
+CROSS JOIN entry AS e ON e.seq = j.value
+CROSS JOIN lease AS l ON l.token = e.token
+WHERE l.until <= :now
 
--- name: idle
--- Which of some entries do not run. In a write transaction. :entries is a JSON array of sequence numbers. Index: primary key.
-SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state <> 'running'
+-- name: cancel
+-- Cancel what waits. In the transaction that picked it. :entries is a JSON array of sequence numbers. Index: primary key.
+UPDATE entry SET state = 'cancelled', finished = :now, unique_key = NULL
+WHERE seq IN (SELECT value FROM json_each(:entries)) AND state IN ('scheduled', 'blocked', 'ready', 'retrying')
+
+-- name: cancel_ask
+-- Ask what runs to stop, if it was not asked before. In the transaction that picked it.
+-- :entries is a JSON array of sequence numbers. Index: primary key.
+UPDATE entry SET cancel_requested = 1
+WHERE seq IN (SELECT value FROM json_each(:entries)) AND state = 'running' AND NOT cancel_requested
 
 -- name: pause
 -- Pause a queue. In a write transaction.
