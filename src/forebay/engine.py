@@ -307,11 +307,14 @@ class Broker(Protocol):
         under_way: Sequence[Token] = (),
         progress: Mapping[EntryId, Progress] = NOTHING,
     ) -> Sequence[Notice]:
-        """Renew leases for another lease time from now; answers per delivery and in order.
+        """Renew the leases of ``batch`` for another lease time from now; answers per delivery and in order.
 
-        ``under_way``: tokens of a `receive` whose answer has not been seen yet. If it has taken something, that is renewed too: a caller
-        whose loop is blocked between the claim and its answer must not lose what it does not know of. ``progress``: what some of the
-        handlers say of theirs; a store keeps it for those of the batch whose lease holds, others ignore it.
+        Who renews names all it has of a token in one call: what was taken under a token of the batch at least a lease time ago, and is
+        not named, is nobody's any more. It goes back as lost, however long its siblings are at work.
+
+        ``under_way``: tokens of a `receive` whose answer has not been seen yet. Whatever it has taken is renewed too: a caller whose loop
+        is blocked between the claim and its answer must not lose what it does not know of. ``progress``: what some of the handlers say
+        of theirs; a store keeps it for those of the batch whose lease holds, others ignore it.
         """
         ...
 

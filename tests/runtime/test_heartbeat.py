@@ -6,17 +6,19 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from forebay import App, State, Timing
 from forebay.engine import Ask, EngineOptions, Notice, Source
 from forebay.errors import EngineUnavailable
 from forebay.model.query import HandBack, Selector
-from forebay.runtime.heartbeat import Heartbeat
+from forebay.runtime.heartbeat import Heartbeat, batches
 from forebay.runtime.in_flight import InFlight, Why
 from forebay.stores.memory import MemoryEngine
 from forebay.support.clock import SystemClock
 from forebay.support.ids import new_token
 from forebay.testing.clock import Probe, eventually
-from tests.runtime.kit import Spied, a_delivery, reaches, story, working
+from tests.runtime.kit import Spied, a_delivery, a_run, reaches, story, working
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,3 +210,13 @@ async def test_what_a_receive_has_taken_is_kept_before_its_answer_is_seen() -> N
 
     lease = engine.ledger._leases[token]
     assert lease.until > taken.received + BRISK.lease
+
+
+def test_all_of_a_token_is_renewed_in_one_call() -> None:
+    tokens = [new_token() for _ in range(3)]
+    runs = [a_run(replace(a_delivery(), token=tokens[n % 3])) for n in range(3 * 800)]
+
+    parts = batches(runs)
+
+    assert [len(part) for part in parts] == [1_600, 800]
+    assert [{run.delivery.token for run in part} for part in parts] == [set(tokens[:2]), {tokens[2]}]

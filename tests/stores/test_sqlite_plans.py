@@ -56,6 +56,10 @@ HOT = {
     "lease_empty": ["SEARCH lease USING INDEX sqlite_autoindex_lease_1 (token=?)"],
     "extend_match": ["SEARCH e USING INTEGER PRIMARY KEY (rowid=?)"],
     "extend": ["SEARCH lease USING COVERING INDEX sqlite_autoindex_lease_1 (token=?)"],
+    "extend_unnamed": [
+        "SEARCH l USING INDEX sqlite_autoindex_lease_1 (token=?)",
+        "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",
+    ],
     "sweep_look": [
         "SEARCH lease USING COVERING INDEX lease_until",
         "SEARCH entry USING INDEX entry_late (expires<?)",

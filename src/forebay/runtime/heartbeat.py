@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from forebay.model.when import Micros
     from forebay.runtime.in_flight import InFlight, Run
     from forebay.support.clock import Clock
+    from forebay.support.ids import Token
 
 log = Log("forebay.heartbeat")
 
@@ -170,9 +171,9 @@ class Heartbeat:
             self._news.set()
 
     async def _extend_all(self, broker: Broker) -> None:
+        # In this order: what a receive has brought is among the runs before its token is out of the set.
         under_way, runs = list(self._in_flight.under_way), self._in_flight.snapshot()
-        for start in range(0, max(len(runs), len(under_way[:1])), BATCH):
-            batch = runs[start : start + BATCH]
+        for batch in batches(runs) or ([[]] if under_way else []):
             said = [(run, progress) for run in batch if (progress := run.progress) is not None]
             notices = await broker.extend(
                 [run.delivery for run in batch],
@@ -187,3 +188,16 @@ class Heartbeat:
         for run, notice in zip(batch, notices, strict=True):
             if notice is not Notice.KEPT and self._home is not None:
                 stopper(self._home, run, _WHY[notice])()
+
+
+def batches(runs: Sequence[Run]) -> list[list[Run]]:
+    """About a thousand at a time, and never some of a token without the others: what is not named goes back."""
+    by_token: dict[Token, list[Run]] = {}
+    for run in runs:
+        by_token.setdefault(run.delivery.token, []).append(run)
+    batches: list[list[Run]] = []
+    for siblings in by_token.values():
+        if not batches or len(batches[-1]) >= BATCH:
+            batches.append([])
+        batches[-1] += siblings
+    return batches

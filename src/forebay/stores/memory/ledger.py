@@ -18,7 +18,7 @@ from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, 
 from forebay.stores.limits import SAMPLE, WINDOW, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from forebay.engine import Ask, EngineOptions, Settlement, Source
     from forebay.model.effect import Effect
@@ -302,6 +302,21 @@ class Ledger:
         """Renew what a token holds, if it holds anything."""
         if token in self._leases:
             self._leases[token].until = now + self.options.timing.lease
+
+    def take_back(self, named: Sequence[Delivery], under_way: Collection[Token], now: Instant) -> set[str]:
+        """Lose what was taken a lease time ago under a token of ``named`` and is not named itself; returns its queues."""
+        known = {delivery.id for delivery in named}
+        leases = [self._leases.get(token) for token in {d.token for d in named}.difference(under_way)]
+        lost = [
+            entry
+            for lease in leases
+            if lease is not None
+            for entry in map(self.entries.__getitem__, lease.entries - known)
+            if (entry.started or now) + self.options.timing.lease <= now
+        ]
+        for entry in lost:
+            self._lose(entry, now)
+        return {entry.queue for entry in lost}
 
     # -- upkeep
 

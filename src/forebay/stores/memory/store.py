@@ -155,7 +155,11 @@ class MemoryStore:
             now = self._now()
             for token in under_way:
                 self._ledger.extend_lease(token, now)
-            return [self._ledger.extend(delivery, now, progress.get(delivery.id)) for delivery in batch]
+            notices = [self._ledger.extend(delivery, now, progress.get(delivery.id)) for delivery in batch]
+            back = self._ledger.take_back(batch, under_way, now)
+        if back:
+            self._signals.notify([Finished(), *map(Ready, back)])
+        return notices
 
     async def sweep(self, budget: int) -> Swept:
         """Bounded upkeep."""

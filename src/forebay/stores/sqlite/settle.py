@@ -1,4 +1,4 @@
-"""Ending deliveries and renewing leases. Runs inside a write transaction.
+"""Ending deliveries. Runs inside a write transaction.
 
 The first statement writes a try for each entry that is still under its lease, and so says which settlements take effect; the updates
 that follow need not check again.
@@ -10,7 +10,7 @@ from collections import Counter
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from forebay.engine import Finished, Notice, Ready, Settled
+from forebay.engine import Finished, Ready, Settled
 from forebay.model import verdict as v
 from forebay.model.effect import effect
 from forebay.model.state import FINISHED
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from forebay.engine import Delivery, Settlement
     from forebay.model.effect import Effect
-    from forebay.model.message import EntryId, Message
-    from forebay.model.query import Progress
+    from forebay.model.message import Message
     from forebay.stores.sqlite.session import Session, Value
     from forebay.support.ids import Token
 
@@ -63,7 +62,7 @@ class _Batch:
 
 def settle(session: Session, settlements: Sequence[Settlement]) -> list[Settled]:
     """End deliveries, with what follows from them; answers per item and in order."""
-    seqs = _seqs(session, [s.delivery for s in settlements])
+    seqs = seqs_of(session, [s.delivery for s in settlements])
     places = [(seq, s.delivery.token) for seq, s in zip(seqs, settlements, strict=True)]
     # Of a delivery that is in the batch twice, the first settlement counts, and the second repeats it.
     first: dict[tuple[int, Token], Settlement] = {}
@@ -82,7 +81,7 @@ def settle(session: Session, settlements: Sequence[Settlement]) -> list[Settled]
     return answers
 
 
-def _seqs(session: Session, deliveries: Sequence[Delivery]) -> list[int]:
+def seqs_of(session: Session, deliveries: Sequence[Delivery]) -> list[int]:
     """Where the entries are: our deliveries know; for one that was made up from its id the index does."""
     seqs = [d.native for d in deliveries]
     if lost := [d.id for d, seq in zip(deliveries, seqs, strict=True) if type(seq) is not int]:
@@ -169,28 +168,3 @@ def loosen(session: Session, counts: Counter[Token]) -> None:
     held = {"batch": encoded(list(counts.items()))}
     session.change("lease_less", held)
     session.change("lease_empty", held)
-
-
-def extend(
-    session: Session,
-    deliveries: Sequence[Delivery],
-    under_way: Sequence[Token],
-    progress: Mapping[EntryId, Progress],
-) -> list[Notice]:
-    """Renew leases; answers per item and in order."""
-    seqs = _seqs(session, deliveries)
-    rows = [(seq, d.token) for seq, d in zip(seqs, deliveries, strict=True)]
-    asked: dict[int, int] = dict(session.rows("extend_match", {"batch": encoded(rows)}))
-    tokens = encoded(sorted({*under_way, *(deliveries[n].token for n in asked)}))
-    session.change("extend", {"tokens": tokens, "until": session.now + session.options.timing.lease})
-    if progress:
-        told = [
-            (seq, d.token, said.share, said.note, int(said.overdue))
-            for seq, d in zip(seqs, deliveries, strict=True)
-            if (said := progress.get(d.id)) is not None
-        ]
-        session.change("progress", {"batch": encoded(told), "now": session.now})
-    return [
-        Notice.LOST if n not in asked else Notice.CANCEL if asked[n] else Notice.KEPT
-        for n in range(len(rows))
-    ]

@@ -15,7 +15,7 @@ from forebay.errors import NotOpen, Unsupported
 from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume, Steered
 from forebay.model.when import SECOND
 from forebay.stores.asked import queue_of, read_cursor
-from forebay.stores.sqlite import admission, claim, publish, queries, settle, steer, upkeep
+from forebay.stores.sqlite import admission, claim, extend, publish, queries, settle, steer, upkeep
 from forebay.stores.sqlite.claim import Claim, Claimed
 from forebay.stores.sqlite.connection import connect
 from forebay.stores.sqlite.listener import Listener, WakeDirectory
@@ -205,7 +205,7 @@ class SqliteStore:
         progress: Mapping[EntryId, Progress] = NOTHING,
     ) -> Sequence[Notice]:
         """Renew leases."""
-        work = partial(settle.extend, deliveries=batch, under_way=under_way, progress=progress)
+        work = partial(extend.extend, deliveries=batch, under_way=under_way, progress=progress)
         return await self._thread().submit(work=work, rows=len(batch))
 
     # -- memory

@@ -58,6 +58,37 @@ async def what_a_receive_took_is_renewed_before_its_answer_is_seen(h: Harness) -
     assert await h.settle(delivery, v.Done()) is Settled.OK
 
 
+async def what_is_not_named_goes_back_while_its_sibling_is_kept(h: Harness) -> None:
+    await h.publish(*h.messages(3))
+    kept, *_ = await h.take(3)
+    broker = await h.broker()
+
+    for _ in range(3):
+        await h.advance(h.lease // 2)
+        assert list(await broker.extend([kept])) == [Notice.KEPT]
+        if h.traits.remembers:
+            await (await h.store()).sweep(100)
+
+    back = await h.take(worker="two")
+    assert kept.id not in ids(back)
+    assert [(d.attempts, d.crashes) for d in back] == [(0, 1)] * 2
+    assert await h.settle(kept, v.Done()) is Settled.OK
+
+
+async def what_is_not_named_stays_while_its_receive_is_under_way(h: Harness) -> None:
+    await h.publish(*h.messages(3))
+    known, *_ = await h.take(3)
+    broker = await h.broker()
+
+    for _ in range(6):
+        await h.advance(h.lease // 2)
+        assert list(await broker.extend([known], under_way=[known.token])) == [Notice.KEPT]
+        if h.traits.remembers:
+            await (await h.store()).sweep(100)
+
+    await h.nothing()
+
+
 async def a_late_settle_changes_nothing_and_says_so(h: Harness) -> None:
     await h.publish(h.message())
     first = await h.take_one("one")
@@ -291,6 +322,8 @@ CLAIMS: Final = (
         a_lost_lease_hands_the_message_to_another,
         a_renewed_lease_keeps_the_message,
         what_a_receive_took_is_renewed_before_its_answer_is_seen,
+        what_is_not_named_goes_back_while_its_sibling_is_kept,
+        what_is_not_named_stays_while_its_receive_is_under_way,
         a_settle_may_be_repeated,
         handing_back_spends_no_attempt,
         a_crash_that_is_reported_counts_and_spends_no_attempt,
