@@ -37,10 +37,11 @@ from forebay.declaring.declare import (
     with_options,
 )
 from forebay.declaring.handler import Route, event_decoder, task_decoder
-from forebay.engine import EngineOptions, Published, Retention, Source, Timing
+from forebay.engine import EngineOptions, Published, Retention, Source, Timing, timing_from
 from forebay.engines import engine_for
-from forebay.errors import ConfigError, InvalidOption, NameTaken, Unsupported
+from forebay.errors import InvalidOption, NameTaken, Unsupported
 from forebay.handle import Handle
+from forebay.model.amounts import byte_size
 from forebay.model.message import EntryId
 from forebay.model.names import check_name, check_new_name, check_pattern
 from forebay.model.when import Duration, Micros, micros
@@ -50,7 +51,7 @@ from forebay.runtime.dead_hooks import DeadHook
 from forebay.runtime.worker import Plant, Worker, WorkerOptions
 from forebay.support.clock import Clock, SystemClock
 from forebay.support.ids import Ids
-from forebay.support.settings import read, whole_number
+from forebay.support.settings import read, read_all
 from forebay.tasks import BatchOptions, BoundTask, HandlerOptions, SubscribeOptions, Task
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class App:
 
     ``url``: the engine (default: setting ``url``, which is ``sqlite:///forebay.db``). ``bus``: a bus to other services; events then leave
     by the store's outbox. ``lifespan``: an async context manager entered around a worker's life. ``middleware``: outermost first.
-    ``queues``: options by queue. ``max_body``: bytes. Raises `ConfigError` for anything that cannot be.
+    ``queues``: options by queue. ``max_body``: bytes, or text such as ``"4M"``. Raises `ConfigError` for anything that cannot be.
     """
 
     def __init__(  # noqa: PLR0913  # one keyword for each concern
@@ -97,11 +98,11 @@ class App:
         queues: Mapping[str, QueueOptions] = MappingProxyType({}),
         timing: Timing | None = None,
         retention: Retention = Retention(),  # noqa: B008  # frozen value
-        max_body: int | None = None,
+        max_body: int | str | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.name = check_name(name, "App name")
-        self.timing = timing or _timing()
+        self.timing = timing or timing_from({name: value.text for name, value in read_all().items()})
         options = EngineOptions(timing=self.timing, retention=retention)
         engine = engine_for(read("url", url), options) if url is None or isinstance(url, str) else url
         other = engine_for(bus, options) if isinstance(bus, str) else bus
@@ -115,7 +116,7 @@ class App:
             )
         self._queues = {check_name(queue, "queue"): options for queue, options in queues.items()}
         self._lifespan, self._middleware = lifespan or nullcontext_async, tuple(middleware)
-        limit = whole_number("max_body", read("max_body", max_body))
+        limit = byte_size(read("max_body") if max_body is None else max_body, "max_body", 1)
         composer = Composer(Ids(), min(limit, engine.traits.max_body), None if other is None else OUTBOX)
         self._declared = Declared()
         self._on_dead: list[DeadHook] = []
@@ -451,18 +452,6 @@ class App:
 def nullcontext_async() -> AbstractAsyncContextManager[object]:
     """A lifespan that does nothing."""
     return nullcontext()
-
-
-def _timing() -> Timing:
-    try:
-        return Timing(
-            lease=micros(read("lease"), "lease"),
-            heartbeat=micros(read("heartbeat"), "heartbeat"),
-            sweep=micros(read("sweep"), "sweep"),
-        )
-    except ValueError as error:
-        said = ", ".join(f"{name} {read(name)}" for name in ("lease", "heartbeat", "sweep"))
-        raise ConfigError(f"The settings {said} do not fit: {error}") from error
 
 
 def _no_code(*_: object, **__: object) -> None:

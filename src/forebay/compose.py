@@ -10,7 +10,8 @@ import msgspec
 
 from forebay.codec import json
 from forebay.codec.envelope import pack
-from forebay.errors import InvalidOption, MessageTooLarge, NotSerialisable
+from forebay.errors import InvalidOption, MessageTooLarge, NotSerialisable, quoted
+from forebay.model.amounts import check_count
 from forebay.model.message import (
     HIGHEST_PRIORITY,
     JSON,
@@ -114,17 +115,12 @@ def check_timeout(value: Micros) -> Micros:
     return value
 
 
-def check_count(value: object, what: str, lowest: int, highest: int) -> int:
-    """Return ``value`` if it is a whole number in the range; raise `InvalidOption` if not."""
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise InvalidOption(f"{what} must be a whole number from {lowest} to {highest}, not {value!r}.")
-    return value
-
-
 def _checked_text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value or len(value) > LONGEST_ID or not _storable(value):
-        raise InvalidOption(f"{name} must be Unicode text of 1 to {LONGEST_ID} characters, not {value!r}.")
-    return value
+        raise InvalidOption(
+            f"{name} must be Unicode text of 1 to {LONGEST_ID} characters, not {quoted(value)}."
+        )
+    return str.__str__(value)  # of a StrEnum, say: the plain text
 
 
 def _storable(text: str) -> bool:
@@ -135,24 +131,24 @@ def _storable(text: str) -> bool:
 def _checked_id(value: object) -> str:
     text = _checked_text("id", value)
     if not text.isprintable() or "@" in text or " " in text:
-        raise InvalidOption(f"id must be printable, without spaces and '@', not {value!r}.")
+        raise InvalidOption(f"id must be printable, without spaces and '@', not {quoted(value)}.")
     return text
 
 
 def _checked_headers(value: object) -> dict[str, str]:
     try:
-        headers = msgspec.convert(value, dict[str, str])
+        headers = {str.__str__(k): str.__str__(v) for k, v in msgspec.convert(value, dict[str, str]).items()}
     except msgspec.ValidationError as error:
         raise InvalidOption(f"headers must map text to text: {error}") from error
     if len(headers) > MOST_HEADERS or sum(len(k) + len(v) for k, v in headers.items()) > LONGEST_HEADERS:
         raise InvalidOption(
             f"headers must be at most {MOST_HEADERS}, of {LONGEST_HEADERS} characters in all."
         )
-    for key in headers:
+    for key, text in headers.items():
         if not key or not key.isascii() or not key.isprintable() or ":" in key or " " in key:
-            raise InvalidOption(f"header name {key!r} must be printable ASCII without ':' and spaces.")
-        if not _storable(headers[key]) or "\n" in headers[key] or "\r" in headers[key]:
-            raise InvalidOption(f"header {key!r} must be one line of Unicode text, not {headers[key]!r}.")
+            raise InvalidOption(f"header name {quoted(key)} must be printable ASCII without ':' and spaces.")
+        if not _storable(text) or "\n" in text or "\r" in text:
+            raise InvalidOption(f"header {key!r} must be one line of Unicode text, not {quoted(text)}.")
     return headers
 
 

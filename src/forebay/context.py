@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 
 from forebay.codec.signature import Arguments
-from forebay.errors import InvalidOption, SendError
+from forebay.errors import InvalidOption, SendError, quoted
 from forebay.model.query import Progress
 from forebay.support.logs import Log
 
@@ -137,10 +138,13 @@ class Context:
         The store, and whoever looks, hears of the latest about once a second. Raises `InvalidOption` for a share that is not
         between 0 and 1.
         """
-        share = done if total is None else done / total if total else 1.0
+        try:
+            share = done if total is None else done / total if total else 1.0
+        except OverflowError:
+            share = math.inf
         if not 0 <= share <= 1:
             raise InvalidOption(
-                f"progress must lie between 0 and 1, or 0 and its total, not {done!r} of {total!r}."
+                f"progress must lie between 0 and 1, or 0 and its total, not {quoted(done)} of {quoted(total)}."
             )
         if self._tether is not None:
             self._tether.say(Progress(share=round(float(share), 4), note=str(note)[:LONGEST_NOTE]))

@@ -17,11 +17,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
+from msgspec.structs import force_setattr
 
+from forebay.errors import InvalidOption
+from forebay.model.amounts import check_count
 from forebay.model.message import EntryId, Message
 from forebay.model.names import subscription_queue
 from forebay.model.verdict import Verdict
-from forebay.model.when import SECOND, Instant, Micros
+from forebay.model.when import SECOND, Instant, Micros, Span, span
 from forebay.support.ids import Token
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from forebay.model.query import Command, Counts, Page, Progress, Query, Selector, Steered
     from forebay.support.clock import Clock
 
+
+SHORTEST_TIMING: Final = SECOND // 1_000
+"""No lease is renewed faster than every millisecond: a smaller number was meant as seconds."""
 
 NOTHING: Final[Mapping[EntryId, Progress]] = MappingProxyType({})
 """No progress to tell of."""
@@ -80,10 +86,13 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """Lease, heartbeat and sweep, in microseconds, checked against each other.
+    """Lease, heartbeat and sweep, checked against each other: text, a `timedelta` or whole microseconds, which they are read as.
 
     A heartbeat may fail twice before the lease is lost, hence ``lease >= 3 * heartbeat``. ``crashes``: lost leases after which a
-    message is quarantined.
+    message is quarantined. Raises `InvalidOption`.
+
+    >>> Timing(lease="1m", heartbeat="20s").lease
+    60000000
     """
 
     lease: Micros = 30 * SECOND
@@ -91,21 +100,63 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     sweep: Micros = 5 * SECOND
     crashes: int = 3
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *, lease: Span = ..., heartbeat: Span = ..., sweep: Span = ..., crashes: int = ...
+        ) -> None:
+            """As written; kept as microseconds."""
+
     def __post_init__(self) -> None:
-        if self.lease < 3 * self.heartbeat or self.heartbeat <= 0 or self.sweep <= 0:
-            raise ValueError(
-                "a lease must last at least three heartbeats, and heartbeat and sweep must be longer than 0."
-            )
+        for name in ("lease", "heartbeat", "sweep"):
+            force_setattr(self, name, span(getattr(self, name), name, SHORTEST_TIMING))
+        check_count(self.crashes, "crashes", 1)
+        if self.lease < 3 * self.heartbeat:
+            raise InvalidOption("a lease must last at least three heartbeats.")
+
+
+def timing_from(settings: Mapping[str, str]) -> Timing:
+    """The `Timing` that settings say. Raises `InvalidOption`."""
+    try:
+        return Timing(lease=settings["lease"], heartbeat=settings["heartbeat"], sweep=settings["sweep"])
+    except InvalidOption as error:
+        said = ", ".join(f"{name} {settings[name][:60]}" for name in ("lease", "heartbeat", "sweep"))
+        raise InvalidOption(f"The settings {said} do not fit: {error}") from error
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """How long and how much history is kept. Times in microseconds (None: for ever), caps in messages over all queues."""
+    """How long and how much history is kept. Times are text, a `timedelta` or whole microseconds, which they are read as (None: for
+    ever); caps are messages over all queues. Raises `InvalidOption`.
+
+    >>> Retention(succeeded="1h", dead="30d", succeeded_cap=100_000).succeeded
+    3600000000
+    """
 
     succeeded: Micros | None = 86_400 * SECOND
     cancelled: Micros | None = 86_400 * SECOND
     dead: Micros | None = None
     succeeded_cap: int = 1_000_000
     dead_cap: int = 1_000_000
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            succeeded: Span | None = ...,
+            cancelled: Span | None = ...,
+            dead: Span | None = ...,
+            succeeded_cap: int = ...,
+            dead_cap: int = ...,
+        ) -> None:
+            """As written; kept as microseconds."""
+
+    def __post_init__(self) -> None:
+        for name in ("succeeded", "cancelled", "dead"):
+            if (value := getattr(self, name)) is not None:
+                force_setattr(self, name, span(value, f"Retention({name}=...)", SECOND if value else 0))
+        for name in ("succeeded_cap", "dead_cap"):
+            check_count(getattr(self, name), f"Retention({name}=...)", 0)
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,7 +38,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_LONGEST_QUOTED: Final = 60
 _HUMP: Final = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def quoted(value: object) -> str:
+    """A value as an error says it: at most 60 characters, whatever it is, and never an error itself.
+
+    >>> quoted("x" * 99)
+    "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..."
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # an integer of too many digits, or a type of the user's that raises
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST_QUOTED else f"{text[: _LONGEST_QUOTED - 3]}..."
 
 
 class ForebayError(Exception):

@@ -120,8 +120,8 @@ def test_a_worker_with_a_bad_app_ends_at_once(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--concurrency", "0"], "concurrency must be a whole number of at least 1"),
-        (["--concurrency", "many"], "concurrency must be a whole number of at least 1"),
+        (["--concurrency", "0"], "concurrency must be a whole number from 1"),
+        (["--concurrency", "many"], "concurrency must be a whole number from 1"),
         (["--queues", "mial=3"], "Queue 'mial' has no handler in wharf:app, which declares default"),
         (["--queues", "default=0"], "the weight of queue 'default' must be"),
         (["--queues", "default,default"], "queues names 'default' twice"),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from forebay import State
+from forebay import App, State, Task
 from forebay.cli import touch
 from forebay.cli.exits import Exit
+from forebay.compose import Draft
+from forebay.model.when import At
 from tests.cli.kit import Cli, Work, at_terminal
 
 
@@ -54,6 +58,27 @@ def test_list_says_the_one_thing_worth_knowing(store: str, cli: Cli, work: Work)
 
     assert " in 1h59m" in later
     assert stumble.endswith(r"exhausted: ValueError: no bread today\x1b[31m")
+
+
+@pytest.mark.parametrize("instant", [253_402_343_999_999_999, -62_135_640_000_000_000, 2**62, -(2**62)])
+def test_a_moment_that_no_calendar_has_is_shown_as_the_nearest(store: str, cli: Cli, instant: int) -> None:
+    with App(store) as app:
+        known = app.named("greet")
+        late = Draft("mail", fixed={"due": At(instant), "expires": At(2**62), "deadline": At(2**62)})
+        old: Task[..., Any, ..., Any] = Task(known.function, known.signature, late, "greet", known._client)
+        handle = old.send_sync("Ada")
+    edge = "9999-12-31" if instant > 0 else "0001-01-01"
+
+    assert handle.id in cli("task", "list").out
+    assert f"{edge}T" in cli("task", "show", handle.id, "--json").out
+    assert "9999-12-31 23:59:59Z" in cli("task", "show", handle.id).out
+
+
+def test_a_limit_may_be_any_number(store: str, cli: Cli) -> None:
+    send(cli, "greet", "Ada")
+
+    for limit in ("9" * 19, "9" * 40):
+        assert len(cli("task", "list", "--json", "--limit", limit).document) == 1
 
 
 def test_pages_follow_each_other(store: str, cli: Cli) -> None:

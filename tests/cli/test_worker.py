@@ -267,7 +267,7 @@ def test_a_lifespan_that_fails_ends_the_worker(store: str) -> None:
     ("words", "sentence"),
     [
         (["--max-tasks", "3"], "add --processes 1, or more"),
-        (["--processes", "many"], "processes must be a whole number of at least 0, not 'many'"),
+        (["--processes", "many"], "processes must be a whole number from 0 to 1000000000, not 'many'"),
         (["--processes", "2", "--max-memory", "lots"], "max_memory must be a number of bytes"),
         (["--health", "here"], "health must be HOST:PORT"),
     ],

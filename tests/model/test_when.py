@@ -97,6 +97,13 @@ def test_an_instant_is_the_moment_itself(value: datetime) -> None:
     assert instant(value.astimezone(timezone(timedelta(hours=5, minutes=45))), "due") == instant(value, "due")
 
 
+@pytest.mark.parametrize("value", [10**18, -(10**18), 2**63, -(2**63), 10**40])
+def test_an_instant_beyond_the_calendar_is_shown_as_its_first_or_last_moment(value: int) -> None:
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+    assert as_datetime(value) == (last if value > 0 else first)
+
+
 @pytest.mark.parametrize("value", [datetime(2030, 1, 1), "2030-01-01", 5, None], ids=repr)  # noqa: DTZ001  # that it has no zone is the point
 def test_a_time_without_a_zone_is_refused(value: object) -> None:
     with pytest.raises(InvalidOption, match=r"^due .*time zone"):

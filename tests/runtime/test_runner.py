@@ -385,10 +385,13 @@ async def test_a_stuck_thread_keeps_its_slot_and_its_queue_mates_run(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (lambda: WorkerOptions(concurrency=0), "concurrency must be a whole number of at least 1, not 0."),
+        (
+            lambda: WorkerOptions(concurrency=0),
+            "concurrency must be a whole number from 1 to 1000000000, not 0.",
+        ),
         (
             lambda: WorkerOptions(queues={"a": 0}),
-            "the weight of queue 'a' must be a whole number of at least 1",
+            "the weight of queue 'a' must be a whole number from 1",
         ),
         (lambda: WorkerOptions(queues={}), "queues names no queue"),
         (lambda: QueueOptions(weight=0), "weight"),

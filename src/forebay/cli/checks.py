@@ -12,9 +12,10 @@ from forebay.app import App
 from forebay.cli.loading import load
 from forebay.cli.output import counted, span
 from forebay.cli.serving import weights
-from forebay.engine import Checkable, EngineOptions, Timing
+from forebay.engine import Checkable, EngineOptions, Timing, timing_from
 from forebay.engines import engine_for
-from forebay.errors import ConfigError, ForebayError, InvalidOption
+from forebay.errors import ConfigError, ForebayError
+from forebay.model.amounts import byte_size, whole_number
 from forebay.model.checkup import Finding, Grade
 from forebay.model.state import WAITING, State
 from forebay.model.when import SECOND, micros
@@ -23,7 +24,7 @@ from forebay.runtime.bridge import OUTBOX
 from forebay.support.clock import SystemClock
 from forebay.support.logs import Looks
 from forebay.support.masking import masked
-from forebay.support.settings import SETTINGS, byte_size, read, read_all, whole_number
+from forebay.support.settings import SETTINGS, read, read_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -127,22 +128,18 @@ def _read_through(values: dict[str, Value]) -> None:
     """Read every value as its user will. Raises `ConfigError` for the first that cannot be, or that does not go with another."""
     for name, lowest in (
         ("concurrency", 1),
-        ("max_body", 1),
         ("processes", 0),
         ("max_tasks", 0),
         ("pool_processes", 0),
     ):
-        whole_number(name, values[name].text, lowest)
-    byte_size("max_memory", values["max_memory"].text)
+        whole_number(values[name].text, name, lowest)
+    byte_size(values["max_body"].text, "max_body", 1)
+    byte_size(values["max_memory"].text, "max_memory")
     if values["health"].text:
         Address.parse(values["health"].text)
-    spans = {name: micros(values[name].text, name) for name in ("lease", "heartbeat", "sweep", "stop_within")}
+    micros(values["stop_within"].text, "stop_within")
     weights(values["queues"].text)
-    try:
-        Timing(lease=spans["lease"], heartbeat=spans["heartbeat"], sweep=spans["sweep"])
-    except ValueError as error:
-        said = ", ".join(f"{name} {values[name].text}" for name in ("lease", "heartbeat", "sweep"))
-        raise InvalidOption(f"The settings {said} do not fit: {error}") from error
+    timing_from({name: value.text for name, value in values.items()})
     Looks(values["log_level"].text, values["log_format"].text, values["logging"].text)
 
 

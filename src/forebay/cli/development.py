@@ -18,10 +18,10 @@ from forebay.cli.loading import parted
 from forebay.cli.output import note
 from forebay.cli.serving import looks
 from forebay.errors import ConfigError
+from forebay.model.amounts import whole_number
 from forebay.model.when import SECOND
 from forebay.processes.link import VARIABLE
 from forebay.support.clock import SystemClock
-from forebay.support.settings import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ def develop(spec: str, *, url: str | None, concurrency: str | None, log_level: s
     # What no change of a file can mend is told at once.
     parted(spec)
     if concurrency is not None:
-        whole_number("concurrency", concurrency)
+        whole_number(concurrency, "concurrency")
     looks(log_level, None)
     said = {"concurrency": concurrency, "log-level": log_level}
     words = [f"--{name}={value}" for name, value in said.items() if value is not None]

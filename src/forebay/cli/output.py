@@ -186,14 +186,18 @@ def moment(when: Instant | None) -> str:
     """An instant for people, in UTC to the second."""
     from forebay.model.when import as_datetime  # not for help
 
-    return "" if when is None else f"{as_datetime(when):%Y-%m-%d %H:%M:%S}Z"
+    return "" if when is None else f"{as_datetime(when).replace(tzinfo=None).isoformat(' ', 'seconds')}Z"
 
 
 def timestamp(when: Instant | None) -> str | None:
     """An instant for programs: RFC 3339 in UTC to the microsecond."""
     from forebay.model.when import as_datetime  # not for help
 
-    return None if when is None else f"{as_datetime(when):%Y-%m-%dT%H:%M:%S.%f}Z"
+    return (
+        None
+        if when is None
+        else f"{as_datetime(when).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    )
 
 
 def span(micros: Micros) -> str:

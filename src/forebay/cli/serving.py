@@ -16,6 +16,7 @@ from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
 from forebay.cli.output import clean_lines, note, nowhere, sentence, span
 from forebay.errors import ConfigError, ForebayError, InvalidOption
+from forebay.model.amounts import whole_number
 from forebay.model.names import check_name
 from forebay.model.query import HandBack, Selector
 from forebay.model.when import SECOND, micros, seconds
@@ -24,7 +25,7 @@ from forebay.processes.protocol import CELL_LOG
 from forebay.runtime.worker import CUT_OFF, LAST_SETTLE, WorkerOptions
 from forebay.support.clock import SystemClock
 from forebay.support.logs import Log, Looks
-from forebay.support.settings import read, read_all, whole_number
+from forebay.support.settings import read, read_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -62,10 +63,10 @@ class Orders:
     ) -> Self:
         """From arguments, and for what they do not say from the settings. Raises `InvalidOption` or `InvalidName`."""
         chosen = WorkerOptions(
-            concurrency=whole_number("concurrency", read("concurrency", concurrency)),
+            concurrency=whole_number(read("concurrency", concurrency), "concurrency"),
             queues=weights(read("queues", queues)),
             strict=strict,
-            pool_processes=whole_number("pool_processes", read("pool_processes", pool_processes), 0),
+            pool_processes=whole_number(read("pool_processes", pool_processes), "pool_processes", 0),
             stop_within=micros(read("stop_within", stop_within), "stop_within"),
         )
         return cls(chosen, looks(log_level, log_format))
@@ -90,7 +91,7 @@ def weights(text: str) -> Mapping[str, int] | None:
         queue = check_name(name.strip(), "queue")
         if queue in found:
             raise InvalidOption(f"queues names {queue!r} twice.")
-        found[queue] = whole_number(f"the weight of queue {queue!r}", weight.strip() or "1")
+        found[queue] = whole_number(weight.strip() or "1", f"the weight of queue {queue!r}")
     return found or None
 
 

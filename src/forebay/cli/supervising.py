@@ -16,12 +16,13 @@ from forebay.cli.exits import Exit
 from forebay.cli.output import note
 from forebay.cli.serving import SLACK, patience
 from forebay.errors import InvalidOption
+from forebay.model.amounts import byte_size, whole_number
 from forebay.processes.health import Address, Health, marked, served
 from forebay.processes.link import Fill
 from forebay.processes.supervisor import STARTS, Ended, Supervisor, Watch
 from forebay.runtime.worker import CUT_OFF, LAST_SETTLE
 from forebay.support.clock import SystemClock
-from forebay.support.settings import byte_size, read, whole_number
+from forebay.support.settings import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,10 +50,10 @@ class Supervision:
         health_file: str | None,
     ) -> Self:
         """From arguments, and for what they do not say from the settings. Raises `InvalidOption`."""
-        many = whole_number("processes", read("processes", processes), lowest=0)
+        many = whole_number(read("processes", processes), "processes", lowest=0)
         fill = Fill(
-            tasks=whole_number("max_tasks", read("max_tasks", max_tasks), lowest=0),
-            memory=byte_size("max_memory", read("max_memory", max_memory)),
+            tasks=whole_number(read("max_tasks", max_tasks), "max_tasks", lowest=0),
+            memory=byte_size(read("max_memory", max_memory), "max_memory"),
         )
         if not many and (fill.tasks or fill.memory):
             raise InvalidOption(

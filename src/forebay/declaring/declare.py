@@ -23,11 +23,12 @@ from typing import (
 import msgspec
 
 from forebay.codec.signature import Signature
-from forebay.compose import Draft, check_count, check_timeout
+from forebay.compose import Draft, check_timeout
 from forebay.context import Context
 from forebay.declaring.handler import DEFAULT_TIMEOUT, Handler, Route
 from forebay.engine import Source
 from forebay.errors import InvalidOption
+from forebay.model.amounts import check_count
 from forebay.model.message import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from forebay.model.policy import RetryPolicy
 from forebay.model.when import SECOND, Duration, Micros, micros

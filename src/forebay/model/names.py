@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from forebay.errors import InvalidName
+from forebay.errors import InvalidName, quoted
 
 LONGEST_NAME: Final = 120
 GRAMMAR: Final = (
@@ -27,8 +27,8 @@ _PATTERN: Final = re.compile(rf"(?:{_SEGMENT}|\*)(?:\.(?:{_SEGMENT}|\*))*(?:\.\*
 def check_name(name: object, what: str) -> str:
     """Return ``name`` if it fits the grammar; raise `InvalidName`, naming ``what``, if not."""
     if not isinstance(name, str) or len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
-        raise InvalidName(f"{what} {_shown(name)} is not a valid name. Use {GRAMMAR}.")
-    return name
+        raise InvalidName(f"{what} {quoted(name)} is not a valid name. Use {GRAMMAR}.")
+    return str.__str__(name)  # of a StrEnum, say: the plain text
 
 
 def check_new_name(name: object, what: str) -> str:
@@ -36,7 +36,7 @@ def check_new_name(name: object, what: str) -> str:
     checked = check_name(name, what)
     if checked.startswith("_") or "._" in checked:
         raise InvalidName(
-            f"{what} {_shown(name)} begins a segment with '_', which is reserved. Choose another name (name=...)."
+            f"{what} {quoted(name)} begins a segment with '_', which is reserved. Choose another name (name=...)."
         )
     return checked
 
@@ -45,7 +45,7 @@ def check_pattern(pattern: object, what: str) -> str:
     """Return ``pattern`` if it is a name or a topic pattern; raise `InvalidName` if not."""
     if not isinstance(pattern, str) or len(pattern) > LONGEST_NAME or not _PATTERN.fullmatch(pattern):
         raise InvalidName(
-            f"{what} {_shown(pattern)} is not a valid topic pattern. "
+            f"{what} {quoted(pattern)} is not a valid topic pattern. "
             f"Use {GRAMMAR}; '*' stands for one segment and '**', last, for the rest."
         )
     return pattern
@@ -84,8 +84,3 @@ def subscription_queue(pattern: str, group: str) -> str:
     """
     segments = ["_any" if s == "*" else "_rest" if s == "**" else s for s in pattern.split(".")]
     return check_name(".".join([group, *segments]), "subscription queue")
-
-
-def _shown(name: object) -> str:
-    text = repr(name)
-    return text if len(text) <= 60 else f"{text[:57]}..."

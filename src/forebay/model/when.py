@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from forebay.errors import InvalidOption
+from forebay.errors import InvalidOption, quoted
 
 Instant: TypeAlias = int
 """Microseconds since the Unix epoch."""
@@ -21,6 +21,8 @@ Micros: TypeAlias = int
 """A duration in microseconds."""
 Duration: TypeAlias = float | str | timedelta
 """What a user may write for a duration: seconds, ``"1h30m"``, or a `timedelta`."""
+Span: TypeAlias = Micros | str | timedelta
+"""A duration in the options of an engine or a worker, whose bare numbers are microseconds: ``"30s"``, a `timedelta`, or ``30_000_000``."""
 
 SECOND: Final = 1_000_000
 LONGEST: Final = 100 * 366 * 86_400 * SECOND
@@ -78,6 +80,8 @@ def micros(value: Duration, what: str) -> Micros:
             raise InvalidOption(_unreadable(what, value))
         case timedelta():
             seconds = value.total_seconds()
+        case int() if abs(value) > LONGEST:
+            seconds = math.inf  # further than a float goes, maybe
         case int() | float():
             seconds = float(value)
         case str():
@@ -85,19 +89,46 @@ def micros(value: Duration, what: str) -> Micros:
         case _:
             raise InvalidOption(_unreadable(what, value))
     if not math.isfinite(seconds) or seconds < 0 or seconds * SECOND > LONGEST:
-        raise InvalidOption(f"{what} must be between 0 and 100 years, not {value!r}.")
+        raise InvalidOption(f"{what} must be between 0 and 100 years, not {quoted(value)}.")
     return math.ceil(round(seconds * SECOND, 3))
 
 
+def span(value: Span, what: str, shortest: Micros = 0) -> Micros:
+    """Read a duration where a number is one of microseconds: of `Timing`, `Retention` and `WorkerOptions`.
+
+    Raises `InvalidOption`, naming ``what``, as `micros` does, and for less than ``shortest``: a number that was meant as seconds.
+    """
+    match value:
+        case str() | timedelta():
+            read = micros(value, what)
+        case int() if not isinstance(value, bool) and 0 <= value <= LONGEST:
+            read = int(value)
+        case _:
+            raise InvalidOption(
+                f"{what} must be text such as '30s', a timedelta, or whole microseconds up to 100 years, not {quoted(value)}."
+            )
+    if read < shortest:
+        raise InvalidOption(
+            f"{what} must be at least {shortest / SECOND:g} s, not {quoted(value)}; a bare number counts microseconds: write '30s'."
+        )
+    return read
+
+
 def instant(value: datetime, what: str) -> Instant:
-    """Read an aware `datetime`. Raises `InvalidOption` for one without a time zone: nobody could say when it is."""
+    """Read an aware `datetime`.
+
+    Raises `InvalidOption` for one without a time zone, as nobody could say when it is, and for one outside the years that UTC can show.
+    """
     if not isinstance(value, datetime):
-        raise InvalidOption(f"{what} must be a datetime with a time zone, not {value!r}.")
+        raise InvalidOption(f"{what} must be a datetime with a time zone, not {quoted(value)}.")
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidOption(
-            f"{what} has no time zone: write datetime(..., tzinfo=UTC) or use ZoneInfo. It was {value!r}."
+            f"{what} has no time zone: write datetime(..., tzinfo=UTC) or use ZoneInfo. It was {quoted(value)}."
         )
-    return (value - _EPOCH) // timedelta(microseconds=1)
+    read = (value - _EPOCH) // timedelta(microseconds=1)
+    if not _FIRST <= read <= _LAST:
+        raise InvalidOption(f"{what} lies outside the years 1 to 9999 of UTC: {value.isoformat()}.")
+    return read
 
 
 def moment(value: Duration | datetime, what: str) -> When:
@@ -108,8 +139,8 @@ def moment(value: Duration | datetime, what: str) -> When:
 
 
 def as_datetime(value: Instant) -> datetime:
-    """An instant as an aware UTC `datetime`."""
-    return _EPOCH + timedelta(microseconds=value)
+    """An instant as an aware UTC `datetime`; one that lies outside its years, as the nearest it has."""
+    return _EPOCH + timedelta(microseconds=min(max(value, _FIRST), _LAST))
 
 
 def seconds(value: Micros) -> float:
@@ -118,6 +149,8 @@ def seconds(value: Micros) -> float:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST: Final[Instant] = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_LAST: Final[Instant] = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 def _read(text: str, what: str) -> float:
@@ -131,4 +164,4 @@ def _read(text: str, what: str) -> float:
 
 
 def _unreadable(what: str, value: object) -> str:
-    return f"{what} is not a duration: {value!r}. Write seconds, a timedelta, or text such as '250ms', '30s', '1h30m', '2d'."
+    return f"{what} is not a duration: {quoted(value)}. Write seconds, a timedelta, or text such as '250ms', '30s', '1h30m', '2d'."

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from forebay.errors import InvalidOption
+from forebay.model.amounts import check_count
 from forebay.model.when import SECOND, Micros
 from forebay.processes.link import LONGEST_LINE, VARIABLE
 from forebay.support.logs import Log
@@ -51,8 +51,7 @@ class Watch:
     hopeless: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if self.processes < 1:
-            raise InvalidOption(f"processes must be a whole number of at least 1, not {self.processes}.")
+        check_count(self.processes, "processes", 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from forebay.engine import Settlement, Source, Store
 from forebay.errors import ConfigError, InvalidOption
 from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
-from forebay.model.when import SECOND, Micros
+from forebay.model.amounts import check_count
+from forebay.model.when import SECOND, Micros, Span, span
 from forebay.processes.pool import Pool, found
 from forebay.runtime import bridge
 from forebay.runtime.dead_hooks import DeadHook, DeadHooks
@@ -59,9 +60,13 @@ LAST_WORDS: Final = 5 * SECOND
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """How a worker works. Durations in microseconds. ``queues``: weights by queue, in order of strictness; None for all declared.
+    """How a worker works. Durations are text, a `timedelta` or whole microseconds, which they are read as.
 
-    ``pool_processes``: processes for handlers that ask for one (0: as many as there are processors).
+    ``queues``: weights by queue, in order of strictness; None for all declared.
+    ``pool_processes``: processes for handlers that ask for one (0: as many as there are processors). Raises `InvalidOption`.
+
+    >>> WorkerOptions(concurrency=20, stop_within="10s").stop_within
+    10000000
     """
 
     concurrency: int = 100
@@ -71,13 +76,27 @@ class WorkerOptions:
     grace: Micros = 300 * SECOND
     pool_processes: int = 0
 
+    if TYPE_CHECKING:
+
+        def __init__(  # one keyword for each concern
+            self,
+            *,
+            concurrency: int = ...,
+            queues: Mapping[str, int] | None = ...,
+            strict: bool = ...,
+            stop_within: Span = ...,
+            grace: Span = ...,
+            pool_processes: int = ...,
+        ) -> None:
+            """As written; durations are kept as microseconds."""
+
     def __post_init__(self) -> None:
-        weights = {f"the weight of queue {queue!r}": weight for queue, weight in (self.queues or {}).items()}
-        for what, number in {"concurrency": self.concurrency, **weights}.items():
-            if number < 1:
-                raise InvalidOption(f"{what} must be a whole number of at least 1, not {number!r}.")
-        if self.pool_processes < 0:
-            raise InvalidOption(f"pool_processes must be 0 or more, not {self.pool_processes!r}.")
+        check_count(self.concurrency, "concurrency", 1)
+        for queue, weight in (self.queues or {}).items():
+            check_count(weight, f"the weight of queue {queue!r}", 1)
+        for name in ("stop_within", "grace"):
+            object.__setattr__(self, name, span(getattr(self, name), name))
+        check_count(self.pool_processes, "pool_processes", 0)
         if self.queues is not None and not self.queues:
             raise InvalidOption("queues names no queue: name some, or leave it out for all the App declares.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +70,7 @@ SETTINGS: Final = (
     Setting("lease", "30s", "how long a delivery stays with a worker that has gone silent"),
     Setting("heartbeat", "10s", "how often leases are renewed; at most a third of the lease"),
     Setting("sweep", "5s", "how often each worker looks for lost leases, expired and old messages"),
-    Setting("max_body", "1048576", "the largest message body, in bytes"),
+    Setting("max_body", "1M", "the largest message body"),
     Setting("log_level", "info", "debug, info, warning, error or critical"),
     Setting("log_format", "text", "text, or json for one object a line"),
     Setting(
@@ -98,28 +97,6 @@ def read(name: str, argument: object = None) -> str:
     return str(argument) if argument is not None else read_all()[name].text
 
 
-def whole_number(name: str, text: str, lowest: int = 1) -> int:
-    """A setting as a whole number. Raises `InvalidOption`."""
-    if not text.isdecimal() or int(text) < lowest:
-        raise InvalidOption(f"{name} must be a whole number of at least {lowest}, not {text!r}.")
-    return int(text)
-
-
-def byte_size(name: str, text: str) -> int:
-    """A setting as a number of bytes; K, M and G are powers of 1,024. Raises `InvalidOption`.
-
-    >>> byte_size("max_memory", "512M")
-    536870912
-    """
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise InvalidOption(f"{name} must be a number of bytes such as 512M or 2G, not {text!r}.")
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
-
-
-_SIZE: Final = re.compile(r"([0-9]{1,15}) ?([KMG]?)(?:i?B)?", re.IGNORECASE)
-
-
 def _value(
     setting: Setting, environment: Mapping[str, str], project: Mapping[str, object], where: str
 ) -> Value:
@@ -137,7 +114,7 @@ def _project(folder: Path) -> tuple[dict[str, object], str]:
         if path.is_file():
             try:
                 table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("forebay", {})
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            except (OSError, ValueError) as error:
                 raise ConfigError(f"{path} cannot be read: {error}.") from error
             if not isinstance(table, dict):
                 raise ConfigError(
