@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+)
 
 from forebay.compose import Composer, Draft, SendOptions
 from forebay.handle import Handle, Ways
@@ -18,6 +29,10 @@ P = ParamSpec("P")
 C = ParamSpec("C")
 R = TypeVar("R")
 T = TypeVar("T")
+_ELSEWHERE: Final = frozenset(
+    {"delay", "apply_async", "send_with_options", "enqueue", "defer", "defer_async", "kiq", "s", "si"}
+)
+"""How other task queues send."""
 
 
 class SubscribeOptions(TypedDict, total=False):
@@ -129,6 +144,18 @@ class Task(Generic[P, R, C, T]):
         """
         draft = self._draft.with_options(options, f"{self.name}.options()")
         return Task(self.function, self.signature, draft, self.name, self._client)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Nothing: what is asked for is not here. Says what is, to those who come from other task queues."""
+            if name not in _ELSEWHERE:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(
+                f"Task {self.name!r} has no .{name}: write await {self.name}.send(...), or {self.name}.send_sync(...) "
+                f"without a loop; with options, {self.name}.options(delay='5m', queue='...', priority=9).send(...); "
+                f"{self.name}.bind(...) makes a call to send later."
+            )
 
     def __repr__(self) -> str:
         """Name and queue."""

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from contextlib import suppress
+from pathlib import PurePath
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -21,7 +22,7 @@ class NotFinite(ValueError):
 
 
 def encode(value: object) -> bytes:
-    """JSON bytes of anything msgspec can write, and of pydantic models.
+    """JSON bytes of anything msgspec can write, of pydantic models and of paths.
 
     Raises `NotFinite`, TypeError, ValueError, NotImplementedError or RecursionError; a user's type may raise anything.
     """
@@ -45,8 +46,10 @@ def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
 
 
 def _to_plain(value: object) -> object:
-    if _is_pydantic(type(value)):
+    if is_pydantic(type(value)):
         return value.model_dump(mode="json")  # type: ignore[attr-defined]  # pydantic is optional
+    if isinstance(value, PurePath):
+        return str(value)
     raise NotImplementedError(f"{type(value).__qualname__} cannot be written as JSON")
 
 
@@ -84,18 +87,27 @@ def _check_finite(value: object) -> None:
 
 def _to_parts(value: object) -> object:
     """What a value of a type that only we can write is made of, with its numbers as they are."""
-    return value.model_dump() if _is_pydantic(type(value)) else None  # type: ignore[attr-defined]  # as in _to_plain
+    return value.model_dump() if is_pydantic(type(value)) else None  # type: ignore[attr-defined]  # as in _to_plain
 
 
 def _from_plain(kind: type, value: object) -> object:
     if kind is object:  # as in dict[str, object]: what strict code writes where Any is meant
         return value
-    if _is_pydantic(kind):
+    if is_pydantic(kind):
         return kind.model_validate(value)  # type: ignore[attr-defined]  # pydantic is optional
+    if issubclass(kind, PurePath):
+        if not isinstance(value, str):
+            raise TypeError(f"Expected a path, got `{type(value).__name__}`")
+        return kind(value)
     raise NotImplementedError(f"{kind.__qualname__} cannot be read from JSON")
 
 
-def _is_pydantic(kind: type) -> bool:
-    """Without importing pydantic: if it is not imported yet, nobody can hold a model of it."""
+def carries(kind: type) -> bool:
+    """Whether values of a class that msgspec does not know are written and read here."""
+    return kind is object or issubclass(kind, PurePath) or is_pydantic(kind)
+
+
+def is_pydantic(kind: type) -> bool:
+    """Whether it is a pydantic model. Without importing pydantic: if it is not imported yet, nobody can hold a model of it."""
     pydantic = sys.modules.get("pydantic")
     return pydantic is not None and issubclass(kind, pydantic.BaseModel)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from forebay.codec import json
+from forebay.codec.kinds import check_kind
 from forebay.errors import ConfigError, InvalidArguments, InvalidOption, NotSerialisable
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Signature:
                 found = parameter.name
             else:
                 wanted.append(parameter.replace(annotation=annotation))
-        return Signature(name, wanted, context=found, returns=_result(hints.get("return", Any)))
+        return Signature(name, wanted, context=found, returns=_result(hints.get("return", Any), name))
 
     @staticmethod
     def of_items(function: Callable[..., object], *, context: type) -> Signature:
@@ -107,7 +108,9 @@ class Signature:
         parameter, kind = items[0]
         one = parameter.replace(annotation=kind, default=inspect.Parameter.empty)
         returns = _item(hints.get("return", Any))
-        return Signature(name, [one], context=found, returns=Any if returns is _NO_LIST else _result(returns))
+        return Signature(
+            name, [one], context=found, returns=Any if returns is _NO_LIST else _result(returns, name)
+        )
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The body for a call. Checks number, names and types of the arguments as the worker will.
@@ -237,30 +240,31 @@ def _struct(name: str, parameters: Iterable[inspect.Parameter]) -> type[msgspec.
                 fields.append(
                     (parameter.name, kind, msgspec.field(default_factory=_constant(parameter.default)))
                 )
-    try:
-        struct = msgspec.defstruct(f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True)
-        msgspec.json.Decoder(struct)
-    except (TypeError, NameError, AttributeError) as error:
-        raise ConfigError(
-            f"{name}() cannot be a handler: {error}. Annotate its parameters with types JSON can carry."
-        ) from error
-    return struct
+        # What has a default may be for callers who are here: a session, a client of theirs.
+        sent = parameter.default is inspect.Parameter.empty
+        check_kind(kind, f"{name}() cannot be a handler: its parameter {parameter.name!r}", sent=sent)
+    return msgspec.defstruct(f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True)
 
 
-def _result(annotation: Any) -> Any:  # type forms
+def _result(annotation: Any, name: str) -> Any:  # type forms
     """What a result is read as: the words a handler may return to steer (``str | Retry``) are no results, nor are the
-    exceptions a batch handler may answer with.
+    exceptions a batch handler may answer with. Raises `ConfigError` for one that JSON cannot carry.
     """
-    if annotation is object:
+    if typing.get_origin(annotation) in (collections.abc.Coroutine, collections.abc.Awaitable):
+        return _result(
+            typing.get_args(annotation)[-1], name
+        )  # of a plain function around a coroutine function
+    if annotation in (object, typing.NoReturn, typing.Never):
         return Any
-    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
-        return annotation
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     kinds = tuple(
         kind
-        for kind in typing.get_args(annotation)
+        for kind in (typing.get_args(annotation) if union else (annotation,))
         if not (isinstance(kind, type) and issubclass(kind, BaseException))
     )
-    return typing.Union[kinds] if kinds else Any  # noqa: UP007  # built when running
+    returns = typing.Union[kinds] if kinds else Any  # noqa: UP007  # built when running
+    check_kind(returns, f"{name}() cannot be a handler: its result")
+    return returns
 
 
 def _constant(value: object) -> Callable[[], object]:
