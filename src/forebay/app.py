@@ -60,10 +60,12 @@ if TYPE_CHECKING:
     from forebay.engine import Engine
     from forebay.middleware import Middleware
     from forebay.model.query import Command, Counts, Page, Query, Selector, Steered
+    from forebay.model.survey import Survey
     from forebay.testing.stage import Testing
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 PATIENCE: Final = 30.0
 """Seconds of real time that a handler may take in a test."""
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -335,6 +337,14 @@ class App:
     async def count(self) -> Counts:
         """All queues by state."""
         return await (await self._client.link()).store.count()
+
+    async def survey(self, about: Survey[T]) -> tuple[T, ...]:
+        """What the store knows besides messages: `Workers` that are there, `Rates` by minute, queue and name.
+
+        >>> from forebay.model.survey import Rates, Workers
+        >>> await app.survey(Rates(queue="mail", limit=60))              # doctest: +SKIP
+        """
+        return await (await self._client.link()).store.survey(about)
 
     async def steer(self, which: Selector, command: Command) -> Steered:
         """Retry, cancel, delete, pause or resume. Returns how many messages (or queues) were changed, how many that run were asked to

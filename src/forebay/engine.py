@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
     from forebay.model.checkup import Finding
     from forebay.model.query import Command, Counts, Page, Progress, Query, Selector, Steered
+    from forebay.model.survey import Presence, Survey
     from forebay.support.clock import Clock
 
 
 SHORTEST_TIMING: Final = SECOND // 1_000
 """No lease is renewed faster than every millisecond: a smaller number was meant as seconds."""
+R = TypeVar("R")
 
 NOTHING: Final[Mapping[EntryId, Progress]] = MappingProxyType({})
 """No progress to tell of."""
@@ -395,6 +397,14 @@ class Store(Broker, Protocol):
 
     async def count(self) -> Counts:
         """All queues by state."""
+        ...
+
+    async def survey(self, about: Survey[R]) -> tuple[R, ...]:
+        """What it knows besides messages: `Workers`, `Rates`. Bounded by the question."""
+        ...
+
+    async def attend(self, presence: Presence | None) -> None:
+        """Say that the worker this broker is in the name of is there, for another lease time from now, or (None) that it is gone."""
         ...
 
     def watch(self, topic: Topic) -> AsyncIterator[None]:

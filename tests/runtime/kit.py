@@ -13,7 +13,7 @@ from forebay.codec.signature import Signature
 from forebay.compose import Composer
 from forebay.context import Context
 from forebay.declaring.handler import Handler, task_decoder
-from forebay.engine import NOTHING, Ask, Delivery, Source
+from forebay.engine import NOTHING, Ask, Delivery, R, Source
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.runtime.executor import Executor, Live
 from forebay.runtime.in_flight import InFlight, Run
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from forebay.middleware import Call
     from forebay.model.outcome import Outcome
     from forebay.model.query import Command, Counts, Page, Progress, Query, Selector, Steered, TaskRecord
+    from forebay.model.survey import Presence, Survey
     from forebay.model.when import Micros
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
@@ -216,6 +217,13 @@ class SpiedStore:
     async def count(self) -> Counts:
         answer: Counts = await self._engine.call("count", None, self.inner.count())
         return answer
+
+    async def survey(self, about: Survey[R]) -> tuple[R, ...]:
+        answer: tuple[R, ...] = await self._engine.call("survey", about, self.inner.survey(about))
+        return answer
+
+    async def attend(self, presence: Presence | None) -> None:
+        await self._engine.call("attend", presence, self.inner.attend(presence))
 
     def watch(self, topic: Topic) -> AsyncIterator[None]:
         signals: AsyncIterator[None] = self.inner.watch(topic)

@@ -224,7 +224,7 @@ def test_who_has_no_limit_pays_nothing(tmp_path: Path, asked: Counter[str]) -> N
 
     asyncio.run(story())
 
-    assert asked == {"publish_next": 1, "publish_messages": 1, "publish_plain": 1}
+    assert asked == {"publish_next": 1, "publish_messages": 1, "publish_plain": 1, "rate_add": 1}
 
 
 def test_a_queue_that_is_far_from_full_is_counted_seldom(tmp_path: Path, asked: Counter[str]) -> None:

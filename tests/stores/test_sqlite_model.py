@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +15,7 @@ from forebay.engine import Ask, Delivery, EngineOptions, Retention, Settlement, 
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.state import State
+from forebay.model.survey import Presence, Rates, Survey, Workers
 from forebay.model.when import SECOND, After, At, When
 from forebay.stores.memory import MemoryEngine
 from forebay.stores.sqlite import SqliteEngine
@@ -148,8 +150,20 @@ async def step(world: World, n: int) -> None:
             if isinstance(command, q.Pause | q.Resume):
                 which = q.Selector(queue=chance.choice(QUEUES))
             await world.both(lambda store: store.steer(which, command))
+        case 9 if chance.random() < 0.5:
+            presence = Presence(host="h", pid=n, version="1", queues=("a",), slots=5, running=n)
+            await world.both(lambda store: store.attend(chance_of(n, presence)))
         case _:
             await world.clock.advance(chance.randint(0, 12) * SECOND)
+
+
+def chance_of(n: int, presence: Presence) -> Presence | None:
+    """There, most of the time."""
+    return presence if n % 4 else None
+
+
+async def asked(store: Store, about: Survey[Any]) -> tuple[Any, ...]:
+    return await store.survey(about)
 
 
 async def pages(store: Store, query: q.Query) -> list[tuple[q.TaskRecord, ...]]:
@@ -166,6 +180,8 @@ async def pages(store: Store, query: q.Query) -> list[tuple[q.TaskRecord, ...]]:
 async def compare(world: World) -> None:
     await world.both(lambda store: pages(store, q.Query(size=1_000)))
     await world.both(lambda store: store.count())
+    for about in (Rates(), Rates(since=world.clock.now() - 90 * SECOND, queue="a", limit=2), Workers()):
+        await world.both(partial(asked, about=about))
     size, oldest_first = world.chance.choice((7, 500)), world.chance.random() < 0.5
     query = q.Query(which=world.selector(), size=size, oldest_first=oldest_first)
     await world.both(lambda store: pages(store, query))

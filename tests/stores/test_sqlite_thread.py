@@ -252,7 +252,7 @@ def test_a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room(tmp_pa
                 )
 
             await store.publish([message() for _ in range(10)])
-            await limit(60)
+            await limit(64)
             stored = 10
 
             async def fill() -> None:

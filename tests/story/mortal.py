@@ -198,7 +198,7 @@ def _commits() -> None:
     plain = DatabaseThread._commit
 
     def mortal(
-        self: DatabaseThread, session: Any, works: list[Callable[..., Any]], *, patience: float | None = None
+        self: DatabaseThread, session: Any, works: list[Callable[..., Any]], *, lone: bool = False
     ) -> list[Any]:
         kinds = list(dict.fromkeys(_kinds(works)))
 
@@ -207,7 +207,7 @@ def _commits() -> None:
                 points.hit(f"{kind} {when}")
 
         hit("before")
-        values = plain(self, session, [*works, lambda _: hit("worked")], patience=patience)
+        values = plain(self, session, [*works, lambda _: hit("worked")], lone=lone)
         hit("after")
         return values[:-1]
 

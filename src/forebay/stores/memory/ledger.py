@@ -16,6 +16,7 @@ from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.stores.limits import SAMPLE, WINDOW, retry_after
+from forebay.stores.memory.sight import Sight
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -83,6 +84,7 @@ class Ledger:
 
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
+        self.sight = Sight(options.timing.lease)
         self.entries: dict[EntryId, Entry] = {}
         self.bindings: dict[str, Source] = {}
         self.paused: set[str] = set()
@@ -189,6 +191,7 @@ class Ledger:
         if (level := self._levels.get(queue)) is not None:
             level.waiting += 1
         self._enter(entry, born.state, now)
+        self.sight.sums(now).arrive({(queue, message.name): 1})
         return Published(Stored.STORED, key)
 
     # -- claim
@@ -335,11 +338,13 @@ class Ledger:
         old = list(self._past_retention(now))[:budget]
         for entry in old:
             self._forget(entry)
+        self.sight.forget(now)
         more = budget in (len(lost), len(late), len(old))
         return Swept(lost=len(lost), quarantined=quarantined, expired=len(late), deleted=len(old), more=more)
 
     def hand_back(self, worker: str, now: Instant) -> int:
         """Treat all leases of a dead worker as lost."""
+        self.sight.attend(worker, None, now)
         lost = [
             self.entries[key]
             for lease in self._leases.values()
@@ -454,6 +459,8 @@ class Ledger:
     def _end_try(self, entry: Entry, change: Effect, now: Instant) -> None:
         """A try is over: it is told, its lease is let go, and its effect written."""
         self._record(entry, change.event, change.error, now)
+        ran = now - (entry.started or now)
+        self.sight.sums(now).end(entry.queue, entry.message.name, change, ran)
         self._let_go(entry)
         entry.attempts += change.attempts
         entry.crashes += change.crashes

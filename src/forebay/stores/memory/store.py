@@ -14,6 +14,7 @@ from forebay.engine import (
     Notice,
     Ordering,
     Published,
+    R,
     Ready,
     Settled,
     Traits,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from forebay.engine import Ask, Delivery, Settlement, Source, Swept, Topic
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Command, Counts, Progress, Query, Selector
+    from forebay.model.survey import Presence, Survey
     from forebay.model.when import Instant, Micros
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
@@ -211,6 +213,18 @@ class MemoryStore:
         """All queues by state."""
         with self._lock:
             return self._ledger.counts(self._now())
+
+    async def survey(self, about: Survey[R]) -> tuple[R, ...]:
+        """What is known besides messages."""
+        now = self._now()
+        with self._lock:
+            return self._ledger.sight.survey(about, now)
+
+    async def attend(self, presence: Presence | None) -> None:
+        """Say that this worker is there, or gone."""
+        now = self._now()
+        with self._lock:
+            self._ledger.sight.attend(self._worker, presence, now)
 
     async def watch(self, topic: Topic) -> AsyncIterator[None]:
         """Yield at once, and then whenever something may have happened."""

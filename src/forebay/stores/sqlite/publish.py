@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Published, Ready, Stored
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 1_000
 """Rows in one statement at most."""
+_PLACE: Final = attrgetter("queue", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ def _store(session: Session, plan: _Plan) -> list[Published]:
     ]
     session.each("publish_messages", rows)
     refused: dict[int, str] = {}
-    if len(rows) == len(messages) and all(map(_is_plain, messages)):
+    plain = len(rows) == len(messages) and all(map(_is_plain, messages))
+    if plain:
         first, last = plan.seqs[0].start, plan.seqs[-1].start
         if session.change("publish_plain", {"first": first, "last": last, "now": session.now}) < len(rows):
             refused = _refused(session, plan)
@@ -86,11 +90,27 @@ def _store(session: Session, plan: _Plan) -> list[Published]:
         )
         if stored < sum(map(len, plan.seqs)):
             refused = _refused(session, plan)
+    if len(rows) == 1 and plain and not refused:
+        session.sums.arrive({_PLACE(messages[0]): 1})
+    else:
+        session.sums.arrive(
+            Counter(map(_PLACE, messages)) if plain and not refused else _stored(plan, refused)
+        )
     session.news.update(Ready(queue) for queue in {queue for queues in plan.queues for queue in queues})
     answers = [_answer(m, seqs, refused) for m, seqs in zip(messages, plan.seqs, strict=True)]
     if unrouted := sum(a.groups == 0 for a in answers):
         session.change("count_event", {"name": "unrouted", "n": unrouted})
     return answers
+
+
+def _stored(plan: _Plan, refused: dict[int, str]) -> Counter[tuple[str, str]]:
+    """How many were stored, by queue and name."""
+    return Counter(
+        (queue, m.name)
+        for m, queues, seqs in zip(plan.messages, plan.queues, plan.seqs, strict=True)
+        for queue, seq in zip(queues, seqs, strict=True)
+        if seq not in refused
+    )
 
 
 def _queues(session: Session, messages: Sequence[Message]) -> list[list[str]]:

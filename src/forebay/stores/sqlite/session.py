@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 from forebay.stores.sqlite.tally import Caps, Tallies
+from forebay.stores.sums import Sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,8 @@ _ENCODER: Final = msgspec.json.Encoder()
 class Session:
     """Used by one thread at a time. ``news`` is emptied before each transaction and told after it. ``now`` is read when the work begins:
     inside the transaction, where there is one, so that no wait for the lock makes it old. ``tallies`` are shared by all sessions of an
-    engine, under its lock.
+    engine, under its lock. ``sums``: what the transaction did, written at its end or ``carried``, with their minute, to
+    the end of another.
     """
 
     conn: Connection
@@ -39,6 +41,8 @@ class Session:
     tallies: Tallies = field(default_factory=Tallies)
     caps: Caps = field(default_factory=Caps)
     news: set[Topic] = field(default_factory=set)
+    sums: Sums = field(default_factory=Sums)
+    carried: dict[tuple[Instant, str, str], list[int]] = field(default_factory=dict)
     now: Instant = 0
 
     def rows(self, name: str, bindings: Mapping[str, Value] | None = None) -> list[Row]:

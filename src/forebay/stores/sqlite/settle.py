@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from forebay.engine import Delivery, Settlement
     from forebay.model.effect import Effect
     from forebay.model.message import Message
+    from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session, Value
     from forebay.support.ids import Token
 
@@ -31,33 +32,38 @@ KEPT: Final = 100
 
 
 class Ended(NamedTuple):
-    """A try that is over, and what that changes in its entry."""
+    """A try that is over, and what that changes in its entry. ``name`` and ``started`` are for the rates: of the message, of the try."""
 
     seq: int
     queue: str
     token: Token
     effect: Effect
+    name: str = ""
+    started: Instant = 0
 
 
 class _Batch:
     """Settlements by what becomes of their entries: the succeeded by token, as most are, and the rest."""
 
-    __slots__ = ("done", "followed", "rest")
+    __slots__ = ("done", "followed", "rest", "succeeded")
 
     def __init__(self, session: Session, settlements: Mapping[tuple[int, Token], Settlement]) -> None:
         self.done: dict[Token, list[int]] = {}
+        self.succeeded: list[Delivery] = []
         self.rest: list[Ended] = []
         self.followed: list[tuple[int, v.Done, tuple[Message, ...]]] = []
         for (seq, token), settlement in settlements.items():
             verdict = settlement.verdict
             if type(verdict) is v.Done:
                 self.done.setdefault(token, []).append(seq)
+                self.succeeded.append(settlement.delivery)
                 if verdict.result is not None or settlement.then:
                     self.followed.append((seq, verdict, settlement.then))
             else:
                 delivery, most = settlement.delivery, session.options.timing.crashes
                 change = effect(verdict, crashes=delivery.crashes, most_crashes=most, now=session.now)
-                self.rest.append(Ended(seq, delivery.source.queue, token, change))
+                place = (delivery.message.name, delivery.received)
+                self.rest.append(Ended(seq, delivery.source.queue, token, change, *place))
 
 
 def settle(session: Session, settlements: Sequence[Settlement]) -> list[Settled]:
@@ -125,6 +131,7 @@ def _apply(session: Session, batch: _Batch) -> None:
     if batch.done:
         entries = numbers(chain.from_iterable(batch.done.values()))
         session.change("settle_done", {"entries": entries, "now": session.now})
+        session.sums.succeed(batch.succeeded, session.now)
         loosen(session, Counter({token: len(seqs) for token, seqs in batch.done.items()}))
     if batch.rest:
         take_effect(session, batch.rest, settles=True)
@@ -154,6 +161,8 @@ def take_effect(session: Session, ended: Sequence[Ended], *, settles: bool) -> N
     ]
     session.change("settle_effects", {"batch": encoded(rows), "now": session.now, "settles": int(settles)})
     session.change("try_trim", {"entries": numbers(e.seq for e in ended), "keep": KEPT})
+    for e in ended:
+        session.sums.end(e.queue, e.name, e.effect, session.now - e.started)
     if crashed := sum(e.effect.crashes for e in ended):
         session.change("count_event", {"name": "crashed", "n": crashed})
     loosen(session, Counter(e.token for e in ended))

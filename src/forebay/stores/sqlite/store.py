@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from forebay.engine import NOTHING, Cancels, Ready
+from forebay.engine import NOTHING, Cancels, R, Ready
 from forebay.errors import NotOpen, Unsupported
 from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume, Steered
 from forebay.model.when import SECOND
 from forebay.stores.asked import queue_of, read_cursor
-from forebay.stores.sqlite import admission, claim, extend, publish, queries, settle, steer, upkeep
+from forebay.stores.sqlite import admission, claim, extend, publish, queries, settle, steer, survey, upkeep
 from forebay.stores.sqlite.claim import Claim, Claimed
 from forebay.stores.sqlite.connection import connect
 from forebay.stores.sqlite.listener import Listener, WakeDirectory
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Change, Command, Counts, Page, Progress, Query, Selector
+    from forebay.model.survey import Presence, Survey
     from forebay.model.when import Micros
     from forebay.stores.sqlite.engine import SqliteEngine
     from forebay.support.clock import Clock
@@ -256,6 +257,16 @@ class SqliteStore:
     async def count(self) -> Counts:
         """All queues by state."""
         return await self._thread().submit(look=queries.count)
+
+    async def survey(self, about: Survey[R]) -> tuple[R, ...]:
+        """What is known besides messages."""
+        # What this process has not written yet is written first.
+        await self._thread().submit(look=lambda s: None if s.carried else True, work=lambda _: True)
+        return await self._thread().submit(look=partial(survey.survey, about=about))
+
+    async def attend(self, presence: Presence | None) -> None:
+        """Say that this worker is there, or gone."""
+        await self._thread().submit(work=partial(survey.attend, worker=self._worker, presence=presence))
 
     async def watch(self, topic: Topic) -> AsyncIterator[None]:
         """Yield at once, whenever something may have happened, and at least every second (not for `Cancels`)."""

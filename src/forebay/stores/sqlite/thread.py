@@ -19,6 +19,7 @@ import apsw
 from forebay.errors import EngineError, EngineRefused, EngineUnavailable, NotOpen, OutcomeUnknown
 from forebay.stores.sqlite.checkpoint import Checkpoints
 from forebay.stores.sqlite.lock import OPENING
+from forebay.stores.sqlite.survey import add_up, carry
 from forebay.stores.sqlite.translate import translate
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LATER: Final = 1.0
+"""Seconds until what lone writes add to the rates is written at the latest: in each of them it would be one page more of five."""
 MOST_JOBS: Final = 64
 """Jobs in one transaction at most."""
 QUICK: Final = 0.002
@@ -87,6 +90,7 @@ class DatabaseThread:
         # Written by the loop's thread only, and by the database thread only: equal when the connection is in nobody's hands.
         self._submitted = self._served = 0
         self._pace = float("inf")
+        self._later: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Start, and wait until the file is open. Raises what opening it raised; then the thread has ended."""
@@ -122,7 +126,7 @@ class DatabaseThread:
         session.news.clear()
         session.conn.set_busy_timeout(0)
         try:
-            (value,) = self._commit(session, [work], patience=0.0)
+            (value,) = self._commit(session, [work], lone=True)
         except EngineUnavailable as error:
             if error.__cause__ is None or isinstance(error.__cause__, apsw.BusyError):
                 return None
@@ -130,13 +134,26 @@ class DatabaseThread:
         finally:
             session.conn.be_patient()
         self._tell(session.news)
+        if session.carried and self._later is None:
+            self._later = self._loop.call_later(LATER, self._add_up)
         if self._checkpoints is not None and self._checkpoints.due:
             _ = self.submit(look=lambda _: True)  # after any job the thread sees to the log
         return value  # type: ignore[no-any-return]  # the one value of the one function
 
+    def _add_up(self) -> None:
+        """Write what lone writes have added to the rates. From the loop's thread only."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+            # If that fails the next transaction does it.
+            self.submit(work=lambda _: True).add_done_callback(
+                lambda done: done.cancelled() or done.exception()
+            )
+
     async def close(self) -> None:
         """Carry out what is in line, close the connection, and end. Idempotent."""
         if not self._closing:
+            self._add_up()
             self._closing = True
             self._jobs.put(None)
         await asyncio.shield(self._ended)
@@ -243,17 +260,20 @@ class DatabaseThread:
         return answers
 
     def _commit(
-        self, session: Session, works: list[Callable[[Session], Any]], *, patience: float | None = None
+        self, session: Session, works: list[Callable[[Session], Any]], *, lone: bool = False
     ) -> list[Any]:
-        """One transaction; all of it or nothing."""
+        """One transaction; all of it or nothing. A ``lone`` write waits for nobody, and leaves what it adds to the rates to another."""
         conn = session.conn
-        with self._lock.held(patience=patience):
+        with self._lock.held(patience=0.0 if lone else None):
             began = time.monotonic()
             try:
                 with translate(self._path):
                     conn.execute("BEGIN IMMEDIATE")
                     session.now = self._now()
+                    session.sums.places.clear()
                     values = [work(session) for work in works]
+                    if not lone:
+                        add_up(session)
                 with translate(self._path, committing=True):
                     conn.execute("COMMIT")
             except BaseException:
@@ -263,6 +283,10 @@ class DatabaseThread:
                         conn.execute("ROLLBACK")
                 session.tallies.forget()
                 raise
+            if lone:
+                carry(session)
+            else:
+                session.carried.clear()
             took = time.monotonic() - began
         # A slow one counts at once, fast ones little by little.
         self._pace = (

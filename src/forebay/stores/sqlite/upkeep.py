@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from forebay.engine import Finished, Swept
 from forebay.model.effect import lost
 from forebay.model.state import FINISHED, State
+from forebay.stores.sqlite import survey
 from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import Ended, take_effect, tell_tries
 from forebay.support.ids import Token
@@ -29,7 +30,11 @@ def look(session: Session) -> Swept | None:
         "dead": before[State.DEAD],
         "cancelled": before[State.CANCELLED],
     }
-    if session.row("sweep_look", {"now": session.now, **limits})[0] or _surplus(session):
+    if (
+        session.row("sweep_look", {"now": session.now, **limits})[0]
+        or survey.look(session)
+        or _surplus(session)
+    ):
         return None
     return Swept()
 
@@ -43,25 +48,26 @@ def sweep(session: Session, budget: int) -> Swept:
         session.news.add(Finished())
     old = _old(session, budget)
     forget(session, old)
-    more = budget in (len(overdue), expired, len(old))
+    more = survey.forget(session, budget) or budget in (len(overdue), expired, len(old))
     return Swept(lost=len(overdue), quarantined=quarantined, expired=expired, deleted=len(old), more=more)
 
 
 def hand_back(session: Session, worker: str) -> int:
     """Treat all leases of a dead worker as lost."""
+    survey.attend(session, worker, None)
     running = session.rows("sweep_worker", {"worker": worker})
     lose(session, running)
     return len(running)
 
 
 def lose(session: Session, rows: list[Row]) -> int:
-    """Take back entries (seq, queue, token, crashes) whose leases are lost; returns how many are dead of it."""
+    """Take back entries (seq, queue, token, crashes, name) whose leases are lost; returns how many are dead of it."""
     if not rows:
         return 0
     most = session.options.timing.crashes
     ended = [
-        Ended(seq, queue, Token(token), lost(crashes=crashes, most_crashes=most))
-        for seq, queue, token, crashes in rows
+        Ended(seq, queue, Token(token), lost(crashes=crashes, most_crashes=most), name)
+        for seq, queue, token, crashes, name in rows
     ]
     tell_tries(session, ended)
     take_effect(session, ended, settles=False)

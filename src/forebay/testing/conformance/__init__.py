@@ -25,6 +25,7 @@ from forebay.testing.conformance import (
     progress,
     retries,
     sending,
+    sight,
 )
 from forebay.testing.conformance.harness import Claim, Factory, Harness, run
 
@@ -43,6 +44,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *progress.CLAIMS,
     *life.CLAIMS,
     *limits.CLAIMS,
+    *sight.CLAIMS,
 )
 
 

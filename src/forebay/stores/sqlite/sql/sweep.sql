@@ -38,7 +38,7 @@ SELECT
 
 -- name: sweep_overdue
 -- Entries whose lease is over, a bounded number. In a write transaction. Index: lease_until, then primary keys.
-SELECT e.seq, e.queue, e.token, e.crashes
+SELECT e.seq, e.queue, e.token, e.crashes, (SELECT m.name FROM message AS m WHERE m.seq = e.message)
 FROM lease AS l INDEXED BY lease_until
 CROSS JOIN json_each(l.entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value
@@ -47,7 +47,7 @@ ORDER BY l.until LIMIT :limit
 
 -- name: sweep_worker
 -- Entries under the leases of one worker. In a write transaction. Reads all leases, of which there are few.
-SELECT e.seq, e.queue, e.token, e.crashes
+SELECT e.seq, e.queue, e.token, e.crashes, (SELECT m.name FROM message AS m WHERE m.seq = e.message)
 FROM lease AS l
 CROSS JOIN json_each(l.entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value

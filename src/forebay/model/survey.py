@@ -1,0 +1,82 @@
+"""What a store knows besides messages, and the questions for it: workers, rates."""
+
+from __future__ import annotations
+
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from forebay.errors import InvalidOption
+from forebay.model.when import SECOND, Instant, Micros
+
+R = TypeVar("R")
+
+LONGEST_SURVEY: Final = 10_000
+"""No answer has more rows, whatever is asked for."""
+MINUTE: Final = 60 * SECOND
+RATES_KEPT: Final = 24 * 60 * MINUTE
+"""How long rates are kept."""
+
+
+class Survey(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+    """A question that is answered by rows of one type. ``limit``: the newest, or the first by name, and no more."""
+
+    limit: int = 1_000
+
+    @property
+    def most(self) -> int:
+        """How many rows the answer may have."""
+        return max(1, min(self.limit, LONGEST_SURVEY))
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of itself with each beat of its heart. ``slots``: deliveries it handles at a time; ``running``: those it has;
+    ``version``: of Forebay. The store adds who it is, and when by its clock it first and last heard of it: ``started``, ``seen``.
+    """
+
+    host: str
+    pid: int
+    version: str
+    queues: tuple[str, ...]
+    slots: int
+    running: int
+    worker: str = ""
+    started: Instant = 0
+    seen: Instant = 0
+
+
+class Workers(Survey[Presence], frozen=True, kw_only=True):
+    """Who is there: workers that renewed their presence within a lease, by name."""
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """What one minute did to the messages of one name in one queue. ``minute``: when it began.
+
+    ``arrived``: messages stored. Tries that ended: ``succeeded``; ``failed``, with another to follow; ``dead``. ``ran``: how long these
+    took together, in microseconds, but for those whose worker died.
+    """
+
+    minute: Instant
+    queue: str
+    name: str
+    arrived: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    dead: int = 0
+    ran: Micros = 0
+
+
+class Rates(Survey[Rate], frozen=True, kw_only=True):
+    """Rates by minute, queue and name; the newest minutes first, those of one minute by queue and name. ``since``, ``until``: of minutes
+    that began then or later, and before.
+    """
+
+    since: Instant = 0
+    until: Instant | None = None
+    queue: str | None = None
+    name: str | None = None
+
+
+def unknown(about: object) -> InvalidOption:
+    """For a question that no store knows."""
+    return InvalidOption(f"A store is asked for Workers() or Rates(), not for {about!r}.")

@@ -1,0 +1,63 @@
+"""What a memory store knows besides messages: workers and rates. Synchronous; the caller holds the lock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from forebay.model.survey import RATES_KEPT, Presence, Rate, Rates, Survey, Workers, unknown
+from forebay.stores.sums import Sums, minute_of
+
+if TYPE_CHECKING:
+    from forebay.model.when import Instant, Micros
+
+
+class Sight:
+    """``lease``: how long a presence holds that is not renewed."""
+
+    def __init__(self, lease: Micros) -> None:
+        self._lease = lease
+        self._minutes: dict[Instant, Sums] = {}
+        self._present: dict[str, Presence] = {}
+
+    def sums(self, now: Instant) -> Sums:
+        """Where to add up what is done now."""
+        return self._minutes.setdefault(minute_of(now), Sums())
+
+    def attend(self, worker: str, presence: Presence | None, now: Instant) -> None:
+        """A worker is there, or is gone."""
+        known = self._present.pop(worker, None)
+        if presence is not None:
+            began = now if known is None or not self._holds(known, now) else known.started
+            self._present[worker] = replace(presence, worker=worker, started=began, seen=now)
+
+    def forget(self, now: Instant) -> None:
+        """Forget what is too old."""
+        self._minutes = {minute: sums for minute, sums in self._minutes.items() if minute >= now - RATES_KEPT}
+        self._present = {name: one for name, one in self._present.items() if self._holds(one, now)}
+
+    def survey(self, about: Survey[Any], now: Instant) -> tuple[Any, ...]:
+        """Rows of what is asked about."""
+        match about:
+            case Workers():
+                there = (one for _, one in sorted(self._present.items()) if self._holds(one, now))
+                return tuple(there)[: about.most]
+            case Rates():
+                return tuple(self._rates(about))[: about.most]
+            case _:
+                raise unknown(about)
+
+    def _rates(self, about: Rates) -> list[Rate]:
+        return [
+            Rate(
+                minute=minute, queue=queue, name=name, arrived=arrived, succeeded=succeeded, failed=failed, dead=dead, ran=ran
+            )
+            for minute, sums in sorted(self._minutes.items(), reverse=True)
+            if minute >= about.since and (about.until is None or minute < about.until)
+            for (queue, name), (arrived, succeeded, failed, dead, ran) in sorted(sums.places.items())
+            if about.queue in (None, queue) and about.name in (None, name)
+        ]  # fmt: skip
+
+    def _holds(self, presence: Presence, now: Instant) -> bool:
+        return presence.seen + self._lease > now

@@ -1,0 +1,198 @@
+"""Claims about what a store knows besides messages: what each minute did, and which workers are there."""
+
+# ruff: noqa: D103  # the name of a claim says it
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from forebay.engine import Settlement, Source
+from forebay.errors import InvalidOption
+from forebay.model import query as q, verdict as v
+from forebay.model.survey import MINUTE, RATES_KEPT, Presence, Rate, Rates, Survey, Workers
+from forebay.model.when import SECOND, After
+from forebay.testing.conformance.harness import FAILURE, but, claims, refused, remembers
+
+if TYPE_CHECKING:
+    from forebay.testing.conformance.harness import Claim, Harness
+
+HERE: Final = Presence(host="here", pid=7, version="1.0", queues=("work",), slots=10, running=2)
+
+
+def figures(rate: Rate) -> tuple[int, int, int, int]:
+    """Of one minute, without its run time."""
+    return rate.arrived, rate.succeeded, rate.failed, rate.dead
+
+
+async def rates(h: Harness, about: Rates = Rates()) -> dict[tuple[str, str], tuple[int, int, int, int]]:  # noqa: B008  # frozen value
+    """The figures of all minutes together, by queue and name."""
+    found: dict[tuple[str, str], tuple[int, int, int, int]] = {}
+    for rate in await (await h.store()).survey(about):
+        a, b, c, d = found.get((rate.queue, rate.name), (0, 0, 0, 0))
+        found[rate.queue, rate.name] = (a + rate.arrived, b + rate.succeeded, c + rate.failed, d + rate.dead)
+    return found
+
+
+async def rates_count_what_arrives_and_how_tries_end(h: Harness) -> None:
+    red, blue = [h.message("red") for _ in range(4)], h.message("blue")
+    await h.publish(*red, blue)
+    await h.publish(*red, h.message("red"))  # four repeats
+    ends: list[v.Verdict] = [
+        v.Done(),
+        v.Retry(After(0), FAILURE),
+        v.Dead(v.Reason.ASKED, FAILURE),
+        v.Release(),
+        v.Snooze(After(0)),
+    ]
+    for delivery, end in zip(await h.take(5), ends, strict=True):
+        await h.settle(delivery, end, h.message("green"))
+
+    assert await rates(h) == {
+        ("work", "red"): (5, 1, 1, 1),
+        ("work", "blue"): (1, 0, 0, 0),
+        ("work", "green"): (1, 0, 0, 0),
+    }
+
+
+async def a_stale_or_repeated_settle_is_not_counted(h: Harness) -> None:
+    await h.publish(h.message())
+    lost = await h.take_one()
+    await h.lose()
+    await h.settle(lost, v.Done())
+    held = await h.take_one()
+    broker = await h.broker()
+    await broker.settle([Settlement(held, v.Done())] * 2)
+    await broker.settle([Settlement(held, v.Done())])
+
+    assert await rates(h) == {("work", "job"): (1, 1, 1, 0)}, "a lost lease is a try that failed"
+
+
+async def an_event_arrives_once_in_each_queue(h: Harness) -> None:
+    sources = (Source.subscription("orders.*", "a"), Source.subscription("orders.*", "b"))
+    await h.broker(sources=sources)
+    await h.publish(h.event("orders.new"))
+
+    assert await rates(h) == {(source.queue, "orders.new"): (1, 0, 0, 0) for source in sources}
+
+
+async def rates_are_told_by_minute_the_newest_first(h: Harness) -> None:
+    began = h.now()
+    for _ in range(3):
+        await h.publish(h.message())
+        (delivery,) = await h.take()
+        await h.advance(2 * SECOND)
+        await h.settle(delivery, v.Done())
+        await h.advance(MINUTE)
+    await h.publish(h.message("other"))
+    store = await h.store()
+
+    told = await store.survey(Rates(name="job"))
+    assert [figures(rate) for rate in told] == [(1, 1, 0, 0)] * 3
+    assert [rate.ran for rate in told] == [2 * SECOND] * 3
+    assert [rate.minute for rate in told] == sorted((rate.minute for rate in told), reverse=True)
+    assert all(rate.minute % MINUTE == 0 for rate in told)
+    assert await store.survey(Rates(name="job", limit=1)) == told[:1]
+    assert await store.survey(Rates(name="job", since=told[1].minute)) == told[:2]
+    assert await store.survey(Rates(name="job", until=told[1].minute)) == told[2:]
+    assert await store.survey(Rates(queue="nowhere")) == ()
+    assert await store.survey(Rates(until=began - MINUTE)) == ()
+
+
+async def rates_are_kept_for_a_day(h: Harness) -> None:
+    await h.publish(h.message())
+    await h.advance(RATES_KEPT - MINUTE)
+    store = await h.store()
+    await store.sweep(100)
+    assert len(await store.survey(Rates())) == 1
+
+    await h.advance(2 * MINUTE)
+    await store.sweep(100)
+
+    assert await store.survey(Rates()) == ()
+
+
+async def who_says_that_it_is_there_is_seen_until_it_is_silent_for_a_lease(h: Harness) -> None:
+    one, two = await h.store("one"), await h.store("two")
+    began = h.now()
+    await one.attend(HERE)
+    await two.attend(but(HERE, running=0))
+    await h.advance(h.lease // 2)
+    later = h.now()
+    await one.attend(but(HERE, running=3))
+
+    first, second = await two.survey(Workers())
+    assert (first.worker, first.running, second.worker, second.running) == ("one", 3, "two", 0)
+    assert (first.host, first.pid, first.version, first.queues, first.slots) == (
+        "here",
+        7,
+        "1.0",
+        ("work",),
+        10,
+    )
+    assert began <= first.started < later <= first.seen
+    assert began <= second.started == second.seen < later
+
+    await h.advance(h.lease // 2 + 1)
+    assert [there.worker for there in await one.survey(Workers())] == ["one"]
+    await h.advance(h.lease)
+    await two.sweep(100)
+    assert await one.survey(Workers()) == ()
+
+
+async def who_leaves_or_is_dead_is_not_seen_any_more(h: Harness) -> None:
+    stores = [await h.store(name) for name in ("one", "two", "three")]
+    for store in stores:
+        await store.attend(HERE)
+
+    await stores[0].attend(None)
+    await stores[2].steer(q.Selector(), q.HandBack("two"))
+
+    assert [there.worker for there in await stores[0].survey(Workers())] == ["three"]
+
+
+async def no_survey_is_longer_than_asked(h: Harness) -> None:
+    await h.publish(*(h.message(f"job{n}") for n in range(5)))
+    store = await h.store()
+    for name in ("one", "two"):
+        await (await h.store(name)).attend(HERE)
+
+    assert len(await store.survey(Rates(limit=3))) == 3
+    assert len(await store.survey(Workers(limit=1))) == 1
+
+
+async def what_no_store_knows_is_refused(h: Harness) -> None:
+    with refused(InvalidOption, "a question that no store knows"):
+        await (await h.store()).survey(Survey[int]())
+
+
+async def rates_and_workers_of_one_place_are_not_anothers(h: Harness) -> None:
+    other = h.elsewhere()
+    try:
+        await h.publish(h.message())
+        await (await h.store()).attend(HERE)
+        store = await other.store()
+        assert (await store.survey(Rates()), await store.survey(Workers())) == ((), ())
+    finally:
+        await other.close()
+
+
+CLAIMS: Final[tuple[Claim, ...]] = (
+    *claims(
+        "sight",
+        remembers,
+        rates_count_what_arrives_and_how_tries_end,
+        a_stale_or_repeated_settle_is_not_counted,
+        an_event_arrives_once_in_each_queue,
+        who_says_that_it_is_there_is_seen_until_it_is_silent_for_a_lease,
+        who_leaves_or_is_dead_is_not_seen_any_more,
+        no_survey_is_longer_than_asked,
+        what_no_store_knows_is_refused,
+        rates_and_workers_of_one_place_are_not_anothers,
+    ),
+    *claims(
+        "sight",
+        lambda t: t.remembers and t.virtual_clock,
+        rates_are_told_by_minute_the_newest_first,
+        rates_are_kept_for_a_day,
+    ),
+)
