@@ -10,8 +10,6 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
-from forebay.cli.output import at_terminal
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -102,7 +100,7 @@ def interruptible() -> Iterator[socket.socket]:
 @contextmanager
 def pauses() -> Iterator[Pauses]:
     """Pauses as stdin and stdout allow them. At a terminal with a screen of its own, which is given back however it ends."""
-    if not at_terminal(sys.stdin, sys.stdout):
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
         yield Plain()
         return
     import termios  # not everywhere, but wherever there is a terminal

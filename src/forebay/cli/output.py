@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TextIO, TypedDict
@@ -62,8 +64,6 @@ class Column:
 
 def say(text: str = "") -> None:
     """One line, or several, of data. Raises `ReaderGone`, and `OSError` if there is no room for it."""
-    if sys.stdout is None:
-        raise ReaderGone
     try:
         click.echo(text)
     except BrokenPipeError as error:
@@ -76,21 +76,28 @@ def note(text: str) -> None:
         click.echo(text, err=True)
 
 
-def at_terminal(*streams: TextIO | None) -> bool:
-    """Whether there is a person at each of these."""
-    return all(stream is not None and stream.isatty() for stream in streams)
-
-
 def hold_streams() -> None:
     """Put something behind standard streams that this process was started without: the next file or socket to be opened would take the
-    place of a closed one, and be taken for it. What is said to stdout then still has no reader (see `say`).
+    place of a closed one, and be taken for it. What is written to a stdout that is closed still has no reader.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-    sys.stdin, sys.stderr = sys.stdin or nowhere("r"), sys.stderr or nowhere()
+    sys.stdin, sys.stdout, sys.stderr = (
+        sys.stdin or nowhere("r"),
+        sys.stdout or Unread(),
+        sys.stderr or nowhere(),
+    )
+
+
+class Unread(StringIO):
+    """In the place of a stdout that is closed: as one whose reader has left."""
+
+    def write(self, text: str) -> int:
+        """Raise `BrokenPipeError`."""
+        raise BrokenPipeError(errno.EPIPE, f"nobody reads these {len(text)} characters")
 
 
 def nowhere(mode: Literal["r", "w"] = "w") -> TextIO:
@@ -102,8 +109,7 @@ def let_go_of_streams() -> None:
     """What could not be written is not to be tried again when the interpreter ends: that would change the exit code."""
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except (OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
@@ -141,7 +147,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     lines = [[column.title for column in columns], *cells]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
     colourful = is_colourful()
-    if columns[-1].elastic and at_terminal(sys.stdout):
+    if columns[-1].elastic and sys.stdout.isatty():
         room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(columns) - 1)
         widths[-1] = max(room, SHORTEST_CUT)
     for number, line in enumerate(lines):
@@ -153,7 +159,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
 
 def is_colourful() -> bool:
     """Whether stdout is a terminal whose user has not asked for plain text (https://no-color.org)."""
-    return at_terminal(sys.stdout) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def clean(text: str) -> str:

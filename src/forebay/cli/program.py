@@ -105,6 +105,7 @@ def run(arguments: Sequence[str]) -> int:
     ``FOREBAY_DEBUG=1`` lets them through.
     """
     hold_streams()
+    stdout = sys.stdout
     try:
         return _run(arguments)
     except (BrokenPipeError, ReaderGone):
@@ -115,9 +116,11 @@ def run(arguments: Sequence[str]) -> int:
             raise
         note(f"forebay: the output could not be written: {error.strerror}.")
         return Exit.FAILED
-    except SystemExit as error:
-        # How click ends when nobody reads its help.
-        return Exit.PIPE if isinstance(error.__context__, BrokenPipeError) else Exit.FAILED
+    except SystemExit:
+        # How click ends when nobody reads its help, with a wrapper in the place of stdout.
+        if sys.stdout is stdout:
+            raise
+        return Exit.PIPE
     finally:
         let_go_of_streams()
 
@@ -125,8 +128,7 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     try:
         code = program.main(args=list(arguments), prog_name="forebay", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except click.ClickException as error:
         refusal = _with_nearest(error)
         if _wants_json(arguments):

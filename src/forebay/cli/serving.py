@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from forebay import __version__
 from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
-from forebay.cli.output import clean_lines, note, nowhere, sentence, span
+from forebay.cli.output import Unread, clean_lines, let_go_of_streams, note, nowhere, sentence, span
 from forebay.errors import ConfigError, ForebayError, InvalidOption
 from forebay.model.amounts import whole_number
 from forebay.model.names import check_name
@@ -97,7 +97,7 @@ def weights(text: str) -> Mapping[str, int] | None:
 
 def serve(spec: str, orders: Orders, supervision: Supervision, link: SupervisorLink | None) -> Exit:
     """Run a worker for the App that ``spec`` names until it is told to stop. ``link``: under a supervisor."""
-    if sys.stdout is None:
+    if isinstance(sys.stdout, Unread):
         sys.stdout = nowhere()  # handlers that print, print to nobody
     app = load(spec)
     ours = orders.looks.set_up()
@@ -114,7 +114,9 @@ def serve(spec: str, orders: Orders, supervision: Supervision, link: SupervisorL
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.get_loop().set_exception_handler(_complain)
         worker = app.worker(orders.options)
-        return _see_through(runner.get_loop(), worker, _work(app, worker, orders, supervision, link))
+        code = _see_through(runner.get_loop(), worker, _work(app, worker, orders, supervision, link))
+    let_go_of_streams()  # what handlers have printed is not this command's output
+    return code
 
 
 def _see_through(

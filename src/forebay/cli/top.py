@@ -118,9 +118,7 @@ def _weight(one: QueueCounts) -> tuple[int, str]:
 
 def _fitting(queues: list[QueueCounts]) -> tuple[list[QueueCounts], int]:
     """As many as a terminal has lines for, and how many are left over. All of them where lines follow each other."""
-    from forebay.cli.output import at_terminal
-
-    if not at_terminal(sys.stdin, sys.stdout):
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return queues, 0
     # Two lines of headings, one for what is left out, one for the cursor.
     room = max(shutil.get_terminal_size().lines - 4, 1)
