@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from forebay.support.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from forebay.app import App
     from forebay.context import Context
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from forebay.model.state import State
     from forebay.runtime.worker import Worker, WorkerOptions
     from forebay.tasks import BoundTask, Task
-
-__version__ = "0.1.0"
 
 __all__ = [
     "App", "BoundTask", "Call", "Cancel", "Context", "Dead", "DeadLetter", "Handle", "Middleware", "QueueOptions", "Retention",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from forebay import App, State, Timing
+from forebay import App, State, Timing, WorkerOptions
 from forebay.engine import Ask, EngineOptions, Notice, Source
 from forebay.errors import EngineUnavailable
 from forebay.model.query import HandBack, Selector
+from forebay.model.survey import Presence, Workers
 from forebay.runtime.heartbeat import Heartbeat, batches
 from forebay.runtime.in_flight import InFlight, Why
 from forebay.stores.memory import MemoryEngine
@@ -112,6 +114,39 @@ async def test_a_running_task_that_is_cancelled_is_told_and_ends_as_cancelled() 
         assert await handle.cancel() is True
         await reaches(handle, State.CANCELLED)
         assert (await handle.status()).attempts == 0
+
+
+@story
+async def test_a_worker_is_seen_while_it_is_there_and_not_any_more_once_it_has_stopped() -> None:
+    engine = brisk()
+    app, go, entered = App(engine, timing=BRISK), asyncio.Event(), asyncio.Event()
+
+    @app.task(queue="mail")
+    async def slow() -> None:
+        entered.set()
+        await go.wait()
+
+    async def seen() -> Presence | None:
+        return next(iter(await app.survey(Workers())), None)
+
+    async with app:
+        async with working(app, WorkerOptions(concurrency=7)) as worker:
+            await slow.send()
+            await entered.wait()
+
+            async def busy() -> bool:
+                said = await seen()
+                return said is not None and said.running == 1
+
+            await eventually(busy, what="a beat told of the running task")
+            said = await seen()
+            go.set()
+        assert await seen() is None
+
+    assert said is not None
+    assert (said.worker, said.pid, said.queues, said.slots) == (worker.name, os.getpid(), ("mail",), 7)
+    assert said.host
+    assert said.version
 
 
 @story

@@ -37,6 +37,7 @@ HOMES: Final = {
     ),
     "queue": ("forebay.cli.queue", "list, show, pause, resume, purge."),
     "dead": ("forebay.cli.dead", "list, retry, discard: dead letters."),
+    "workers": ("forebay.cli.workers", "Show the workers that are there."),
     "top": ("forebay.cli.top", "Watch the queues move."),
     "doctor": ("forebay.cli.doctor", "Look over this installation and say what to do."),
     "bench": ("forebay.cli.bench", "Measure what this machine does."),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from forebay.engine import Broker, Engine, Store
+    from forebay.model.survey import Presence
     from forebay.model.when import Micros
     from forebay.runtime.in_flight import InFlight, Run
     from forebay.support.clock import Clock
@@ -47,8 +48,10 @@ class Heartbeat:
         on_fault: Callable[[BaseException], None],
         *,
         on_blocked: Callable[[], None] = lambda: None,
+        presence: Callable[[], Presence] | None = None,
     ) -> None:
         self._on_fault, self._on_blocked = on_fault, on_blocked
+        self._presence, self._said = presence, -every
         self._engine, self._worker, self._in_flight, self._clock, self._every = (
             engine,
             worker,
@@ -136,6 +139,7 @@ class Heartbeat:
                         listening = asyncio.get_running_loop().create_task(self._listen(broker))  # ends below
                         await asyncio.sleep(0)  # noqa: TID251  # let it begin: what is asked from now on is heard
                     await self._extend_all(broker)
+                    await self._attend(broker)
                     self.beats += 1
                     self.missing = None
                 except EngineError as error:
@@ -145,6 +149,7 @@ class Heartbeat:
             if listening is not None:
                 listening.cancel()
                 await asyncio.wait([listening])
+                await self._leave(broker)
             await broker.close()
 
     async def _wait(self, stop: asyncio.Event) -> None:
@@ -183,6 +188,20 @@ class Heartbeat:
             for run, progress in said:
                 run.told = progress
             self._pass_on(batch, notices)
+
+    async def _attend(self, broker: Broker) -> None:
+        """Say that the worker is there: with each beat, but not with each word of progress."""
+        now = self._clock.monotonic()
+        if self._presence is None or not broker.traits.remembers or now - self._said < self._every // 2:
+            return
+        await cast("Store", broker).attend(self._presence())
+        self._said = now
+
+    async def _leave(self, broker: Broker) -> None:
+        """Say that it is gone; else that is noticed a lease later."""
+        if self._presence is not None and broker.traits.remembers:
+            with suppress(EngineError):
+                await cast("Store", broker).attend(None)
 
     def _pass_on(self, batch: Sequence[Run], notices: Sequence[Notice]) -> None:
         for run, notice in zip(batch, notices, strict=True):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import threading
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from forebay.errors import ConfigError, InvalidOption
 from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
 from forebay.model.amounts import check_count
+from forebay.model.survey import Presence
 from forebay.model.when import SECOND, Micros, Span, span
 from forebay.processes.pool import Pool, found
 from forebay.runtime import bridge
@@ -29,6 +31,7 @@ from forebay.runtime.runner import Gears, Lane, Limits, Runner
 from forebay.runtime.settler import Settler
 from forebay.runtime.threads import Threads
 from forebay.support.logs import Log
+from forebay.support.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -396,6 +399,7 @@ class Worker:
                 plant.timing.heartbeat,
                 self._fail,
                 on_blocked=self._blocked,
+                presence=self._presence,
             ),
             tuple(one for one in (pool, suspects) if one is not None),
         )
@@ -465,6 +469,17 @@ class Worker:
             task = asyncio.current_task()
             if task is not None:
                 self._crew.discard(task)
+
+    def _presence(self) -> Presence:
+        """What it says of itself to the store. From the heartbeat's thread."""
+        return Presence(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            queues=tuple(route.source.queue for route in self._chosen()),
+            slots=self._options.concurrency,
+            running=self.load["running"],
+        )
 
     def _blocked(self) -> None:
         try:
