@@ -76,10 +76,11 @@ class Claim:
         # Nothing taken though there was something to do: worth another look at once.
         claimed = Claimed(due=session.now)
         for ask, sight in zip(self.asks, self._sights, strict=True):
-            some = _tidy(session, ask, sight)
             if ask.token in held:
                 claimed.deliveries.extend(held[ask.token])
-            elif (limit := min(ask.limit, room)) > 0 and some:
+                continue
+            some = _tidy(session, ask, sight)
+            if (limit := min(ask.limit, room)) > 0 and some:
                 taken = self._take(session, ask, limit)
                 claimed.deliveries.extend(taken)
                 claimed.fresh.extend([ask] if taken else [])
