@@ -60,17 +60,33 @@ class Durability(StrEnum):
     HOST = "host"
 
 
+class LeaseKind(StrEnum):
+    """What a lease hangs on, and so who can renew it.
+
+    ``TOKEN``: all that a `receive` took, on its token; renewed from any broker. ``DELIVERY``: each on itself, renewed one by one from any
+    broker. ``CONNECTION``: on the connection it came by; there is nothing to renew, and no time at which it ends: see `Tethered`.
+    """
+
+    TOKEN = "token"  # a kind of lease
+    DELIVERY = "delivery"
+    CONNECTION = "connection"
+
+
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine can do. Class traits are checked when handlers are declared; none is asked on the hot path.
 
     ``max_body`` is in bytes. ``fences``: a settle under a lost lease changes nothing. ``dedupes``: the same id twice is stored once.
     ``remembers``: the broker is a `Store`. ``exact``: `receive` never takes more than is asked for. ``shared``: other processes
-    can open the same engine. ``limits``: a source may have a limit; `declare` refuses one elsewhere.
+    can open the same engine. ``limits``: a source may have a limit; `declare` refuses one elsewhere. ``settles_atomically``: what
+    follows from a settlement is there if and only if the delivery has ended; where not, it leaves before: a crash in between leaves it
+    there twice, and never not at all.
     """
 
     engine: str
     durability: Durability
     ordering: Ordering = Ordering.NONE
+    lease: LeaseKind = LeaseKind.TOKEN
+    settles_atomically: bool = False
     priorities: bool = False
     delay: bool = False
     expiry: bool = False
@@ -306,7 +322,11 @@ class Cancels(msgspec.Struct, frozen=True):
     """Watch for running messages that are asked to stop. Nobody polls for these: renewals of leases hear of them as well."""
 
 
-Topic: TypeAlias = Ready | Finished | Cancels
+class Losses(msgspec.Struct, frozen=True):
+    """Watch for leases that have ended with their connection. For brokers that are `Tethered`; others refuse it."""
+
+
+Topic: TypeAlias = Ready | Finished | Cancels | Losses
 """What can be watched."""
 
 
@@ -350,7 +370,11 @@ class Broker(Protocol):
         ...
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
-        """End deliveries, each with its verdict and follow-ups in one transaction; answers per item and in order."""
+        """End deliveries, each with its verdict and its follow-ups; answers per item and in order.
+
+        Where traits say ``settles_atomically``, all of an item is one transaction. Elsewhere its follow-ups, and the new copy that a
+        retry is, are with the engine before the delivery is acknowledged.
+        """
         ...
 
     async def extend(
@@ -368,11 +392,23 @@ class Broker(Protocol):
         ``under_way``: tokens of a `receive` whose answer has not been seen yet. Whatever it has taken is renewed too: a caller whose loop
         is blocked between the claim and its answer must not lose what it does not know of. ``progress``: what some of the handlers say
         of theirs; a store keeps it for those of the batch whose lease holds, others ignore it.
+
+        Where a lease hangs on its connection nothing is renewed: the broker that received says which of the batch it still has.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of everything. Idempotent. What was received and not settled stays under its lease."""
+        """Let go of everything. Idempotent. What was received and not settled stays under its lease, if that does not hang on this."""
+        ...
+
+
+class Tethered(Broker, Protocol):
+    """A broker whose leases hang on its connection. What goes with the connection is handed to others at once, and a settlement of it is
+    STALE; the broker itself connects again.
+    """
+
+    def watch(self, topic: Topic) -> AsyncIterator[None]:
+        """Of `Losses`: yields at once, and whenever leases may have ended. `Broker.extend` says which."""
         ...
 
 

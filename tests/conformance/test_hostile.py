@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
-from forebay.engine import Ask, EngineOptions, Settled, Settlement, Source
+from forebay.engine import Ask, EngineOptions, LeaseKind, Losses, Notice, Settled, Settlement, Source
 from forebay.errors import EngineUnavailable, OutcomeUnknown
 from forebay.model import verdict as v
 from forebay.model.message import Message, MessageId
+from forebay.model.when import After
 from forebay.support.ids import Token
 from forebay.testing import conformance
 from forebay.testing.clock import VirtualClock
@@ -19,13 +21,19 @@ WORK = Source(queue="work")
 FIRST, SECOND = (Message(id=MessageId(name), name=name, queue="work") for name in ("first", "second"))
 
 
-def _engine(place: str, options: EngineOptions) -> HostileBus:
-    return HostileBus(options=options)
+@pytest.mark.parametrize(
+    ("lease", "claim"),
+    [
+        pytest.param(lease, claim, id=f"{lease}-{claim}")
+        for lease in LeaseKind
+        for claim in conformance.claims_for(HostileBus(lease=lease).traits)
+    ],
+)
+def test_hostile(lease: LeaseKind, claim: conformance.Claim) -> None:
+    def engine(place: str, options: EngineOptions) -> HostileBus:
+        return HostileBus(options=options, lease=lease)
 
-
-@pytest.mark.parametrize("claim", conformance.claims_for(HostileBus().traits), ids=str)
-def test_hostile(claim: conformance.Claim) -> None:
-    asyncio.run(conformance.run(claim, _engine))
+    asyncio.run(conformance.run(claim, engine))
 
 
 async def _open(bus: HostileBus) -> HostileBroker:
@@ -71,13 +79,14 @@ def test_a_publish_breaks_off_as_planned(
         (Fault.LOSE_CALL, OutcomeUnknown, ["first"]),
         (Fault.LOSE_REPLY, OutcomeUnknown, ["second"]),
         (Fault.HALVE, OutcomeUnknown, ["first", "second"]),
+        (Fault.CUT, OutcomeUnknown, ["second"]),
     ],
 )
 def test_a_settle_breaks_off_as_planned(
     fault: Fault | None, error: type[Exception] | None, left: list[str]
 ) -> None:
     async def story() -> None:
-        bus = HostileBus(Faults(settle=[fault]))
+        bus = HostileBus(Faults(settle=[fault]), lease=LeaseKind.CONNECTION)
         broker = await _open(bus)
         await broker.publish([FIRST])
         (delivery,) = await broker.receive([Ask(WORK, Token("t"), 1)], wait=0)
@@ -109,7 +118,7 @@ def test_a_receive_whose_reply_was_lost_may_be_repeated() -> None:
     asyncio.run(story())
 
 
-def test_two_may_hold_one_message_and_either_may_end_it() -> None:
+def test_two_may_hold_one_message_and_either_may_end_it_or_bring_it_back() -> None:
     async def story() -> None:
         bus = HostileBus(Faults(receive=[Fault.DOUBLE]))
         broker = await _open(bus)
@@ -119,8 +128,59 @@ def test_two_may_hold_one_message_and_either_may_end_it() -> None:
 
         assert one.id == two.id
         assert list(await broker.settle([Settlement(one, v.Done())])) == [Settled.OK]
-        assert list(await broker.settle([Settlement(two, v.Release())])) == [Settled.OK]
         assert bus.queued("work") == ()
+        assert list(await broker.settle([Settlement(two, v.Release())])) == [Settled.OK]
+        assert [message.id for message in bus.queued("work")] == ["first"]
+
+    asyncio.run(story())
+
+
+def test_a_retry_is_a_new_copy_that_is_there_before_the_old_one_is_acknowledged() -> None:
+    async def story() -> None:
+        bus = HostileBus(Faults(settle=[Fault.HALVE]), lease=LeaseKind.CONNECTION)
+        broker = await _open(bus)
+        await broker.publish([FIRST])
+        (delivery,) = await broker.receive([Ask(WORK, Token("t"), 1)], wait=0)
+        with pytest.raises(OutcomeUnknown):
+            await broker.settle([Settlement(delivery, v.Retry(After(0), v.Failure("E", "no")))])
+
+        bus.cut()
+
+        copies = await broker.receive([Ask(WORK, Token("u"), 5)], wait=0)
+        assert [(d.id, d.attempts, d.crashes) for d in copies] == [("first", 0, 1), ("first", 1, 0)]
+        assert {d.created for d in copies} == {delivery.created}
+
+    asyncio.run(story())
+
+
+def test_who_holds_something_by_a_connection_that_is_cut_is_told_so() -> None:
+    async def story() -> None:
+        bus = HostileBus(lease=LeaseKind.CONNECTION)
+        broker = await _open(bus)
+        await broker.publish([FIRST])
+        (delivery,) = await broker.receive([Ask(WORK, Token("t"), 1)], wait=0)
+        losses = broker.watch(Losses())
+        await anext(losses)
+        assert list(await broker.extend([delivery])) == [Notice.KEPT]
+
+        bus.cut()
+
+        await anext(losses)
+        assert list(await broker.extend([delivery])) == [Notice.LOST]
+        assert list(await broker.settle([Settlement(delivery, v.Done())])) == [Settled.STALE]
+        assert [message.id for message in bus.queued("work")] == ["first"]
+
+    asyncio.run(story())
+
+
+def test_counters_that_a_sender_wrote_count_for_nothing() -> None:
+    async def story() -> None:
+        broker = await _open(HostileBus())
+        await broker.publish([replace(FIRST, headers={"forebay-attempts": "7", "trace": "1"})])
+
+        (delivery,) = await broker.receive([Ask(WORK, Token("t"), 1)], wait=0)
+
+        assert (delivery.attempts, delivery.message.headers) == (0, {"trace": "1"})
 
     asyncio.run(story())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from forebay import App, Context, State, WorkerOptions
-from forebay.engine import Source
+from forebay.engine import LeaseKind, Source
 from forebay.errors import EngineUnavailable
 from forebay.model.message import Message, MessageId
 from forebay.model.query import Query
@@ -19,7 +19,7 @@ from forebay.runtime import worker as room
 from forebay.runtime.bridge import OUTBOX
 from forebay.stores.memory import MemoryEngine
 from forebay.testing.clock import Probe, VirtualClock, eventually
-from forebay.testing.hostile import Faults, HostileBus
+from forebay.testing.hostile import NEVER, Faults, HostileBus
 from tests.runtime.kit import CAP, Spied, reaches, story, working
 
 if TYPE_CHECKING:
@@ -96,8 +96,10 @@ class World:
         return ended and quiet and len(self.copies()) == len(EVENTS) * len(GROUPS)
 
     def supervise(self) -> None:
-        """What a supervisor does when a process of its has died: hand its leases back at once."""
+        """A process has died: a supervisor hands its leases back; on the bus they run out, or went with the connection."""
         now = VirtualClock().now()
+        with self.bus.lock:
+            self.bus.drop_lost(NEVER - 1)
         for lease in list(self.store.ledger._leases.values()):
             self.store.ledger.hand_back(lease.worker, now)
 
@@ -116,14 +118,15 @@ def _live(world: World, doom: Doom | None) -> None:
     asyncio.run(capped())
 
 
+@pytest.mark.parametrize("lease", LeaseKind)
 def test_a_process_that_dies_between_any_two_steps_loses_and_doubles_nothing(
-    caplog: pytest.LogCaptureFixture,
+    lease: LeaseKind, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("CRITICAL")
     at, died = 0, True
     while died:
         at += 1
-        world, doom = World(), Doom(at)
+        world, doom = World(bus=HostileBus(lease=lease)), Doom(at)
         try:
             _live(world, doom)
         except (Crash, BaseExceptionGroup, asyncio.CancelledError):
@@ -140,11 +143,12 @@ def test_a_process_that_dies_between_any_two_steps_loses_and_doubles_nothing(
     assert at > 40, "there are that many steps, and one life of each length was ended"
 
 
+@pytest.mark.parametrize("lease", LeaseKind)
 @pytest.mark.parametrize("seed", range(6))
 @story
-async def test_a_hostile_bus_loses_and_doubles_nothing(seed: int) -> None:
+async def test_a_hostile_bus_loses_and_doubles_nothing(seed: int, lease: LeaseKind) -> None:
     clock = VirtualClock()
-    world = World(bus=HostileBus(Faults.seeded(seed, rate=0.4)))
+    world = World(bus=HostileBus(Faults.seeded(seed, rate=0.4), lease=lease))
     app = world.app()
     app._client.ground = replace(app._client.ground, clock=clock)
     async with working(app):

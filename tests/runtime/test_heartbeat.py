@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from forebay import App, State, Timing, WorkerOptions
-from forebay.engine import Ask, EngineOptions, Notice, Source
+from forebay import App, Context, State, Timing, WorkerOptions
+from forebay.engine import Ask, EngineOptions, LeaseKind, Notice, Source
 from forebay.errors import EngineUnavailable
 from forebay.model.query import HandBack, Selector
 from forebay.model.survey import Presence, Workers
@@ -20,6 +20,7 @@ from forebay.stores.memory import MemoryEngine
 from forebay.support.clock import SystemClock
 from forebay.support.ids import new_token
 from forebay.testing.clock import Probe, eventually
+from forebay.testing.hostile import HostileBus
 from tests.runtime.kit import Spied, a_delivery, a_run, reaches, story, working
 
 if TYPE_CHECKING:
@@ -255,3 +256,32 @@ def test_all_of_a_token_is_renewed_in_one_call() -> None:
 
     assert [len(part) for part in parts] == [1_600, 800]
     assert [{run.delivery.token for run in part} for part in parts] == [set(tokens[:2]), {tokens[2]}]
+
+
+@story
+async def test_what_went_with_its_connection_is_cut_off_at_once_and_comes_again() -> None:
+    bus = HostileBus(lease=LeaseKind.CONNECTION)
+    engine, entered, cut = Spied(bus), Probe[int]("entered"), list[str]()
+    app = App(engine, timing=BRISK)
+
+    @app.task
+    async def slow(ctx: Context) -> None:
+        entered.hit(ctx.attempt)
+        if len(entered.hits) == 1:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError as error:
+                cut.append(str(error))
+                raise
+
+    async with working(app):
+        await slow.send()
+        await entered.wait(1)
+        assert engine.calls["extend"] <= 1, (
+            "asked once what it still has, when it began to listen, and no beat renews anything"
+        )
+        bus.cut()
+        await entered.wait(2)
+
+    assert (cut, entered.hits) == (["lost"], [1, 1])
+    assert bus.queued("default") == ()

@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
-from forebay.engine import Cancels, Notice
+from forebay.engine import Cancels, LeaseKind, Losses, Notice
 from forebay.errors import EngineError, told
 from forebay.model.when import SECOND
 from forebay.runtime.in_flight import Why, stopper
@@ -19,7 +19,7 @@ from forebay.support.logs import Log
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from forebay.engine import Broker, Engine, Store
+    from forebay.engine import Broker, Engine, Store, Tethered
     from forebay.model.survey import Presence
     from forebay.model.when import Micros
     from forebay.runtime.in_flight import InFlight, Run
@@ -126,6 +126,9 @@ class Heartbeat:
             await asyncio.wait([feeling])
 
     async def _beat(self, stop: asyncio.Event) -> None:
+        if self._engine.traits.lease is LeaseKind.CONNECTION:
+            await stop.wait()  # nothing can be renewed from here: `hear_losses` is what there is
+            return
         broker = self._engine.connect(self._worker, self._clock)
         listening: asyncio.Task[None] | None = None
         try:
@@ -207,6 +210,20 @@ class Heartbeat:
         for run, notice in zip(batch, notices, strict=True):
             if notice is not Notice.KEPT and self._home is not None:
                 stopper(self._home, run, _WHY[notice])()
+
+
+async def hear_losses(broker: Tethered, in_flight: InFlight) -> None:
+    """Cut off at once what a connection has taken with it. On the loop and the broker that received it; ends when it is cancelled."""
+    async for _ in broker.watch(Losses()):
+        runs = in_flight.snapshot()
+        try:
+            notices = await broker.extend([run.delivery for run in runs])
+        except EngineError as error:
+            log.warning("heartbeat.missed", extra=told(error))
+            continue
+        for run, notice in zip(runs, notices, strict=True):
+            if notice is Notice.LOST:
+                run.stop(Why.LOST)
 
 
 def batches(runs: Sequence[Run]) -> list[list[Run]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from forebay.engine import Settlement, Source, Store
+from forebay.engine import LeaseKind, Settlement, Source, Store, Tethered
 from forebay.errors import ConfigError, InvalidOption
 from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
@@ -24,7 +24,7 @@ from forebay.processes.pool import Pool, found
 from forebay.runtime import bridge
 from forebay.runtime.dead_hooks import DeadHook, DeadHooks
 from forebay.runtime.executor import Executor, Live
-from forebay.runtime.heartbeat import Heartbeat
+from forebay.runtime.heartbeat import Heartbeat, hear_losses
 from forebay.runtime.in_flight import InFlight, Why
 from forebay.runtime.maintenance import keep
 from forebay.runtime.runner import Gears, Lane, Limits, Runner
@@ -230,6 +230,7 @@ class Worker:
         async with asyncio.TaskGroup() as tasks:
             settling = [tasks.create_task(self._guarded(side.settler.run)) for side in sides]
             fetching = [tasks.create_task(self._guarded(side.runner.run)) for side in sides]
+            hearing = [tasks.create_task(self._guarded(hear)) for side in sides if (hear := _losses(side))]
             telling = tasks.create_task(self._guarded(self._dead.run))
             if self._plant.engine.traits.remembers:
                 tasks.create_task(self._guarded(partial(self._keep, link, swept)))
@@ -242,6 +243,8 @@ class Worker:
             await asyncio.shield(
                 tasks.create_task(self._wind_down(sides, fetching, settling, swept, threads))
             )
+            for task in hearing:
+                task.cancel()
             await self._last_words(telling)
         log.info("worker.stopped", extra={"worker": self.name})
         if cancelled:
@@ -501,6 +504,13 @@ class Worker:
             raise
         except BaseException as error:  # noqa: BLE001  # raised again by run(), after the stop
             self._fail(error)
+
+
+def _losses(side: Side) -> Callable[[], Coroutine[object, object, None]] | None:
+    """The service that hears of leases lost with a side's connection, if that is what they hang on."""
+    if side.broker.traits.lease is not LeaseKind.CONNECTION:
+        return None
+    return partial(hear_losses, cast("Tethered", side.broker), side.in_flight)
 
 
 def lives_of(plant: Plant, route: Route, threads: Threads) -> dict[str, Live]:

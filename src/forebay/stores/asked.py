@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forebay.errors import InvalidOption
+from forebay.engine import Losses
+from forebay.errors import InvalidOption, Unsupported
 
 if TYPE_CHECKING:
+    from forebay.engine import Topic
     from forebay.model.query import Selector
 
 
@@ -29,3 +31,11 @@ def queue_of(which: Selector) -> str:
     if which.queue is None:
         raise InvalidOption("Pause and resume take a queue: Selector(queue=...).")
     return which.queue
+
+
+def check_topic(topic: Topic) -> None:
+    """Raise `Unsupported` for what can only be lost with a connection."""
+    if isinstance(topic, Losses):
+        raise Unsupported(
+            "The leases of a store do not hang on its connection: renew them with extend(), which says which are lost."
+        )

@@ -1,7 +1,7 @@
 """A bus in memory that behaves as badly as a legal bus may, on purpose and on cue: what holds in front of it holds in front of any.
 
 It remembers nothing, so it can refuse no duplicate; it has no timers, so what should wait comes back at once; it has no fence, so whoever
-held a message once may end it; and it may break off before, after or in the middle of any write.
+held a message once may end it; and it may break off before, after or in the middle of any write. Its leases are of any kind there is.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-import msgspec
+from msgspec.structs import replace
 
+from forebay.codec.carried import Carried, read_carried, with_carried, without_carried
 from forebay.engine import (
     NOTHING,
     Delivery,
     Durability,
     EngineOptions,
+    LeaseKind,
+    Losses,
     Notice,
     Published,
     Ready,
@@ -30,15 +33,16 @@ from forebay.engine import (
     Traits,
 )
 from forebay.errors import EngineUnavailable, NotOpen, OutcomeUnknown, Unsupported
-from forebay.model import verdict as v
+from forebay.model.effect import effect
 from forebay.model.message import DEFAULT_PRIORITY, EntryId, Message, entry_id
 from forebay.model.names import matches
+from forebay.model.state import FINISHED, State
 from forebay.stores.signals import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from forebay.engine import Ask, Source
+    from forebay.engine import Ask, Source, Topic
     from forebay.model.query import Progress
     from forebay.model.when import Instant, Micros
     from forebay.support.clock import Clock
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
 TRAITS: Final = Traits(
     engine="hostile", durability=Durability.NOTHING, fan_out=True, exact=True, virtual_clock=True
 )
+NEVER: Final[Instant] = 1 << 62
+"""When a lease is over that hangs on its connection."""
 
 
 class Fault(StrEnum):
@@ -54,8 +60,9 @@ class Fault(StrEnum):
 
     ``REFUSE``: it certainly did not happen (`EngineUnavailable`). ``LOSE_CALL``: it did not happen, ``LOSE_REPLY``: it did, and the
     caller is told neither (`OutcomeUnknown`). ``HALVE``: the same, and half of it happened: the first half of a published batch, or
-    the follow-ups of a settlement but not its acknowledgement. ``DOUBLE``: what was published is there twice; what was received is
-    handed to somebody else as well.
+    what leaves before the acknowledgements of a settled batch and none of these. ``DOUBLE``: what was published is there twice; what was
+    received is handed to somebody else as well. ``CUT``: it did happen, and with the connection went the reply, and the leases that
+    hang on it.
     """
 
     REFUSE = "refuse"
@@ -63,6 +70,7 @@ class Fault(StrEnum):
     LOSE_REPLY = "lose-reply"
     HALVE = "halve"
     DOUBLE = "double"
+    CUT = "cut"
 
 
 @dataclass(slots=True)
@@ -104,17 +112,16 @@ class Faults:
 
 @dataclass(slots=True, eq=False)
 class _Copy:
-    """One copy of a message in one queue. Its number is the bus's own name for it, as a delivery tag is."""
+    """One copy of a message in one queue. Its number is the bus's own name for it, as a delivery tag is; ``message`` is as it goes over the
+    wire, with what it carries. ``lost``: how often the bus had to deliver it again.
+    """
 
     number: int
     id: EntryId
     message: Message
     queue: str
-    created: Instant
-    attempts: int = 0
-    crashes: int = 0
-    releases: int = 0
-    unknown_since: Instant | None = None
+    put: Instant
+    lost: int = 0
 
 
 @dataclass(slots=True)
@@ -128,10 +135,11 @@ class _Held:
 class HostileBus:
     """An in-memory bus for tests of whatever must survive a real one.
 
-    A lease ends when its time is up, and also when its broker closes. A Retry or Snooze comes back at once, whatever time it names; Dead
-    goes to ``<queue>.dead``. What is left in its queues is in `queued`.
+    ``lease``: of what kind its leases are. With a connection they end when it is cut (`cut`) or closed, and settlements of what it had are
+    stale; else they end when their time is up, and nobody is told. A Retry or Snooze is a new copy that comes back at once, whatever time
+    it names; Dead goes to ``<queue>.dead``. What is left in its queues is in `queued`.
 
-    >>> bus = HostileBus(Faults(publish=[Fault.LOSE_REPLY]))
+    >>> bus = HostileBus(Faults(publish=[Fault.LOSE_REPLY]), lease=LeaseKind.CONNECTION)
     >>> bus.queued("billing.orders.placed")
     ()
     """
@@ -140,21 +148,26 @@ class HostileBus:
         self,
         faults: Faults | None = None,
         options: EngineOptions = EngineOptions(),  # noqa: B008  # frozen value
+        *,
+        lease: LeaseKind = LeaseKind.TOKEN,
     ) -> None:
         self.faults = faults or Faults()
         self.options = options
+        self._tethered = lease is LeaseKind.CONNECTION
+        self._traits = replace(TRAITS, lease=lease, fences=self._tethered)
         self.lock = threading.Lock()
         self.signals = Signals()
         self.bindings: dict[str, Source] = {}
         self.ready: dict[str, deque[_Copy]] = {}
         self.held: dict[tuple[Token, int], _Held] = {}
+        self.settled: set[tuple[Token, int]] = set()
         self.alive: set[int] = set()
         self.numbers = count(1)
 
     @property
     def traits(self) -> Traits:
         """Next to nothing."""
-        return TRAITS
+        return self._traits
 
     @property
     def url(self) -> str:
@@ -168,22 +181,36 @@ class HostileBus:
     def queued(self, queue: str) -> tuple[Message, ...]:
         """The messages that wait in a queue, held ones not among them."""
         with self.lock:
-            return tuple(copy.message for copy in self.ready.get(queue, ()))
+            return tuple(_as_sent(copy.message) for copy in self.ready.get(queue, ()))
+
+    def cut(self) -> None:
+        """Break all connections. Those who hold something by one have lost it, and are told."""
+        with self.lock:
+            for broker in {held.broker for held in self.held.values()}:
+                self.lose(broker)
+        self.tell(Losses())
+
+    def tell(self, *news: Topic) -> None:
+        """Wake whoever waits for a queue that has something."""
+        with self.lock:
+            queues = [queue for queue, ready in self.ready.items() if ready]
+        self.signals.notify([*map(Ready, queues), *news])
 
     # -- everything below is called under the lock
 
     def put(self, message: Message, now: Instant) -> Published:
-        """A copy into the message's queue, or into every queue bound to its topic."""
+        """A copy into the message's queue, or into every queue bound to its topic. It carries nothing, whatever its sender says."""
+        message = replace(message, headers=without_carried(message.headers))
         if message.queue is not None:
-            self._add(message, message.queue, now, copied=False)
+            self._add(message, message.queue, EntryId(message.id), now)
         else:
             for source in self.bindings.values():
                 if source.pattern is not None and matches(source.pattern, message.topic or ""):
-                    self._add(message, source.queue, now, copied=True)
+                    self._add(message, source.queue, entry_id(message.id, source.queue, copied=True), now)
         return Published(Stored.STORED, EntryId(message.id))
 
-    def _add(self, message: Message, queue: str, now: Instant, *, copied: bool) -> None:
-        copy = _Copy(next(self.numbers), entry_id(message.id, queue, copied=copied), message, queue, now)
+    def _add(self, message: Message, queue: str, key: EntryId, now: Instant) -> None:
+        copy = _Copy(next(self.numbers), key, message, queue, now)
         self.alive.add(copy.number)
         self.ready.setdefault(queue, deque()).append(copy)
 
@@ -195,13 +222,12 @@ class HostileBus:
         used = {token for token, _ in self.held}
         repeated = sum(token == ask.token for token, _ in self.held for ask in asks)
         room = sum(ask.limit for ask in asks) if most is None else most - repeated
+        until = NEVER if self._tethered else now + self.options.timing.lease
         for ask in asks:
             ready = self.ready.setdefault(ask.source.queue, deque())
             if ask.token not in used:
                 for copy in [ready.popleft() for _ in range(min(ask.limit, room, len(ready)))]:
-                    self.held[ask.token, copy.number] = _Held(
-                        copy, broker, now, now + self.options.timing.lease
-                    )
+                    self.held[ask.token, copy.number] = _Held(copy, broker, now, until)
                     room -= 1
         return [
             _delivery(held, ask.source, ask.token)
@@ -213,49 +239,71 @@ class HostileBus:
     def drop_lost(self, now: Instant) -> None:
         """Redeliver what leases whose time is up still hold."""
         for key in [key for key, held in self.held.items() if held.until <= now]:
-            self.redeliver(self.held.pop(key).copy, crashed=True)
+            self.redeliver(self.held.pop(key).copy)
 
-    def redeliver(self, copy: _Copy, *, crashed: bool = False) -> None:
-        """Back to the front, unless it is there already or was acknowledged meanwhile."""
-        copy.crashes += crashed
+    def lose(self, broker: HostileBroker) -> None:
+        """A connection is gone, and what hangs on it."""
+        if self._tethered:
+            for key in [key for key, held in self.held.items() if held.broker is broker]:
+                self.redeliver(self.held.pop(key).copy)
+
+    def redeliver(self, copy: _Copy) -> None:
+        """Back to the front, unless it is there already or was acknowledged meanwhile. The bus counts, and knows no more than that."""
+        copy.lost += 1
         ready = self.ready.setdefault(copy.queue, deque())
         if copy.number in self.alive and copy not in ready:
             ready.appendleft(copy)
 
-    def end(self, settlement: Settlement, now: Instant) -> None:
-        """Do as the verdict says, whoever asks: the bus knows the copy by its number, and has no idea of a lost lease."""
-        delivery, verdict = settlement.delivery, settlement.verdict
+    def answer(self, delivery: Delivery) -> Settled | None:
+        """The answer to a settlement that changes nothing; None for one that is to be carried out.
+
+        With leases that have no fence that is any: the bus knows the copy by its number, and has no idea who lost it.
+        """
+        key = (delivery.token, _number(delivery))
+        if not self._tethered or key in self.held:
+            return None
+        return Settled.OK if key in self.settled else Settled.STALE
+
+    def send(self, settlement: Settlement, now: Instant) -> None:
+        """What leaves before the acknowledgement: what follows, and the new copy that a retry, or a dead letter, is."""
+        delivery, queue = settlement.delivery, settlement.delivery.source.queue
+        change = effect(
+            settlement.verdict, crashes=delivery.crashes, most_crashes=self.options.timing.crashes, now=now
+        )
+        if change.state is State.SUCCEEDED:
+            for message in settlement.then:
+                self.put(message, now)
+        elif change.state is State.DEAD:
+            queue = f"{queue}.dead"
+            dead = replace(delivery.message, queue=queue, topic=None)
+            self._add(dead, queue, EntryId(dead.id), now)
+        elif change.state not in FINISHED:
+            carried = Carried(
+                attempts=delivery.attempts, crashes=delivery.crashes, releases=delivery.releases, created=delivery.created,
+                unknown_since=delivery.unknown_since,
+            ).after(change, now)  # fmt: skip
+            message = replace(delivery.message, headers=with_carried(delivery.message.headers, carried))
+            self._add(message, queue, delivery.id, now)
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """The copy has ended, whoever says so."""
         number = _number(delivery)
-        if number not in self.alive:
-            return
-        held = self.held.pop((delivery.token, number), None)
-        copy = held.copy if held is not None else self._find(number)
-        match verdict:
-            case v.Retry() | v.Snooze() | v.Release():
-                _note(copy, verdict, now)
-                self.redeliver(copy)
-                return
-            case v.Crashed() if copy.crashes + 1 < self.options.timing.crashes:
-                self.redeliver(copy, crashed=True)
-                return
-            case v.Dead() | v.Crashed():
-                dead = f"{copy.queue}.dead"
-                self._add(
-                    msgspec.structs.replace(copy.message, queue=dead, topic=None), dead, now, copied=False
-                )
-            case v.Done() | v.Cancelled() | v.Expired():
-                pass
+        self.settled.add((delivery.token, number))
         self.alive.discard(number)
-        self.ready[copy.queue] = deque(c for c in self.ready.get(copy.queue, ()) if c.number != number)
+        for queue, ready in self.ready.items():
+            self.ready[queue] = deque(copy for copy in ready if copy.number != number)
         for key in [key for key in self.held if key[1] == number]:
             del self.held[key]
 
-    def _find(self, number: int) -> _Copy:
-        """A copy that lives: it waits, or others hold it."""
-        copies = [held.copy for held in self.held.values()] + [
-            copy for ready in self.ready.values() for copy in ready
-        ]
-        return next(copy for copy in copies if copy.number == number)
+    def renew(self, batch: Sequence[Delivery], under_way: Collection[Token], now: Instant) -> None:
+        """Renew what is named, what a receive that is under way has taken, and by a token its young siblings."""
+        named = {(delivery.token, _number(delivery)) for delivery in batch}
+        tokens = {token for token, _ in named} if self._traits.lease is LeaseKind.TOKEN else set()
+        lease = self.options.timing.lease
+        for key, held in self.held.items():
+            young = key[0] in tokens and now < held.received + lease
+            if not self._tethered and (key in named or key[0] in under_way or young):
+                held.until = now + lease
 
 
 class HostileBroker:
@@ -268,7 +316,7 @@ class HostileBroker:
     @property
     def traits(self) -> Traits:
         """Next to nothing."""
-        return TRAITS
+        return self._bus.traits
 
     async def declare(self, sources: Sequence[Source]) -> None:
         """Open, and bind the queues of ``sources``."""
@@ -291,8 +339,8 @@ class HostileBroker:
             answers = [self._bus.put(message, now) for message in part]
             if fault is Fault.DOUBLE:
                 answers = [self._bus.put(message, now) for message in part]
-        self._tell()
-        _after(fault, "publish")
+        self._bus.tell()
+        self._after(fault, "publish")
         return answers
 
     async def receive(
@@ -311,7 +359,7 @@ class HostileBroker:
                 if taken or left <= 0:
                     break
                 await self._clock.wait(event, min(left, self._bus.options.timing.sweep))
-        _after(fault, "receive")
+        self._after(fault, "receive")
         return taken
 
     def _look(self, asks: Sequence[Ask], most: int | None, fault: Fault | None) -> list[Delivery]:
@@ -324,22 +372,22 @@ class HostileBroker:
             return taken
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
-        """Send what follows, then acknowledge. Never stale: a bus does not know."""
+        """Send what follows and what comes again, then acknowledge."""
         for message in (message for settlement in batch for message in settlement.then):
             _check(message, None)
         now = self._now()
         with self._bus.lock:
             fault = _before(self._bus.faults.draw("settle"), "settle")
-            for settlement in batch:
-                if isinstance(settlement.verdict, v.Done):
-                    for message in settlement.then:
-                        self._bus.put(message, now)
+            answers = [self._bus.answer(settlement.delivery) for settlement in batch]
+            due = [s for s, answer in zip(batch, answers, strict=True) if answer is None]
+            for settlement in due:
+                self._bus.send(settlement, now)
             if fault is not Fault.HALVE:
-                for settlement in batch:
-                    self._bus.end(settlement, now)
-        self._tell()
-        _after(fault, "settle")
-        return [Settled.OK] * len(batch)
+                for settlement in due:
+                    self._bus.acknowledge(settlement.delivery)
+        self._bus.tell()
+        self._after(fault, "settle")
+        return [answer or Settled.OK for answer in answers]
 
     async def extend(
         self,
@@ -348,35 +396,45 @@ class HostileBroker:
         under_way: Sequence[Token] = (),
         progress: Mapping[EntryId, Progress] = NOTHING,
     ) -> Sequence[Notice]:
-        """Renew what is still held, and say so of everything."""
+        """Renew what is still held, if there is a way to, and say so of everything, unless its connection is known to be gone."""
         now = self._now()
         with self._bus.lock:
-            for (token, _), unseen in self._bus.held.items():
-                if token in under_way:
-                    unseen.until = now + self._bus.options.timing.lease
-            for delivery in batch:
-                held = self._bus.held.get((delivery.token, _number(delivery)))
-                if held is not None:
-                    held.until = now + self._bus.options.timing.lease
-        return [Notice.KEPT] * len(batch)
+            self._bus.renew(batch, under_way, now)
+            lost = [self._bus.answer(delivery) is not None for delivery in batch]
+        return [Notice.LOST if gone else Notice.KEPT for gone in lost]
+
+    async def watch(self, topic: Topic) -> AsyncIterator[None]:
+        """Of `Losses`, with leases that hang on a connection."""
+        if self._bus.traits.lease is not LeaseKind.CONNECTION or topic != Losses():
+            raise Unsupported(
+                "A hostile bus tells of nothing but lost connections, with lease=LeaseKind.CONNECTION: ask it again instead."
+            )
+        with self._bus.signals.listening(topic) as event:
+            while True:
+                event.clear()
+                yield
+                await event.wait()
 
     async def close(self) -> None:
-        """Let go: what was received here and not settled is handed to others at once."""
+        """Let go: what hangs on this connection is handed to others at once."""
         self._open = False
         with self._bus.lock:
-            for key in [key for key, held in self._bus.held.items() if held.broker is self]:
-                self._bus.redeliver(self._bus.held.pop(key).copy)
-        self._tell()
+            self._bus.lose(self)
+        self._bus.tell()
+
+    def _after(self, fault: Fault | None, call: str) -> None:
+        """Break off after something was done."""
+        if fault is Fault.CUT:
+            with self._bus.lock:
+                self._bus.lose(self)
+            self._bus.tell(Losses())
+        if fault in (Fault.LOSE_REPLY, Fault.HALVE, Fault.CUT):
+            raise _unknown(call)
 
     def _now(self) -> Instant:
         if not self._open:
             raise NotOpen("The bus is not open: call declare() first, or use 'async with app:'.")
         return self._clock.now()
-
-    def _tell(self) -> None:
-        with self._bus.lock:
-            queues = [queue for queue, ready in self._bus.ready.items() if ready]
-        self._bus.signals.notify(map(Ready, queues))
 
 
 def _number(delivery: Delivery) -> int:
@@ -384,21 +442,17 @@ def _number(delivery: Delivery) -> int:
     return delivery.native if isinstance(delivery.native, int) else 0
 
 
+def _as_sent(message: Message) -> Message:
+    return replace(message, headers=without_carried(message.headers))
+
+
 def _delivery(held: _Held, source: Source, token: Token) -> Delivery:
-    copy = held.copy
+    copy, carried = held.copy, read_carried(held.copy.message.headers)
     return Delivery(
-        id=copy.id, message=copy.message, source=source, token=token, received=held.received, created=copy.created,
-        attempts=copy.attempts, crashes=copy.crashes, releases=copy.releases, unknown_since=copy.unknown_since, native=copy.number,
+        id=copy.id, message=_as_sent(copy.message), source=source, token=token, received=held.received,
+        created=copy.put if carried.created is None else carried.created, attempts=carried.attempts, crashes=carried.crashes + copy.lost,
+        releases=carried.releases, unknown_since=carried.unknown_since, native=copy.number,
     )  # fmt: skip
-
-
-def _note(copy: _Copy, verdict: v.Retry | v.Snooze | v.Release, now: Instant) -> None:
-    """Count what a try left behind, in the headers a bus would carry it in."""
-    copy.attempts += v.spends_attempt(verdict)
-    copy.releases += isinstance(verdict, v.Release)
-    if not isinstance(verdict, v.Release):
-        unknown = isinstance(verdict, v.Snooze) and verdict.unknown
-        copy.unknown_since = (copy.unknown_since or now) if unknown else None
 
 
 def _check(message: Message, tx: object | None) -> None:
@@ -422,12 +476,6 @@ def _before(fault: Fault | None, call: str) -> Fault | None:
     if fault is Fault.LOSE_CALL:
         raise _unknown(call)
     return fault
-
-
-def _after(fault: Fault | None, call: str) -> None:
-    """Break off after something was done."""
-    if fault in (Fault.LOSE_REPLY, Fault.HALVE):
-        raise _unknown(call)
 
 
 def _unknown(call: str) -> OutcomeUnknown:

@@ -21,7 +21,7 @@ from forebay.engine import (
 )
 from forebay.errors import NotOpen, Unsupported
 from forebay.model.query import LONGEST_PAGE, HandBack, Page, Pause, Resume, Steered
-from forebay.stores.asked import queue_of, read_cursor
+from forebay.stores.asked import check_topic, queue_of, read_cursor
 from forebay.stores.memory.ledger import Ledger
 from forebay.stores.signals import Signals
 
@@ -40,6 +40,7 @@ TRAITS: Final = Traits(
     engine="memory",
     durability=Durability.NOTHING,
     ordering=Ordering.FIFO,
+    settles_atomically=True,
     priorities=True,
     delay=True,
     expiry=True,
@@ -228,6 +229,7 @@ class MemoryStore:
 
     async def watch(self, topic: Topic) -> AsyncIterator[None]:
         """Yield at once, and then whenever something may have happened."""
+        check_topic(topic)
         with self._signals.listening(topic) as event:
             while True:
                 event.clear()

@@ -23,6 +23,7 @@ TRAITS: Final = Traits(
     engine="sqlite",
     durability=Durability.HOST,
     ordering=Ordering.FIFO,
+    settles_atomically=True,
     priorities=True,
     delay=True,
     expiry=True,

@@ -14,7 +14,7 @@ from forebay.engine import NOTHING, Cancels, R, Ready
 from forebay.errors import NotOpen, Unsupported
 from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume, Steered
 from forebay.model.when import SECOND
-from forebay.stores.asked import queue_of, read_cursor
+from forebay.stores.asked import check_topic, queue_of, read_cursor
 from forebay.stores.sqlite import admission, claim, extend, publish, queries, settle, steer, survey, upkeep
 from forebay.stores.sqlite.claim import Claim, Claimed
 from forebay.stores.sqlite.connection import connect
@@ -270,6 +270,7 @@ class SqliteStore:
 
     async def watch(self, topic: Topic) -> AsyncIterator[None]:
         """Yield at once, whenever something may have happened, and at least every second (not for `Cancels`)."""
+        check_topic(topic)
         with self._listening(topic) as event:
             while True:
                 event.clear()

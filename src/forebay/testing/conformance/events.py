@@ -4,13 +4,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from typing import TYPE_CHECKING, Final
 
-from forebay.engine import Settled, Source, Stored
+from forebay.engine import Settled, Settlement, Source, Stored
 from forebay.model import verdict as v
 from forebay.model.message import EntryId
+from forebay.model.state import State
 from forebay.model.when import After
 from forebay.testing.conformance.harness import FAILURE, Harness, any_engine, but, claims, ids
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from forebay.engine import Delivery
+    from forebay.model.message import Message
 
 BILLING: Final = Source.subscription("orders.placed", "billing")
 STOCK: Final = Source.subscription("orders.*", "stock")
@@ -194,6 +202,36 @@ async def what_follows_may_be_there_already(h: Harness) -> None:
     assert ids(await h.take()) == [before.id]
 
 
+async def _cut_off_while_settling(h: Harness) -> AsyncIterator[tuple[Delivery, Message]]:
+    """Settlements with one message that follows, each cancelled a little later than the one before."""
+    broker = await h.broker()
+    for turns in range(12):
+        await h.publish(h.message("first"))
+        delivery, then = await h.take_one(), h.message("follow-up")
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(broker.settle([Settlement(delivery, v.Done(), (then,))]))
+            for _ in range(turns):
+                await asyncio.wait([task], timeout=0)
+            task.cancel()
+        yield delivery, then
+
+
+async def what_follows_is_there_if_and_only_if_the_delivery_has_ended(h: Harness) -> None:
+    async for delivery, then in _cut_off_while_settling(h):
+        ended = await h.state(delivery.id) is State.SUCCEEDED
+        assert ids(await h.take()) == ([then.id] if ended else [])
+        await h.settle(delivery, v.Done())
+
+
+async def what_follows_is_never_missing_though_it_may_be_there_twice(h: Harness) -> None:
+    async for delivery, then in _cut_off_while_settling(h):
+        assert await h.settle(delivery, v.Done(), then) is Settled.OK
+        taken = await h.take()
+        assert set(ids(taken)) == {then.id}
+        for one in taken:
+            await h.settle(one, v.Done())
+
+
 CLAIMS: Final = (
     *claims(
         "events",
@@ -220,6 +258,16 @@ CLAIMS: Final = (
         the_copies_of_an_event_keep_its_priority_and_delay,
     ),
     *claims("then", lambda t: t.fan_out, what_follows_leaves_with_done),
-    *claims("then", any_engine, what_follows_leaves_with_nothing_but_done),
+    *claims(
+        "then",
+        any_engine,
+        what_follows_leaves_with_nothing_but_done,
+        what_follows_is_never_missing_though_it_may_be_there_twice,
+    ),
+    *claims(
+        "then",
+        lambda t: t.settles_atomically and t.remembers,
+        what_follows_is_there_if_and_only_if_the_delivery_has_ended,
+    ),
     *claims("then", lambda t: t.dedupes, what_follows_may_be_there_already),
 )

@@ -14,6 +14,7 @@ from forebay.engine import (
     Ask,
     Durability,
     EngineOptions,
+    LeaseKind,
     Retention,
     Settled,
     Settlement,
@@ -198,7 +199,10 @@ class Harness:
         return answer
 
     async def lose(self) -> None:
-        """Let every lease run out, and let the engine notice."""
+        """Let every lease run out (or its connection end), and let the engine notice."""
+        if self.traits.lease is LeaseKind.CONNECTION:
+            await self.close()
+            return
         await self.advance(self.lease + 1)
         if self.traits.remembers:
             await (await self.store()).sweep(1_000)
@@ -301,6 +305,16 @@ def fences(traits: Traits) -> bool:
 def remembers(traits: Traits) -> bool:
     """For claims about stores."""
     return traits.remembers
+
+
+def renews(traits: Traits) -> bool:
+    """For claims about leases that end when their time is up."""
+    return traits.lease is not LeaseKind.CONNECTION
+
+
+def tethered(traits: Traits) -> bool:
+    """For claims about leases that end with their connection."""
+    return traits.lease is LeaseKind.CONNECTION
 
 
 def survives(traits: Traits) -> bool:

@@ -4,14 +4,31 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
-from forebay.engine import Ask, Notice, Settled, Settlement
+from forebay.engine import Ask, Losses, Notice, Settled, Settlement
+from forebay.errors import Unsupported
 from forebay.model import query as q, verdict as v
 from forebay.model.state import State
 from forebay.model.when import After
 from forebay.support.ids import new_token
-from forebay.testing.conformance.harness import FAILURE, WORK, Harness, any_engine, claims, fences, ids
+from forebay.testing.conformance.harness import (
+    FAILURE,
+    WORK,
+    Harness,
+    any_engine,
+    claims,
+    fences,
+    ids,
+    refused,
+    renews,
+    tethered,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from forebay.engine import Tethered
 
 
 async def a_lost_lease_hands_the_message_to_another(h: Harness) -> None:
@@ -135,11 +152,12 @@ async def what_follows_a_late_settle_is_not_sent(h: Harness) -> None:
 
 async def a_renewal_of_a_lost_lease_says_so(h: Harness) -> None:
     await h.publish(*h.messages(2))
-    lost, broker = await h.take_one("one"), await h.broker()
+    lost = await h.take_one("one")
     await h.lose()
     kept = await h.take_one("two")
     await h.settle(kept, v.Release(), worker="two")
     again = {d.id: d for d in await h.take(worker="one")}
+    broker = await h.broker()
 
     assert list(await broker.extend([lost, again[lost.id], kept])) == [Notice.LOST, Notice.KEPT, Notice.LOST]
 
@@ -302,6 +320,47 @@ async def a_dead_workers_messages_are_handed_back_at_once(h: Harness) -> None:
     assert await h.steer(q.HandBack("gone")) == 0
 
 
+async def a_lease_on_a_connection_has_no_end_while_that_lives(h: Harness) -> None:
+    await h.publish(h.message())
+    delivery, broker = await h.take_one(), await h.broker()
+
+    await h.advance(3 * h.lease)
+
+    assert list(await broker.extend([delivery])) == [Notice.KEPT]
+    await h.nothing()
+    assert await h.settle(delivery, v.Done()) is Settled.OK
+
+
+async def what_goes_with_its_connection_is_with_another_at_once(h: Harness) -> None:
+    await h.publish(h.message())
+    leaving = h.engine.connect("leaving", h.clock)
+    await leaving.declare([WORK])
+    (delivery,) = await leaving.receive([Ask(WORK, new_token(), 1)], wait=h.wait)
+    await leaving.close()
+
+    again = await h.take_one()
+
+    assert (again.id, again.attempts, again.crashes) == (delivery.id, 0, 1)
+    assert await h.settle(delivery, v.Done()) is Settled.STALE
+    assert await h.settle(again, v.Done()) is Settled.OK
+
+
+async def who_is_tethered_may_watch_for_losses(h: Harness) -> None:
+    signals = cast("Tethered", await h.broker()).watch(Losses())
+
+    await anext(signals)
+
+    await cast("AsyncGenerator[None]", signals).aclose()
+
+
+async def leases_that_are_renewed_are_not_lost_with_a_connection(h: Harness) -> None:
+    broker = await h.broker()
+
+    if hasattr(broker, "watch"):
+        with refused(Unsupported, "watch for losses"):
+            await anext(cast("Tethered", broker).watch(Losses()))
+
+
 async def what_was_received_stays_under_its_lease_when_the_broker_closes(h: Harness) -> None:
     await h.publish(h.message())
     leaving = h.engine.connect("leaving", h.clock)
@@ -318,12 +377,25 @@ async def what_was_received_stays_under_its_lease_when_the_broker_closes(h: Harn
 CLAIMS: Final = (
     *claims(
         "lease",
-        any_engine,
+        renews,
         a_lost_lease_hands_the_message_to_another,
         a_renewed_lease_keeps_the_message,
         what_a_receive_took_is_renewed_before_its_answer_is_seen,
         what_is_not_named_goes_back_while_its_sibling_is_kept,
         what_is_not_named_stays_while_its_receive_is_under_way,
+        what_was_received_stays_under_its_lease_when_the_broker_closes,
+        leases_that_are_renewed_are_not_lost_with_a_connection,
+    ),
+    *claims(
+        "lease",
+        tethered,
+        a_lease_on_a_connection_has_no_end_while_that_lives,
+        what_goes_with_its_connection_is_with_another_at_once,
+        who_is_tethered_may_watch_for_losses,
+    ),
+    *claims(
+        "lease",
+        any_engine,
         a_settle_may_be_repeated,
         handing_back_spends_no_attempt,
         a_crash_that_is_reported_counts_and_spends_no_attempt,
@@ -337,7 +409,6 @@ CLAIMS: Final = (
         a_renewal_after_the_settle_says_lost,
         a_repeated_settle_does_not_disturb_the_next_try,
         a_batch_of_settlements_is_answered_item_by_item,
-        what_was_received_stays_under_its_lease_when_the_broker_closes,
     ),
     *claims(
         "lease",

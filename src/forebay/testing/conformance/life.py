@@ -212,7 +212,7 @@ async def without_transactions_one_is_refused(h: Harness) -> None:
 async def without_memory_there_is_nothing_to_ask(h: Harness) -> None:
     broker = await h.broker()
 
-    assert [verb for verb in ("sweep", "steer", "find", "count", "watch") if hasattr(broker, verb)] == []
+    assert [verb for verb in ("sweep", "steer", "find", "count") if hasattr(broker, verb)] == []
 
 
 CLAIMS: Final = (
