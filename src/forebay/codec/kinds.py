@@ -22,6 +22,7 @@ _KEYS: Final = (
     inspect.IntType, inspect.LiteralType, inspect.StrType, inspect.TimeDeltaType, inspect.TimeType, inspect.UnionType, inspect.UUIDType,
 )  # fmt: skip
 """What has a text to be the key of a JSON object."""
+_ANNOTATE: Final = "Annotate its parameters and its result with types JSON can carry; of those that look alike in JSON, with one."
 _PLAIN: Final = ("builtins", "collections", "collections.abc")
 
 
@@ -34,7 +35,7 @@ def check_kind(kind: Any, what: str, *, sent: bool = True) -> None:
         parts = [*_parts(inspect.type_info(kind))] if sent else []
         msgspec.json.Decoder(kind)
     except (TypeError, NameError, AttributeError) as error:
-        raise ConfigError(f"{what}: {error}. {_tagged(kind)}") from error
+        raise ConfigError(f"{what}: {_tagged(kind) or f'{error}. {_ANNOTATE}'}") from error
     for part in parts:
         match part:
             case inspect.CustomType(cls) if not json.carries(cls):
@@ -77,8 +78,8 @@ def _instead(cls: type) -> str:
     )
 
 
-def _tagged(kind: Any) -> str:
-    """How the first union in ``kind`` that JSON cannot tell apart is to be written."""
+def _tagged(kind: Any) -> str | None:
+    """How the first union of classes in ``kind`` that JSON cannot tell apart is to be written, if there is one."""
     for union in _unions(kind, set()):
         records = [one for one in typing.get_args(union) if _is_record(one)]
         names = " | ".join(one.__name__ for one in records)
@@ -86,13 +87,13 @@ def _tagged(kind: Any) -> str:
             continue
         if any(json.is_pydantic(one) for one in records):
             return (
-                f"Nothing in JSON says which of {names} an object is. Take one model that holds it: "
+                f"JSON does not say which of {names} it is. Take one model that holds it: "
                 f"class Either(pydantic.RootModel[Annotated[{names}, pydantic.Field(discriminator='kind')]]), "
                 "and give each a field such as kind: Literal['...']."
             )
         tags = "; ".join(f"class {one.__name__}(msgspec.Struct, tag=True)" for one in records)
-        return f"Nothing in JSON says which of {names} an object is. Tag each of them: {tags}."
-    return "Annotate its parameters and its result with types JSON can carry; of those that look alike in JSON, with one."
+        return f"JSON does not say which of {names} it is. Tag each: {tags}."
+    return None
 
 
 def _unions(kind: Any, seen: set[int]) -> Iterator[Any]:

@@ -13,11 +13,14 @@ import types
 import typing
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import msgspec.inspect
 
 from forebay.codec import json
+from forebay.codec.faithful import equal, first_change
 from forebay.codec.kinds import check_kind
 from forebay.errors import ConfigError, InvalidArguments, InvalidOption, NotSerialisable
 
@@ -61,7 +64,8 @@ class Signature:
         self._splat = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
         self._rest = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
         self._by_name = {p.name for p in parameters if p.kind in _BY_NAME}
-        self._decoder = json.decoder(_struct(name, parameters))
+        self._struct = _struct(name, parameters)
+        self._decoder = json.decoder(self._struct)
 
     @staticmethod
     def of(function: Callable[..., object], *, context: type) -> Signature:
@@ -124,9 +128,15 @@ class Signature:
         body = encode_named(self.name, named)
         sent = Unseen(self.name).encode(args, kwargs) if self._rest else body
         try:
-            self._decoder.decode(body)
+            read = self._decoder.decode(body)
         except (msgspec.ValidationError, NotImplementedError, TypeError, ValueError) as error:
             raise InvalidArguments(f"{self.name}() does not take these arguments: {error}") from error
+        try:
+            alike = msgspec.structs.asdict(read) == named
+        except Exception:  # noqa: BLE001  # a user's type may raise anything when it is compared
+            alike = False
+        if not alike:
+            self._check_changes(named, read)
         return sent
 
     def decode(self, body: bytes) -> Arguments:
@@ -151,12 +161,35 @@ class Signature:
                 f"{self.name}{self._inspected} does not take these arguments: {error}."
             ) from error
 
+    def _check_changes(self, sent: Mapping[str, object], seen: msgspec.Struct) -> None:
+        """Raise `InvalidArguments` for an argument that JSON changes, where it is not annotated that anything will do."""
+        for key, value in sent.items():
+            if equal(value, other := getattr(seen, key)):
+                continue
+            if change := first_change(value, other, self._kinds[key], key):
+                raise InvalidArguments(
+                    f"{self.name}() does not take these arguments: {change}. Send what is annotated, or annotate what is sent."
+                )
+
+    @cached_property
+    def _kinds(self) -> dict[str, msgspec.inspect.Type]:
+        """What is annotated, by parameter."""
+        whole = msgspec.inspect.type_info(self._struct)
+        return (
+            {one.name: one.type for one in whole.fields}
+            if isinstance(whole, msgspec.inspect.StructType)
+            else {}
+        )
+
     def _bind(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, object]:
         try:
-            return dict(self._inspected.bind(*args, **kwargs).arguments)
+            bound = self._inspected.bind(*args, **kwargs).arguments
         except TypeError as error:
             shown = str(self._inspected)
             raise InvalidArguments(f"{self.name}{shown} does not take these arguments: {error}.") from error
+        if self._splat in bound:
+            bound[self._splat] = list(bound[self._splat])  # as it is read
+        return bound
 
     def _bind_sent(self, body: bytes) -> dict[str, object]:
         """Every argument of the call by its parameter's name, unread: they are read once, by the types of the signature."""

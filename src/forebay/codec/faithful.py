@@ -1,0 +1,145 @@
+"""Whether what a handler will see is what was sent: JSON has fewer types than Python, and only an annotation says which one was meant.
+
+Under `Any` a value is what JSON makes of it. Under anything else it comes back as it went, or is the JSON form of what is annotated (text
+for a datetime, a dict for a dataclass), as senders write it who do not have the class. All else is a change that nobody asked for.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Final, TypeAlias
+from uuid import UUID
+
+from msgspec import inspect
+
+from forebay.codec.json import is_pydantic, place
+from forebay.errors import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Pair: TypeAlias = tuple[str, object, object, inspect.Type]
+
+_ANY: Final = inspect.AnyType()
+_BYTES: Final = (bytes, bytearray, memoryview)
+_JSON_FORMS: Final = (str, int, float, type(None), list, tuple, dict)
+_RECORDS: Final = (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType)
+_SCALARS: Final = (*_BYTES, str, int, float, date, time, timedelta, Decimal, UUID, Enum)
+_SETS: Final = (set, frozenset)
+
+
+def first_change(sent: object, seen: object, kind: inspect.Type, at: str) -> str | None:
+    """What would be seen otherwise than it was sent, in words; None if nothing would. ``kind`` is what is annotated, ``at`` the place.
+
+    >>> from datetime import date
+    >>> first_change([date(2030, 1, 1)], ["2030-01-01"], inspect.type_info(list[str]), "days")
+    "days[0] is datetime.date(2030, 1, 1) and would be seen as '2030-01-01'"
+    """
+    rest: list[Pair] = [(at, sent, seen, kind)]
+    while rest:
+        where, one, other, union = rest.pop()
+        if equal(one, other):
+            continue
+        of = _chosen(union, other)
+        if _differs(one, other, free=of is _ANY):
+            return f"{where} is {quoted(one)} and would be seen as {quoted(other)}"
+        rest += reversed([*_within(where, one, other, of)])
+    return None
+
+
+def equal(one: object, other: object) -> bool:
+    """Whether two values are; what cannot be compared is not."""
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001  # a user's type may raise anything
+        return False
+
+
+def _chosen(kind: inspect.Type, seen: object) -> inspect.Type:
+    """The one of a union's kinds that what is seen is of, `_ANY` where anything would have done."""
+    for one in kind.types if isinstance(kind, inspect.UnionType) else (kind,):
+        match one:
+            case inspect.AnyType():
+                return _ANY
+            case inspect.CustomType(cls) if cls is object:
+                return _ANY
+            case inspect.StructType(cls) | inspect.DataclassType(cls) | inspect.NamedTupleType(cls):
+                fits = isinstance(seen, cls)
+            case inspect.DictType() | inspect.TypedDictType():
+                fits = isinstance(seen, dict)
+            case inspect.CollectionType() | inspect.TupleType():
+                fits = isinstance(seen, list | tuple | set | frozenset)
+            case _:
+                fits = False
+        if fits:
+            return one
+    return kind
+
+
+def _differs(sent: object, seen: object, *, free: bool) -> bool:
+    """Whether two values that are not equal are not the same either, as far as can be told without looking into them."""
+    if isinstance(sent, datetime) and isinstance(seen, datetime):
+        return not _same_moment(sent, seen)
+    if isinstance(sent, datetime | time) and (sent.utcoffset() or timedelta()).seconds % 60:
+        return True  # JSON has offsets in minutes: it would be another moment
+    if isinstance(sent, dict) and isinstance(seen, dict):
+        return len(sent) != len(seen)  # two keys with one text, or one that a TypedDict does not have
+    if is_pydantic(type(seen)) and type(sent) is not type(seen):
+        return isinstance(sent, type(seen))  # whatever is annotated inside a model
+    if free or (isinstance(sent, _BYTES) and isinstance(seen, _BYTES)):
+        return False
+    if isinstance(sent, _SETS) or isinstance(seen, _SETS):
+        return _set_differs(sent, seen)
+    if type(sent) is type(seen):
+        return isinstance(sent, _SCALARS) and repr(sent) != repr(seen)  # a Decimal that is a NaN equals none
+    if isinstance(sent, int | float) and isinstance(seen, int | float):
+        return True  # more digits than a float has
+    return not isinstance(sent, _JSON_FORMS) or (isinstance(seen, str) and not isinstance(sent, str))
+
+
+def _set_differs(sent: object, seen: object) -> bool:
+    if not isinstance(sent, list | tuple | set | frozenset) or not isinstance(
+        seen, list | tuple | set | frozenset
+    ):
+        return True
+    lost = isinstance(sent, _SETS) and len(sent) != len(seen)
+    return lost or any(
+        not isinstance(one, _JSON_FORMS)
+        and one not in seen
+        and all(_differs(one, other, free=False) for other in seen)
+        for one in sent
+    )
+
+
+def _same_moment(one: datetime, other: datetime) -> bool:
+    """As ``==``, but for hours that a zone has twice or not at all: those equal nothing in another zone."""
+    return (one.tzinfo is None) == (other.tzinfo is None) and not one - other
+
+
+def _within(at: str, sent: object, seen: object, kind: inspect.Type) -> Iterator[Pair]:
+    """What the two hold, side by side."""
+    if isinstance(kind, _RECORDS) and type(sent) is type(seen):
+        for field in kind.fields:
+            yield place(at, field.name), getattr(sent, field.name), getattr(seen, field.name), field.type
+    elif is_pydantic(type(sent)) and type(sent) is type(seen):
+        for name in type(sent).model_fields:  # type: ignore[attr-defined]  # pydantic is optional
+            yield place(at, name), getattr(sent, name), getattr(seen, name), _ANY
+    elif isinstance(sent, dict) and isinstance(seen, dict):
+        named = (
+            {field.name: field.type for field in kind.fields}
+            if isinstance(kind, inspect.TypedDictType)
+            else {}
+        )
+        keys, values = (
+            (kind.key_type, kind.value_type) if isinstance(kind, inspect.DictType) else (_ANY, _ANY)
+        )
+        for (key, one), (text, other) in zip(sent.items(), seen.items(), strict=True):
+            yield f"the key {quoted(key)} of {at}", key, text, keys
+            yield place(at, key), one, other, named.get(key, values)
+    elif isinstance(sent, list | tuple) and isinstance(seen, list | tuple):
+        kinds = kind.item_types if isinstance(kind, inspect.TupleType) else ()
+        item = kind.item_type if isinstance(kind, inspect.CollectionType) else _ANY
+        for index, (one, other) in enumerate(zip(sent, seen, strict=True)):
+            yield place(at, index), one, other, kinds[index] if kinds else item
