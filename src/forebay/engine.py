@@ -253,11 +253,16 @@ class Settled(StrEnum):
 
 
 class Stored(StrEnum):
-    """What became of one published message."""
+    """What became of one published message.
+
+    ``UNROUTED``: no queue takes it, and it was not stored. ``UNKNOWN``: it may be stored, and is to be published again, under its id.
+    """
 
     STORED = "stored"
     DUPLICATE = "duplicate"
     FULL = "full"
+    UNROUTED = "unrouted"
+    UNKNOWN = "unknown"
 
 
 class Full(msgspec.Struct, frozen=True):
@@ -348,7 +353,10 @@ class Broker(Protocol):
         ...
 
     async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
-        """Store a batch, all of it or none; answers per item and in order.
+        """Store a batch; answers per item and in order.
+
+        An engine that can stores all of it or none, and raises if it was none. One that cannot answers for each item, with UNKNOWN where
+        its connection broke before the server said; repeated, only those are to be sent again.
 
         An id, or a unique key, that is already there is a duplicate: nothing is stored for that item. An item that would take a queue
         over its limit is FULL: it is not stored, for an event in no queue at all, and the others of the batch are. A duplicate is never

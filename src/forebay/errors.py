@@ -14,7 +14,8 @@ ForebayError
 │   ├── InvalidArguments
 │   ├── NotSerialisable
 │   ├── MessageTooLarge
-│   └── QueueFull
+│   ├── QueueFull
+│   └── Unrouted
 ├── EngineError                the wall between us and a server or a file
 │   ├── EngineRefused
 │   ├── EngineUnavailable
@@ -164,6 +165,10 @@ class QueueFull(SendError):
     def stored(self) -> int:
         """How many of a ``send_many`` were stored (or had been before)."""
         return sum(handle is not None for handle in self.handles)
+
+
+class Unrouted(SendError):
+    """The engine has no queue for the task, and cannot make one. Nothing was stored."""
 
 
 class EngineError(ForebayError):

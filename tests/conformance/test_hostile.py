@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from forebay.engine import Ask, EngineOptions, LeaseKind, Losses, Notice, Settled, Settlement, Source
+from forebay.engine import Ask, EngineOptions, LeaseKind, Losses, Notice, Settled, Settlement, Source, Stored
 from forebay.errors import EngineUnavailable, OutcomeUnknown
 from forebay.model import verdict as v
 from forebay.model.message import Message, MessageId
@@ -49,7 +49,9 @@ async def _open(bus: HostileBus) -> HostileBroker:
         (Fault.REFUSE, EngineUnavailable, []),
         (Fault.LOSE_CALL, OutcomeUnknown, []),
         (Fault.LOSE_REPLY, OutcomeUnknown, ["first", "second"]),
-        (Fault.HALVE, OutcomeUnknown, ["first"]),
+        (Fault.CUT, OutcomeUnknown, ["first", "second"]),
+        (Fault.HALVE, None, ["first"]),
+        (Fault.UNROUTE, None, ["first"]),
         (Fault.DOUBLE, None, ["first", "second", "first", "second"]),
     ],
 )
@@ -67,6 +69,26 @@ def test_a_publish_breaks_off_as_planned(
                 await broker.publish([FIRST, SECOND])
 
         assert [message.id for message in bus.queued("work")] == there
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (None, [Stored.STORED] * 4),
+        (Fault.HALVE, [Stored.STORED, *[Stored.UNKNOWN] * 3]),
+        (Fault.UNROUTE, [Stored.STORED, Stored.STORED, Stored.UNROUTED, Stored.UNROUTED]),
+    ],
+)
+def test_a_publish_is_answered_item_by_item(fault: Fault | None, said: list[Stored]) -> None:
+    async def story() -> None:
+        broker = await _open(HostileBus(Faults(publish=[fault])))
+
+        answers = await broker.publish([replace(FIRST, id=MessageId(f"m{n}")) for n in range(4)])
+
+        assert [answer.status for answer in answers] == said
+        assert [answer.id for answer in answers] == [f"m{n}" for n in range(4)]
 
     asyncio.run(story())
 
@@ -225,4 +247,4 @@ def test_the_same_seed_fails_in_the_same_ways() -> None:
 
     assert drawn(7) == drawn(7)
     assert drawn(7) != drawn(8)
-    assert set(drawn(7)) == {None, *Fault}
+    assert set(drawn(7)) == {None, *Fault} - {Fault.UNROUTE}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Stored
-from forebay.errors import QueueFull
+from forebay.errors import QueueFull, Unrouted
 from forebay.model.when import SECOND, Micros
 
 if TYPE_CHECKING:
@@ -87,6 +87,15 @@ def refusal_of_many(full: Full, handles: Sequence[object]) -> QueueFull:
         queue=full.queue,
         limit=full.limit,
         handles=handles,
+    )
+
+
+def unrouted(queues: Sequence[str]) -> Unrouted:
+    """What is raised to whoever sent to queues that do not exist."""
+    names = ", ".join(map(repr, sorted(set(queues))))
+    return Unrouted(
+        f"The engine has no queue {names}: {len(queues):,} of what was sent went nowhere. Start the worker that declares it once, "
+        "and send that again."
     )
 
 

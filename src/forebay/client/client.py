@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from forebay.client.backpressure import Backpressure, refusal, refusal_of_many
+from forebay.client.backpressure import Backpressure, refusal, refusal_of_many, unrouted
 from forebay.client.loop_client import LoopClient
 from forebay.client.sync_bridge import SyncBridge
 from forebay.engine import Stored
@@ -96,7 +96,9 @@ class Client:
         return self._handle(call, await self.publish(call.message(self.ground.composer)))
 
     async def publish(self, message: Message) -> Published:
-        """Publish one message. Raises `QueueFull` when there is no room, or none in the time that the App would wait."""
+        """Publish one message. Raises `QueueFull` when there is no room, or none in the time that the App would wait, and `Unrouted` for
+        a task that no queue takes; an event may have nobody who does.
+        """
         link = await self.link()
         answer = await link.publish(message)
         if answer.refused is not None:
@@ -107,10 +109,14 @@ class Client:
             (answer,) = await self._backpressure().wait(again, [message], [answer])
             if answer.refused is not None:
                 raise refusal(answer.refused)
+        if answer.status is Stored.UNROUTED and message.queue is not None:
+            raise unrouted([message.queue])
         return answer
 
     async def send_many(self, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
-        """Send many bound tasks, in batches. Raises `QueueFull`, with the handles of what was stored, if anything was refused."""
+        """Send many bound tasks, in batches. Raises `QueueFull`, with the handles of what was stored, if anything was refused, and
+        `Unrouted` if there is no queue for some.
+        """
         bound = list(calls)
         for call in bound:
             self.ground.composer.check_size(call.task.name, call.body)
@@ -118,6 +124,8 @@ class Client:
         answers = await link.publish_many(
             (call.message(self.ground.composer) for call in bound), self._backpressure()
         )
+        if lost := [c for c, a in zip(bound, answers, strict=True) if a.status is Stored.UNROUTED]:
+            raise unrouted([call.draft.queue or "" for call in lost])
         full = next((answer.refused for answer in answers if answer.status is Stored.FULL), None)
         if full is None:
             return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]

@@ -14,6 +14,7 @@ from forebay.client.batcher import Batcher, halved
 from forebay.client.results import Results
 from forebay.engine import Published, Store, Stored
 from forebay.errors import NotOpen, OutcomeUnknown, Unsupported, told
+from forebay.model.message import EntryId
 from forebay.support.logs import Log
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ class LoopClient:
                 storing.cancel()
             if backpressure is not None and any(answer.status is Stored.FULL for answer in stored):
                 stored = await backpressure.wait(partial(_repeated, self.broker.publish), sent, stored)
+            if unknown := sum(answer.status is Stored.UNKNOWN for answer in stored):
+                raise _in_doubt(unknown, len(stored))
             answers += stored
         return answers
 
@@ -156,7 +159,11 @@ class LoopClient:
 
     async def _publish(self, batch: Sequence[Message]) -> list[Published | Exception]:
         """A batch of callers who do not know each other: each is answered for itself."""
-        return await halved(partial(_repeated, self.broker.publish), batch)
+        answers = await halved(partial(_repeated, self.broker.publish), batch)
+        return [
+            _in_doubt(1, 1) if isinstance(answer, Published) and answer.status is Stored.UNKNOWN else answer
+            for answer in answers
+        ]
 
 
 async def _survived(results: Results) -> None:
@@ -170,17 +177,34 @@ async def _survived(results: Results) -> None:
 async def _repeated(
     publish: Callable[[Sequence[Message]], Awaitable[Sequence[Published]]], batch: Sequence[Message]
 ) -> Sequence[Published]:
-    """Publish a batch, again if nobody can say whether that happened. What is there then under its own id, this very call has stored."""
+    """Publish a batch, and again what nobody can say of whether it is stored. What is there then under its own id, this very call has
+    stored. What is in doubt still is UNKNOWN; raises `OutcomeUnknown` if that is all.
+    """
+    found = [Published(Stored.UNKNOWN, EntryId(message.id)) for message in batch]
+    doubtful: Sequence[int] = range(len(batch))
     for repeat in range(REPEATS + 1):
         try:
-            answers = await publish(batch)
+            answers = await publish([batch[n] for n in doubtful] if repeat else batch)
         except OutcomeUnknown as error:
-            log.warning("publish.unknown", extra={"count": len(batch), **told(error)})
-            if repeat == REPEATS:
+            log.warning("publish.unknown", extra={"count": len(doubtful), **told(error)})
+            if repeat == REPEATS and len(doubtful) == len(batch):
                 raise
-        else:
-            return [_own(*both) for both in zip(batch, answers, strict=True)] if repeat else answers
-    raise AssertionError(REPEATS)
+            continue
+        if not repeat and not any(answer.status is Stored.UNKNOWN for answer in answers):
+            return answers
+        for n, answer in zip(doubtful, answers, strict=True):
+            found[n] = _own(batch[n], answer) if repeat else answer
+        doubtful = [n for n in doubtful if found[n].status is Stored.UNKNOWN]
+        if not doubtful:
+            break
+        log.warning("publish.unknown", extra={"count": len(doubtful)})
+    return found
+
+
+def _in_doubt(unknown: int, of: int) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"The engine could not say of {unknown:,} of {of:,} whether they are stored: send them again, with the same ids."
+    )
 
 
 def _own(message: Message, answer: Published) -> Published:

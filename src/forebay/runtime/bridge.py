@@ -15,8 +15,8 @@ from forebay.client.backpressure import refusal
 from forebay.codec.envelope import unpack
 from forebay.codec.signature import Arguments
 from forebay.declaring.handler import Handler, Route
-from forebay.engine import Source
-from forebay.errors import ConfigError
+from forebay.engine import Source, Stored
+from forebay.errors import ConfigError, OutcomeUnknown
 from forebay.model.policy import RetryPolicy
 from forebay.model.when import SECOND
 
@@ -38,7 +38,12 @@ def outbox(publish: Callable[[Message], Awaitable[Published]]) -> Route:
     """The store's queue of messages for the bus."""
 
     async def send(message: Message) -> None:
-        await publish(message)
+        answer = await publish(message)
+        if answer.refused is not None:
+            raise refusal(answer.refused)
+        if answer.status is Stored.UNKNOWN:
+            # Another try under the same id. UNROUTED is no failure: nobody has subscribed.
+            raise OutcomeUnknown("The bus broke off before it said whether it has the event.")
 
     def decode(message: Message) -> Arguments:
         return Arguments((unpack(message.body),), {})

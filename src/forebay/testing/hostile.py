@@ -59,10 +59,11 @@ class Fault(StrEnum):
     """What goes wrong with one call.
 
     ``REFUSE``: it certainly did not happen (`EngineUnavailable`). ``LOSE_CALL``: it did not happen, ``LOSE_REPLY``: it did, and the
-    caller is told neither (`OutcomeUnknown`). ``HALVE``: the same, and half of it happened: the first half of a published batch, or
-    what leaves before the acknowledgements of a settled batch and none of these. ``DOUBLE``: what was published is there twice; what was
-    received is handed to somebody else as well. ``CUT``: it did happen, and with the connection went the reply, and the leases that
-    hang on it.
+    caller is told neither (`OutcomeUnknown`). ``HALVE``: half of it happened: of a batch the first half was published, and of all but
+    the first half of that the answer is UNKNOWN; of a settled batch what leaves before the acknowledgements, and none of these
+    (`OutcomeUnknown`). ``UNROUTE``: the second half of a published batch finds no queue. ``DOUBLE``: what was published is there twice;
+    what was received is handed to somebody else as well. ``CUT``: it did happen, and with the connection went the reply, and the leases
+    that hang on it.
     """
 
     REFUSE = "refuse"
@@ -71,6 +72,7 @@ class Fault(StrEnum):
     HALVE = "halve"
     DOUBLE = "double"
     CUT = "cut"
+    UNROUTE = "unroute"
 
 
 @dataclass(slots=True)
@@ -96,10 +98,13 @@ class Faults:
 
     @classmethod
     def seeded(cls, seed: int, rate: float = 0.1) -> Faults:
-        """For ever, each call fails in some way with probability ``rate``; the same seed fails in the same ways."""
+        """For ever, each call fails in some way with probability ``rate``; the same seed fails in the same ways. That there is no queue
+        is an answer and no failure, so UNROUTE is not among them.
+        """
 
         def plan(kind: str) -> Iterator[Fault | None]:
-            dice, faults = random.Random(f"{kind} {seed}"), list(Fault)
+            dice = random.Random(f"{kind} {seed}")
+            faults = [fault for fault in Fault if fault is not Fault.UNROUTE]
             while True:
                 yield dice.choice(faults) if dice.random() < rate else None
 
@@ -201,13 +206,18 @@ class HostileBus:
     def put(self, message: Message, now: Instant) -> Published:
         """A copy into the message's queue, or into every queue bound to its topic. It carries nothing, whatever its sender says."""
         message = replace(message, headers=without_carried(message.headers))
-        if message.queue is not None:
-            self._add(message, message.queue, EntryId(message.id), now)
-        else:
-            for source in self.bindings.values():
-                if source.pattern is not None and matches(source.pattern, message.topic or ""):
-                    self._add(message, source.queue, entry_id(message.id, source.queue, copied=True), now)
-        return Published(Stored.STORED, EntryId(message.id))
+        copies = (
+            [(message.queue, EntryId(message.id))]
+            if message.queue is not None
+            else [
+                (queue, entry_id(message.id, queue, copied=True))
+                for queue, source in self.bindings.items()
+                if source.pattern is not None and matches(source.pattern, message.topic or "")
+            ]
+        )
+        for queue, key in copies:
+            self._add(message, queue, key, now)
+        return Published(Stored.STORED if copies else Stored.UNROUTED, EntryId(message.id))
 
     def _add(self, message: Message, queue: str, key: EntryId, now: Instant) -> None:
         copy = _Copy(next(self.numbers), key, message, queue, now)
@@ -335,13 +345,15 @@ class HostileBroker:
         now = self._now()
         with self._bus.lock:
             fault = _before(self._bus.faults.draw("publish"), "publish")
-            part = batch[: len(batch) // 2] if fault is Fault.HALVE else batch
+            part = batch[: len(batch) // 2] if fault in (Fault.HALVE, Fault.UNROUTE) else batch
             answers = [self._bus.put(message, now) for message in part]
             if fault is Fault.DOUBLE:
                 answers = [self._bus.put(message, now) for message in part]
         self._bus.tell()
+        if fault is Fault.HALVE:
+            return _answered(answers[: len(part) // 2], batch, Stored.UNKNOWN)
         self._after(fault, "publish")
-        return answers
+        return _answered(answers, batch, Stored.UNROUTED)
 
     async def receive(
         self, asks: Sequence[Ask], *, wait: Micros, most: int | None = None
@@ -476,6 +488,11 @@ def _before(fault: Fault | None, call: str) -> Fault | None:
     if fault is Fault.LOSE_CALL:
         raise _unknown(call)
     return fault
+
+
+def _answered(answers: Sequence[Published], batch: Sequence[Message], rest: Stored) -> Sequence[Published]:
+    """The answers that there are, and the same one for the rest of a batch."""
+    return [*answers, *(Published(rest, EntryId(message.id)) for message in batch[len(answers) :])]
 
 
 def _unknown(call: str) -> OutcomeUnknown:

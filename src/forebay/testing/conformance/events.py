@@ -146,6 +146,16 @@ async def an_event_without_a_group_is_counted_and_not_kept(h: Harness) -> None:
     await h.nothing(BILLING)
 
 
+async def an_event_that_nobody_takes_is_no_failure(h: Harness) -> None:
+    (answer,) = await (await h.broker()).publish([h.event("nobody.listens")])
+
+    assert (answer.status, answer.groups) in {
+        (Stored.STORED, 0),
+        (Stored.STORED, None),
+        (Stored.UNROUTED, None),
+    }
+
+
 async def the_copies_of_an_event_keep_its_priority_and_delay(h: Harness) -> None:
     broker = await h.broker("one", (BILLING,))
     low, high, late = (h.event("orders.placed") for _ in range(3))
@@ -236,6 +246,7 @@ CLAIMS: Final = (
     *claims(
         "events",
         lambda t: t.fan_out,
+        an_event_that_nobody_takes_is_no_failure,
         every_group_gets_a_copy_of_its_own,
         one_groups_failure_is_not_anothers,
         a_group_gets_what_its_pattern_matches,
