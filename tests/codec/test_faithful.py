@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import attrs
 import msgspec
 import pydantic
 import pytest
@@ -92,6 +93,18 @@ class Grown(Model):
 
 class Nest(pydantic.BaseModel):
     inner: Model
+
+
+class Vault(pydantic.BaseModel):
+    key: pydantic.SecretStr | None = None
+    left_out: str = pydantic.Field(default="", exclude=True)
+    whatever: Any = None
+
+
+@attrs.define
+class Private:
+    shown: int
+    _hidden: int = 3
 
 
 FLOATS, INTS, TEXT = st.floats(), st.integers(), st.text(st.characters(codec=None), max_size=5)
@@ -255,6 +268,9 @@ CHANGED: list[tuple[Any, Any, str]] = [
     (Model, Grown(at=datetime(2030, 1, 1, tzinfo=UTC)), "v is Grown("),
     (Model, Model(at=datetime(1890, 1, 1, tzinfo=BERLIN)), "v.at is datetime.datetime(1890, 1, 1"),
     (Nest, Nest(inner=Grown(at=datetime(2030, 1, 1, tzinfo=UTC), size=3)), "v.inner is Grown("),
+    (Vault, Vault(key=pydantic.SecretStr("x")), "v.key is SecretStr('**********') and would be seen as SecretStr("),
+    (Vault, Vault(left_out="x"), "v.left_out is 'x' and would be seen as ''"),
+    (Private, Private(1, 4), "v._hidden is 4 and would be seen as 3"),
     (dict[str, Any], Point(1), "v is Point(x=1, y=0.0) and would be seen as {'x': 1, 'y': 0.0}"),
     (Settings, {"name": "a", "more": 1}, "v is {'name': 'a', 'more': 1} and would be seen as {'name': 'a'}"),
     (float, 2**53 + 1, "v is 9007199254740993 and would be seen as 9007199254740992.0"),
@@ -287,6 +303,7 @@ TAKEN: list[tuple[Any, Any, Any]] = [
     (dict[int, int], {"1": 2}, {1: 2}), (tuple[int, str], Pair(1, "a"), (1, "a")), (Path, "/x", Path("/x")),
     (Line, {"start": {"x": 1}, "length": "1.5"}, Line(Point(1), Decimal("1.5"))),
     (Decimal, 0.1, Decimal("0.1")), (dict[str, object], {"a": (1, Colour.RED)}, {"a": [1, "red"]}), (set[int], [1, 1], {1}),
+    (Vault, Vault(whatever=(1, date(2030, 1, 1))), Vault(whatever=[1, "2030-01-01"])),
 ]  # fmt: skip
 
 

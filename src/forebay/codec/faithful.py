@@ -15,6 +15,7 @@ from uuid import UUID
 from msgspec import inspect
 
 from forebay.codec.json import is_pydantic, place
+from forebay.codec.kinds import is_record
 from forebay.errors import quoted
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def _differs(sent: object, seen: object, *, free: bool) -> bool:
         return len(sent) != len(seen)  # two keys with one text, or one that a TypedDict does not have
     if is_pydantic(type(seen)) and type(sent) is not type(seen):
         return isinstance(sent, type(seen))  # whatever is annotated inside a model
+    if type(sent) is type(seen) and _is_opaque(sent):
+        return True  # as a secret of pydantic's, which is written as stars
     if free or (isinstance(sent, _BYTES) and isinstance(seen, _BYTES)):
         return False
     if isinstance(sent, _SETS) or isinstance(seen, _SETS):
@@ -113,6 +116,21 @@ def _set_differs(sent: object, seen: object) -> bool:
     )
 
 
+def _is_opaque(value: object) -> bool:
+    """Whether a value is of a class that can be compared, and cannot be looked into."""
+    kind = type(value)
+    known = isinstance(value, (*_SCALARS, *_SETS, list, tuple, dict)) or is_record(kind)
+    return not known and kind.__eq__ is not object.__eq__
+
+
+def _kind_of(annotation: object) -> inspect.Type:
+    """What a field of a pydantic model is annotated as; anything, if that is more than msgspec knows of."""
+    try:
+        return inspect.type_info(annotation)
+    except TypeError:
+        return _ANY
+
+
 def _same_moment(one: datetime, other: datetime) -> bool:
     """As ``==``, but for hours that a zone has twice or not at all: those equal nothing in another zone."""
     return (one.tzinfo is None) == (other.tzinfo is None) and not one - other
@@ -124,8 +142,8 @@ def _within(at: str, sent: object, seen: object, kind: inspect.Type) -> Iterator
         for field in kind.fields:
             yield place(at, field.name), getattr(sent, field.name), getattr(seen, field.name), field.type
     elif is_pydantic(type(sent)) and type(sent) is type(seen):
-        for name in type(sent).model_fields:  # type: ignore[attr-defined]  # pydantic is optional
-            yield place(at, name), getattr(sent, name), getattr(seen, name), _ANY
+        for name, field in type(sent).model_fields.items():  # type: ignore[attr-defined]  # pydantic is optional
+            yield place(at, name), getattr(sent, name), getattr(seen, name), _kind_of(field.annotation)
     elif isinstance(sent, dict) and isinstance(seen, dict):
         named = (
             {field.name: field.type for field in kind.fields}

@@ -51,6 +51,17 @@ def check_kind(kind: Any, what: str, *, sent: bool = True) -> None:
                 pass
 
 
+def is_record(kind: Any) -> bool:
+    """Whether it is a class that is an object in JSON."""
+    return isinstance(kind, type) and (
+        dataclasses.is_dataclass(kind)
+        or issubclass(kind, msgspec.Struct)
+        or json.is_pydantic(kind)
+        or hasattr(kind, "__attrs_attrs__")
+        or typing.is_typeddict(kind)
+    )
+
+
 def _parts(whole: object) -> Iterator[object]:
     """All that a type is made of, each once."""
     seen, rest = set[int](), [whole]
@@ -81,7 +92,7 @@ def _instead(cls: type) -> str:
 def _tagged(kind: Any) -> str | None:
     """How the first union of classes in ``kind`` that JSON cannot tell apart is to be written, if there is one."""
     for union in _unions(kind, set()):
-        records = [one for one in typing.get_args(union) if _is_record(one)]
+        records = [one for one in typing.get_args(union) if is_record(one)]
         names = " | ".join(one.__name__ for one in records)
         if len(records) < 2:
             continue
@@ -104,21 +115,10 @@ def _unions(kind: Any, seen: set[int]) -> Iterator[Any]:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         yield kind
     inner = typing.get_args(kind)
-    if _is_record(kind) and not json.is_pydantic(kind):
+    if is_record(kind) and not json.is_pydantic(kind):
         inner = tuple(typing.get_type_hints(kind).values())
     for one in inner:
         yield from _unions(one, seen)
-
-
-def _is_record(kind: Any) -> bool:
-    """Whether it is a class that is an object in JSON."""
-    return isinstance(kind, type) and (
-        dataclasses.is_dataclass(kind)
-        or issubclass(kind, msgspec.Struct)
-        or json.is_pydantic(kind)
-        or hasattr(kind, "__attrs_attrs__")
-        or typing.is_typeddict(kind)
-    )
 
 
 def _name(cls: type) -> str:
