@@ -107,6 +107,11 @@ def test_it_creates_the_file_only_when_told(tmp_path: Path, cli: Cli) -> None:
         (["f", "--delay", "2030-01-31T08:00:00"], "no time zone"),
         (["f", "--delay", "2030-13-31"], "is no time"),
         (["f", "--id", "a@b"], "id must be"),
+        (["f", "--delay", "9" * 5_000 + "s"], "delay must be between"),
+        (["f", "--delay", "9999-12-31T23:00:00-12:00"], "delay lies outside the years 1 to 9999 of UTC"),
+        (["f", "[1e999]"], "'[1e999]' holds a number that cannot be sent: Number out of range"),
+        (["f", "9" * 5_000], "holds a number that cannot be sent"),
+        (["f", "--kw", "a=-1e999"], "'-1e999' holds a number that cannot be sent"),
     ],
 )
 def test_bad_options_are_refused_with_a_hint(words: list[str], hint: str, store: str, cli: Cli) -> None:

@@ -95,7 +95,7 @@ def test_an_address_is_on_loopback_unless_it_says_otherwise(text: str, host: str
     assert Address.parse(text) == Address(host, port)
 
 
-@pytest.mark.parametrize("text", ["", "here", "here:", "here:x", "here:65536", "-1"])
+@pytest.mark.parametrize("text", ["", "here", "here:", "here:x", "here:65536", "-1", "1:" + "9" * 5_000])
 def test_an_address_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidOption, match="health must be HOST:PORT"):
         Address.parse(text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from forebay.cli import options
-from forebay.errors import InvalidOption, MessageTooLarge, OutcomeUnknown
+from forebay.errors import InvalidOption, MessageTooLarge, OutcomeUnknown, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -199,11 +199,15 @@ def _pairs(texts: tuple[str, ...], option: str) -> Iterator[tuple[str, str]]:
 
 
 def _value(text: str) -> object:
-    """JSON where it is JSON, else the text itself."""
+    """JSON where it is JSON, else the text itself. Raises `InvalidOption` for a number that nothing holds."""
     import msgspec  # not for help
 
     try:
         return msgspec.json.decode(text)
+    except msgspec.ValidationError as error:
+        raise InvalidOption(
+            f"{quoted(text)} holds a number that cannot be sent: {error}. To send it as text, put it into quotes of its own ('\"1e999\"')."
+        ) from error
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return text
 

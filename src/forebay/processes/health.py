@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from forebay.errors import ConfigError, InvalidOption
+from forebay.errors import ConfigError, InvalidOption, quoted
 from forebay.model.when import SECOND
 from forebay.support.logs import Log
 
@@ -63,8 +63,8 @@ class Address:
     def parse(cls, text: str) -> Address:
         """From ``HOST:PORT``, ``:PORT`` or ``PORT``. Raises `InvalidOption`."""
         host, _, port = text.rpartition(":")
-        if not (port.isascii() and port.isdecimal() and int(port) <= 65_535):
-            raise InvalidOption(f"health must be HOST:PORT with a port up to 65535, not {text!r}.")
+        if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65_535):
+            raise InvalidOption(f"health must be HOST:PORT with a port up to 65535, not {quoted(text)}.")
         return cls(host.strip("[]") or LOOPBACK, int(port))
 
 
