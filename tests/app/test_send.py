@@ -813,6 +813,25 @@ async def test_outside_the_open_app_nothing_can_be_sent() -> None:
 
 
 @story
+async def test_a_send_from_a_second_loop_says_where_the_app_is_open_and_what_to_do() -> None:
+    app = App("memory://")
+
+    async def opened() -> int:
+        async with app:
+            await app.send("job")
+        return await stored(app)
+
+    async with app:
+        with pytest.raises(
+            NotOpen,
+            match=rf"open on another event loop \(since {__file__}:\d+\).*'async with app:' in this loop as well",
+        ):
+            await asyncio.to_thread(lambda: asyncio.run(app.send("job")))
+        assert await asyncio.to_thread(lambda: asyncio.run(opened())) == 1
+        await app.send("job")
+
+
+@story
 async def test_an_open_app_may_be_opened_again_and_closes_with_the_last() -> None:
     engine = Spied(MemoryEngine())
     app = App(engine)

@@ -69,6 +69,16 @@ async def linger(folder: str) -> str:
     return "never"
 
 
+@app.task(pool="process", queue="pooled", timeout="100ms", max_attempts=1)
+async def swallow() -> str:
+    """Will not be told that its time is up."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        return "too late"
+    return "never"
+
+
 @app.task(pool="process", queue="pooled", max_attempts=1)
 def die_after_a_fork(folder: str) -> None:
     """Dies, and leaves behind a copy of itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -403,3 +404,31 @@ def test_a_handler_that_takes_no_list_is_refused() -> None:
     for function in (single, two, none, rest):
         with pytest.raises(InvalidOption, match=r"one parameter annotated list\[\.\.\.\]"):
             app.task(batch=3)(function)  # type: ignore[arg-type]  # the mistake under test
+
+
+@pytest.mark.parametrize(("threaded", "state"), [(False, State.DEAD), (True, State.SUCCEEDED)])
+@story
+async def test_what_a_batch_returns_after_its_timeout_counts_only_from_a_thread(
+    *, threaded: bool, state: State
+) -> None:
+    app, over = App("memory://"), threading.Event()
+
+    async def swallow(numbers: list[int]) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+    def outlast(numbers: list[int]) -> None:
+        assert over.wait(5)
+
+    take = app.task(batch=2, within="1s", timeout="20ms", max_attempts=1, name="take")(
+        outlast if threaded else swallow
+    )
+
+    async with working(app) as worker:
+        handles = [await take.send(n) for n in range(2)]
+        await eventually(lambda: worker.load["overdue"] == 2 or not threaded)
+        over.set()
+        for handle in handles:
+            assert (await reaches(handle, state)).attempts == 1

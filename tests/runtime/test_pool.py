@@ -86,6 +86,13 @@ async def test_a_try_that_keeps_the_interpreter_is_killed_at_its_timeout(tmp_pat
         assert (await (await pooled.where.send()).result("20s"))[0] != child
 
 
+@story
+async def test_what_a_coroutine_returns_after_its_timeout_does_not_count_in_a_process_either() -> None:
+    async with working(pooled.app):
+        with pytest.raises(TaskDead, match="Timeout"):
+            await (await pooled.swallow.send()).result("20s")
+
+
 @pytest.mark.parametrize(("how", "said"), [("exit", "exit code 7"), ("signal", "SIGSEGV")])
 @story
 async def test_a_message_that_kills_its_process_is_quarantined_and_its_worker_lives(

@@ -86,10 +86,22 @@ class Client:
                 link.opened_at = self._called
                 await link.open(self._sources())
                 return link
-            raise NotOpen(
-                "The App is not open: use 'async with app:' around what sends, or the ..._sync methods without a loop."
-            )
+            raise NotOpen(self._why_not_open())
         return link
+
+    def _why_not_open(self) -> str:
+        others = [
+            link.opened_at
+            for loop, link in list(self._links.items())
+            if link.is_open and loop.is_running() and not self._sync_bridge.owns(loop)
+        ]
+        if not others:
+            return "The App is not open: use 'async with app:' around what sends, or the ..._sync methods without a loop."
+        return (
+            f"The App is open on another event loop (since {others[0]}), and not on this one: an open App belongs to its loop. "
+            "Use 'async with app:' in this loop as well (an App may be open on several), run the call there with "
+            "asyncio.run_coroutine_threadsafe, or use the ..._sync methods in a thread without a loop."
+        )
 
     async def send(self, call: BoundTask[R]) -> Handle[R]:
         """Send one bound task."""
