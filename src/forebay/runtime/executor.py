@@ -6,9 +6,10 @@ Anything a handler raises becomes an outcome, `SystemExit` and `KeyboardInterrup
 from __future__ import annotations
 
 import asyncio
+import os
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -20,6 +21,7 @@ from forebay.model import outcome as o
 from forebay.model.fingerprint import fingerprint
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import After, At
+from forebay.runtime.forks import end_fork
 from forebay.runtime.frames import user_frames
 from forebay.runtime.in_flight import Why
 
@@ -75,6 +77,7 @@ class Executor:
 
     def __init__(self, composer: Composer, in_flight: InFlight, clock: Clock) -> None:
         self._composer, self._in_flight, self._clock = composer, in_flight, clock
+        self._process = os.getpid()
 
     async def execute(self, run: Run, live: Live | None) -> tuple[o.Outcome, tuple[Message, ...]]:
         """One try of one delivery, and what it wants to send if it succeeded."""
@@ -125,13 +128,12 @@ class Executor:
         self._in_flight.watch(next(iter(contexts)))
         said: Sequence[o.Outcome]
         try:
-            said = _verdicts(await live.call(first.called_with(Arguments((), given))), len(each), handler)
-        except asyncio.CancelledError as error:
-            said = [_interrupted(run, error, handler) for run in contexts]
-        except o.Steer as word:
-            said = [_steered(word)] * len(each)
+            value = await live.call(first.called_with(Arguments((), given)))
+            if os.getpid() != self._process:
+                end_fork(None)
+            said = _verdicts(value, len(each), handler)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
-            said = [_failed(error, handler)] * len(each)
+            said = self._raised(list(contexts), error, handler)
         finally:
             for run in contexts:
                 run.end()
@@ -162,6 +164,17 @@ class Executor:
         except BaseException as error:  # noqa: BLE001  # the __post_init__ or validator of a user's type may raise anything
             return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
 
+    def _raised(self, runs: Sequence[Run], error: BaseException, handler: Handler) -> Sequence[o.Outcome]:
+        """What user code's error means for each it was called for. By the error's type: a user's class may refuse to be asked."""
+        if os.getpid() != self._process:
+            end_fork(error)
+        if issubclass(type(error), asyncio.CancelledError):
+            # Cut off by us, or a handler that let its own cancellation out: a failure like any other.
+            return [_failed(error, handler) if run.cut is None else cut_off(run.cut, handler) for run in runs]
+        if issubclass(type(error), o.Steer):
+            return [_steered(cast("o.Steer", error))] * len(runs)
+        return [_failed(error, handler)] * len(runs)
+
     async def _call(self, run: Run, live: Live, ctx: Context) -> o.Outcome:
         if (cut := run.cut) is not None:
             return cut_off(cut, live.handler)
@@ -170,13 +183,11 @@ class Executor:
         self._in_flight.watch(run)
         try:
             value = await live.call(ctx)
+            if os.getpid() != self._process:
+                end_fork(None)
             outcome = _steered(value) if isinstance(value, o.Steer) else _returned(value)
-        except asyncio.CancelledError as error:
-            outcome = _interrupted(run, error, live.handler)
-        except o.Steer as word:
-            outcome = _steered(word)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
-            outcome = _failed(error, live.handler)
+            outcome = self._raised([run], error, live.handler)[0]
         finally:
             run.end()
             _uncancel(task)
@@ -275,11 +286,6 @@ def _steered(word: o.Steer) -> o.Outcome:
             return o.CalledOff()
         case _:
             return o.Failed(Failure(name_of(word), "a handler steers by Retry, Snooze, Dead or Cancel"))
-
-
-def _interrupted(run: Run, error: asyncio.CancelledError, handler: Handler) -> o.Outcome:
-    """Cut off by us, or a handler that let its own cancellation out: a failure like any other."""
-    return _failed(error, handler) if run.cut is None else cut_off(run.cut, handler)
 
 
 def cut_off(why: Why, handler: Handler) -> o.Outcome:

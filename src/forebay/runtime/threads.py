@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import queue
 import threading
 from contextlib import suppress
@@ -11,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from forebay.errors import name_of, text_of
+from forebay.runtime.forks import end_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,11 +84,16 @@ class Threads:
 
 def _work(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
     """Runs in the thread: the result, or whatever was raised, goes back to the loop that waits for it."""
+    process = os.getpid()
     try:
         result = call()
     except BaseException as error:  # noqa: BLE001  # SystemExit in a handler must not end the thread unanswered
+        if os.getpid() != process:
+            end_fork(error)
         answer = partial(_fail, future, error)
     else:
+        if os.getpid() != process:
+            end_fork(None)
         answer = partial(_resolve, future, result)
     with suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(answer)

@@ -24,6 +24,7 @@ from forebay.processes.pool import Pool, found
 from forebay.runtime import bridge
 from forebay.runtime.dead_hooks import DeadHook, DeadHooks
 from forebay.runtime.executor import Executor, Live
+from forebay.runtime.forks import forget_in_forks
 from forebay.runtime.heartbeat import Heartbeat, hear_losses
 from forebay.runtime.in_flight import InFlight, Why
 from forebay.runtime.maintenance import keep
@@ -185,9 +186,10 @@ class Worker:
         """
         loop = self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        caught = (signal.SIGTERM, signal.SIGINT) if signals else ()
+        caught = [signal.SIGTERM, signal.SIGINT] if signals else []
         for number in caught:
             loop.add_signal_handler(number, self.stop)
+        forget_in_forks(caught)
         try:
             async with AsyncExitStack() as stack:
                 link = await stack.enter_async_context(self._plant.opened())
@@ -196,6 +198,7 @@ class Worker:
         finally:
             for number in caught:
                 loop.remove_signal_handler(number)
+            caught.clear()
         if self._faults:
             raise BaseExceptionGroup("the worker stopped because a part of it failed", self._faults)
 

@@ -1,0 +1,42 @@
+"""What a fork of a worker's process may do: its own thing, until it ends. It is no worker, though it has all that the worker had."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End a fork in which user code has come back, as its own program would have ended: it would go on with the worker's loop, and take
+    events, files and messages from it.
+    """
+    code = 0 if error is None else 1
+    if error is not None and issubclass(type(error), SystemExit):
+        said = getattr(error, "code", None)
+        code = said & 0xFF if isinstance(said, int) else int(said is not None)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # whatever the application has put there
+            stream.flush()
+    os._exit(code)
+
+
+def forget_in_forks(caught: Sequence[signal.Signals]) -> None:
+    """From now on a fork does with the signals in ``caught`` (a list that may change) what a new program does.
+
+    Else a SIGTERM for a fork would stop the worker, over the socket that both have for signals, and leave the fork alive: who ended it so,
+    as `multiprocessing` does when the interpreter ends, would wait for it for ever.
+    """
+
+    def forget() -> None:
+        if caught:
+            signal.set_wakeup_fd(-1)
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=forget)
