@@ -7,6 +7,6 @@ import sys
 
 def main() -> None:
     """Run ``forebay`` with this process's arguments and exit."""
-    from forebay.cli.program import run  # the entry point of a script must not cost an import
+    from forebay.cli.program import leave, run  # the entry point of a script must not cost an import
 
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -96,6 +97,8 @@ def program() -> None:
     """Tasks and events for services: run workers, send, look and steer."""
 
 
+LONGEST_END: Final = 5.0
+"""Seconds that the interpreter may take to end."""
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
@@ -124,6 +127,18 @@ def run(arguments: Sequence[str]) -> int:
         return Exit.PIPE
     finally:
         let_go_of_streams()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process: threads and processes that user code has started, which the interpreter waits for, may hold it for five seconds."""
+
+    def end() -> None:
+        threading.Event().wait(LONGEST_END)
+        os._exit(code or Exit.STUCK)
+
+    with suppress(RuntimeError):  # there is no room for another thread
+        threading.Thread(target=end, name="forebay-end", daemon=True).start()
+    sys.exit(code)
 
 
 def _run(arguments: Sequence[str]) -> int:
