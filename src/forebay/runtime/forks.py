@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,16 +28,24 @@ def end_fork(error: BaseException | None) -> NoReturn:
 
 
 def forget_in_forks(caught: Sequence[signal.Signals]) -> None:
-    """From now on a fork does with the signals in ``caught`` (a list that may change) what a new program does.
+    """From now on a fork does with the signals in ``caught`` (a list that may change) what a new program does, from its first moment on.
 
     Else a SIGTERM for a fork would stop the worker, over the socket that both have for signals, and leave the fork alive: who ended it so,
     as `multiprocessing` does when the interpreter ends, would wait for it for ever.
     """
+    masks: dict[int, set[int]] = {}
+
+    def hold() -> None:
+        masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
+
+    def let_go() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(threading.get_ident()))
 
     def forget() -> None:
         if caught:
             signal.set_wakeup_fd(-1)
         for number in caught:
             signal.signal(number, signal.SIG_DFL)
+        let_go()
 
-    os.register_at_fork(after_in_child=forget)
+    os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=forget)

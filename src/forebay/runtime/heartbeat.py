@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from forebay.engine import Cancels, LeaseKind, Losses, Notice
@@ -64,7 +65,8 @@ class Heartbeat:
         self._stop: asyncio.Event | None = None
         self._news: asyncio.Event | None = None
         self._urgent: asyncio.Event | None = None
-        self._up = threading.Event()
+        self._stopping = False
+        self._ended: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._live, name="forebay-heartbeat", daemon=True)
         self.beats = 0
         self.missing: Micros | None = None
@@ -72,22 +74,22 @@ class Heartbeat:
 
     def start(self) -> None:
         """Begin to beat; cut-offs, and the fault that ends it if there is one, are delivered to the running loop."""
-        self._home = asyncio.get_running_loop()
+        self._home, self._ended = asyncio.get_running_loop(), asyncio.Event()
         self._in_flight.on_news = self._hear_news
         self._thread.start()
 
     async def stop(self) -> None:
         """Beat no more. Waits for the beat under way, at most ten seconds."""
-        if self._home is None or self._thread.ident is None:
+        if self._ended is None or self._thread.ident is None:
             return
-        await self._home.run_in_executor(None, self._end)
-
-    def _end(self) -> None:
-        self._up.wait(_JOIN)
+        self._stopping = True
         with suppress(RuntimeError):  # its loop is closed: it has ended by itself
             if self._own is not None:
                 self._own.call_soon_threadsafe(self._say_stop)
-        self._thread.join(_JOIN)
+        # Not by a thread that joins it: at a stop there may be no room for a thread, or for the module that would start it.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_JOIN):
+                await self._ended.wait()
 
     def _say_stop(self) -> None:
         for event in (self._stop, self._urgent, self._news):
@@ -104,17 +106,23 @@ class Heartbeat:
         try:
             asyncio.run(self._beat_and_feel())
         except BaseException as error:  # noqa: BLE001  # without a heartbeat the worker loses its leases: it has to end, in order
-            self._up.set()
-            with suppress(RuntimeError):  # the worker's loop is closed
-                if self._home is not None:
-                    self._home.call_soon_threadsafe(self._on_fault, error)
+            self._tell_home(partial(self._on_fault, error))
+        finally:
+            if self._ended is not None:
+                self._tell_home(self._ended.set)
+
+    def _tell_home(self, call: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the worker's loop is closed
+            if self._home is not None:
+                self._home.call_soon_threadsafe(call)
 
     async def _beat_and_feel(self) -> None:
         self._own, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._news, self._urgent = asyncio.Event(), asyncio.Event()
         # The first beat is at once: it opens the connection, which from then on hears of cancels.
         self._urgent.set()
-        self._up.set()
+        if self._stopping:
+            self._say_stop()
         if self._home is None:
             raise AssertionError("start() comes first")
         watchdog = Watchdog(self._home, self._in_flight, self._clock, self._on_blocked)

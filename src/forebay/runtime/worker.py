@@ -189,7 +189,8 @@ class Worker:
         caught = [signal.SIGTERM, signal.SIGINT] if signals else []
         for number in caught:
             loop.add_signal_handler(number, self.stop)
-        forget_in_forks(caught)
+        if caught:
+            forget_in_forks(caught)
         try:
             async with AsyncExitStack() as stack:
                 link = await stack.enter_async_context(self._plant.opened())
