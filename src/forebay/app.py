@@ -27,19 +27,31 @@ from forebay.declaring.declare import (
     Declared,
     QueueOptions,
     TaskDecorator,
+    as_declared,
     check_hook,
     company_of,
     handler_of,
     leads,
-    limited,
     priority_of,
     signature_of,
     with_options,
 )
 from forebay.declaring.handler import Route, event_decoder, task_decoder
+from forebay.declaring.traits import (
+    CLOCK,
+    IDS,
+    MEMORY,
+    TOPICS,
+    Need,
+    check_all,
+    check_native,
+    for_engine,
+    needs_of_handler,
+    needs_of_queues,
+)
 from forebay.engine import EngineOptions, Published, Retention, Source, Timing, timing_from
 from forebay.engines import engine_for
-from forebay.errors import InvalidOption, NameTaken, Unsupported
+from forebay.errors import InvalidOption, NameTaken
 from forebay.handle import Handle
 from forebay.model.amounts import byte_size
 from forebay.model.message import EntryId
@@ -108,14 +120,6 @@ class App:
         options = EngineOptions(timing=self.timing, retention=retention)
         engine = engine_for(read("url", url), options) if url is None or isinstance(url, str) else url
         other = engine_for(bus, options) if isinstance(bus, str) else bus
-        if other is not None and not engine.traits.remembers:
-            raise Unsupported(
-                "bus= joins a bus to a store, and the first engine is a bus itself: give a store, or the bus alone."
-            )
-        if engine.traits.virtual_clock is False and clock is not None:
-            raise Unsupported(
-                f"The {engine.traits.engine} engine keeps its own time: clock= cannot be given."
-            )
         self._queues = {check_name(queue, "queue"): options for queue, options in queues.items()}
         self._lifespan, self._middleware = lifespan or nullcontext_async, tuple(middleware)
         limit = byte_size(read("max_body") if max_body is None else max_body, "max_body", 1)
@@ -131,8 +135,14 @@ class App:
                 patience=self._patience(),
             ),
             self._sources,
+            lambda traits: check_all(self._declared.needs, traits),
         )
-        self._check_limits()
+        if clock is not None:
+            self._require(Need("App", "clock=", CLOCK))
+        for feature in (MEMORY, IDS) if other is not None else ():
+            self._require(Need("App", "bus=", feature))
+        self._require(*needs_of_queues(self._queues))
+        check_native(self._queues, [one.traits for one in (engine, other) if one is not None])
 
     @property
     def engine(self) -> Engine:
@@ -246,6 +256,7 @@ class App:
         if queue in self._declared.subscriptions:
             raise NameTaken(f"Queue {queue!r} belongs to a subscription: give task {name!r} another queue.")
         handler = handler_of(name, function, options, task_decoder(signature), signature.context)
+        self._require(*needs_of_handler(name, options))
         if company is not None:
             handler = company.of(handler, signature)
         fixed = {"priority": priority_of(options)} if "priority" in options else {}
@@ -272,6 +283,12 @@ class App:
             raise InvalidOption(f"{function.__name__}: the event is one parameter, not {str(parameter)!r}.")
         name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "handler")
         handler = handler_of(name, function, options, event_decoder(parameter), signature.context)
+        self._require(*needs_of_handler(name, options))
+        topics = Need(f"Handler {name!r}", f"@app.subscribe({source.pattern!r})", TOPICS)
+        if self.bus is None:
+            self._require(topics)
+        else:
+            topics.check(self.bus.traits)
         self._declared.subscriptions[source.queue] = (
             source,
             handler if company is None else company.of(handler, signature),
@@ -376,13 +393,10 @@ class App:
             on_dead=tuple(self._on_dead),
         )
 
-    def _check_limits(self) -> None:
-        limited = [queue for queue, options in self._queues.items() if options.limit is not None]
-        if limited and not self.engine.traits.limits:
-            raise Unsupported(
-                f"The {self.engine.traits.engine} engine knows no limits: declare {', '.join(map(repr, limited))} without limit=, "
-                "or use a store."
-            )
+    def _require(self, *needs: Need) -> None:
+        """Refuse what the engine cannot do by its class; what the server cannot is refused when it is opened."""
+        check_all(needs, self.engine.traits)
+        self._declared.needs.extend(needs)
 
     def _patience(self) -> dict[str, Micros]:
         """The queues for which senders wait, and how long."""
@@ -396,11 +410,11 @@ class App:
         """What the engine is told of: where work comes from, and limits of queues that are only sent to."""
         handled = {route.source.queue: route.source for route in self.routes()}
         loose = [
-            limited(Source(queue=queue, loose=True), options)
+            as_declared(Source(queue=queue, loose=True), options)
             for queue, options in self._queues.items()
-            if options.limit is not None and queue not in handled
+            if (options.limit is not None or options.native is not None) and queue not in handled
         ]
-        return [*handled.values(), *loose]
+        return [for_engine(source, self.engine.traits) for source in (*handled.values(), *loose)]
 
     def routes(self) -> list[Route]:
         """Where this App's work comes from, and who handles it."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar, runtime_c
 import msgspec
 from msgspec.structs import force_setattr
 
-from forebay.errors import InvalidOption
+from forebay.errors import InvalidOption, Unsupported
 from forebay.model.amounts import check_count
 from forebay.model.message import EntryId, Message
 from forebay.model.names import subscription_queue
@@ -79,7 +79,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     ``remembers``: the broker is a `Store`. ``exact``: `receive` never takes more than is asked for. ``shared``: other processes
     can open the same engine. ``limits``: a source may have a limit; `declare` refuses one elsewhere. ``settles_atomically``: what
     follows from a settlement is there if and only if the delivery has ended; where not, it leaves before: a crash in between leaves it
-    there twice, and never not at all.
+    there twice, and never not at all. ``native``: the class of what `Source.native` may be.
     """
 
     engine: str
@@ -100,6 +100,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     virtual_clock: bool = False
     shared: bool = False
     limits: bool = False
+    native: type | None = None
     max_body: int = 1 << 20
 
 
@@ -188,7 +189,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Where work comes from: a queue, bound to a topic pattern for one group if ``pattern`` is set.
 
     ``limit``: how many of its messages may wait before `Broker.publish` answers FULL. ``drops_expired``: what has expired is ended
-    before it does. ``loose``: it is declared for its limit alone, and a pattern it is bound to stays.
+    before it does. ``loose``: it is declared for its limit alone, and a pattern it is bound to stays. ``native``: what only this engine
+    has, such as the arguments of a queue or the partitions of a topic: a value of the class that its traits name, which any other refuses.
     """
 
     queue: str
@@ -197,11 +199,24 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     drops_expired: bool = False
     loose: bool = False
+    native: object | None = None
 
     @staticmethod
     def subscription(pattern: str, group: str, queue: str | None = None) -> Source:
         """The source of one group's copies of what matches ``pattern``."""
         return Source(queue=queue or subscription_queue(pattern, group), pattern=pattern, group=group)
+
+
+def check_sources(sources: Sequence[Source], traits: Traits) -> None:
+    """Raise `Unsupported` for a native value that an engine with these traits does not know."""
+    for source in sources:
+        if source.native is not None and (
+            traits.native is None or not isinstance(source.native, traits.native)
+        ):
+            takes = "none" if traits.native is None else f"a {traits.native.__name__}"
+            raise Unsupported(
+                f"Queue {source.queue!r}: native={type(source.native).__name__}(...) is for another engine; {traits.engine} takes {takes}."
+            )
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -348,7 +363,7 @@ class Broker(Protocol):
 
         What is said last of a queue holds: one that is declared without a limit has none from then on.
         Raises `EngineRefused` for an engine we must not work on, `EngineUnavailable` if it cannot be reached, and `Unsupported` for a
-        limit where traits have no ``limits``.
+        limit where traits have no ``limits``, and for a `Source.native` of another engine (`check_sources`).
         """
         ...
 

@@ -76,7 +76,9 @@ def test_what_cannot_be_is_refused_where_it_is_declared(options: dict[str, Any],
 
 
 def test_an_engine_without_limits_is_refused_when_the_app_is_made() -> None:
-    with pytest.raises(Unsupported, match="'mail' without limit="):
+    with pytest.raises(
+        Unsupported, match=r"^Queue 'mail': limit=5 cannot be: the hostile engine has no limits\. Declare the"
+    ):
         App(HostileBus(), queues={"mail": QueueOptions(limit=5)})
 
 

@@ -12,10 +12,10 @@ from forebay.errors import EngineUnavailable, OutcomeUnknown
 from forebay.model import verdict as v
 from forebay.model.message import Message, MessageId
 from forebay.model.when import After
-from forebay.support.ids import Token
+from forebay.support.ids import Token, new_token
 from forebay.testing import conformance
 from forebay.testing.clock import VirtualClock
-from forebay.testing.hostile import Fault, Faults, HostileBroker, HostileBus
+from forebay.testing.hostile import Fault, Faults, HostileBroker, HostileBus, HostileQueue
 
 WORK = Source(queue="work")
 FIRST, SECOND = (Message(id=MessageId(name), name=name, queue="work") for name in ("first", "second"))
@@ -222,6 +222,22 @@ def test_a_late_acknowledgement_is_accepted() -> None:
 
         await clock.advance(bus.options.timing.lease)
         assert list(await broker.receive([Ask(WORK, Token("three"), 1)], wait=0)) == []
+
+    asyncio.run(story())
+
+
+def test_what_comes_back_more_often_than_its_queue_allows_is_a_dead_letter() -> None:
+    async def story() -> None:
+        bus = HostileBus(lease=LeaseKind.CONNECTION)
+        broker = await _open(bus)
+        await broker.declare([replace(WORK, native=HostileQueue(redeliveries=1))])
+        await broker.publish([FIRST])
+        for _ in range(2):
+            assert len(await broker.receive([Ask(WORK, new_token(), 1)], wait=0)) == 1
+            bus.cut()
+
+        assert list(await broker.receive([Ask(WORK, new_token(), 1)], wait=0)) == []
+        assert [message.id for message in bus.queued("work.dead")] == ["first"]
 
     asyncio.run(story())
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 
     from forebay.compose import Composer
-    from forebay.engine import Engine, Published, Source
+    from forebay.engine import Engine, Published, Source, Traits
     from forebay.model.message import Message
     from forebay.model.when import Micros
     from forebay.support.clock import Clock
@@ -57,8 +57,13 @@ class Ground:
 class Client:
     """Opens, counts and closes links; everything an App sends goes through here."""
 
-    def __init__(self, ground: Ground, sources: Callable[[], Sequence[Source]]) -> None:
-        self.ground, self._sources = ground, sources
+    def __init__(
+        self,
+        ground: Ground,
+        sources: Callable[[], Sequence[Source]],
+        check: Callable[[Traits], None] = lambda _: None,
+    ) -> None:
+        self.ground, self._sources, self._check = ground, sources, check
         self._own: Ground | None = None
         self._staged = self._called = ""
         self._links: dict[asyncio.AbstractEventLoop, LoopClient] = {}
@@ -84,7 +89,7 @@ class Client:
             if self._sync_bridge.owns(loop):
                 link = self._here()
                 link.opened_at = self._called
-                await link.open(self._sources())
+                await link.open(self._sources(), self._check)
                 return link
             raise NotOpen(self._why_not_open())
         return link
@@ -160,7 +165,7 @@ class Client:
         link.users += 1
         link.opened_at = link.opened_at or caller()
         try:
-            await link.open(self._sources())
+            await link.open(self._sources(), self._check)
         except BaseException:
             link.users -= 1
             raise

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from forebay.client.backpressure import Backpressure
-    from forebay.engine import Broker, Engine, Source
+    from forebay.engine import Broker, Engine, Source, Traits
     from forebay.model.message import Message
     from forebay.support.clock import Clock
 
@@ -64,8 +64,9 @@ class LoopClient:
             )
         return cast("Store", self.broker)
 
-    async def open(self, sources: Sequence[Source]) -> None:
-        """Open the broker and start the services of this link, if that was not done; whoever comes meanwhile waits for it.
+    async def open(self, sources: Sequence[Source], check: Callable[[Traits], None] = lambda _: None) -> None:
+        """Open the broker and start the services of this link, if that was not done; whoever comes meanwhile waits for it. ``check`` is
+        asked whether what the server can do is enough.
 
         If it cannot be opened nothing stays behind, and the next one may try.
         """
@@ -74,6 +75,7 @@ class LoopClient:
                 return
             try:
                 await self.broker.declare(sources)
+                check(self.broker.traits)
             except BaseException:
                 broker, self.broker = self.broker, self._connect()
                 await broker.close()

@@ -37,6 +37,8 @@ from forebay.tasks import HandlerOptions, SubscribeOptions, Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from forebay.declaring.traits import Need
+
 P = ParamSpec("P")
 R = TypeVar("R")
 I = TypeVar("I")  # noqa: E741  # an item
@@ -55,6 +57,7 @@ class QueueOptions:
     ``limit``: how many messages may wait in it before senders are refused (None: any number); it is kept with the queue, for senders of
     every process. ``when_full``: ``"reject"`` raises `QueueFull`; ``"block"`` waits for room, ``block_for`` at most (default 10 s);
     ``"drop-expired"`` ends what has expired, and then rejects. Retries and what handlers send with their success are never refused.
+    ``native``: what only one engine has, a value of a class of that engine.
 
     >>> QueueOptions(limit=10_000, when_full="block", block_for="5s").limit
     10000
@@ -65,6 +68,7 @@ class QueueOptions:
     limit: int | None = None
     when_full: WhenFull = "reject"
     block_for: Duration | None = None
+    native: object | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None:
@@ -134,12 +138,13 @@ class Declared:
     drafts: dict[str, Draft] = field(default_factory=dict)
     signatures: dict[str, Signature] = field(default_factory=dict)
     subscriptions: dict[str, tuple[Source, Handler]] = field(default_factory=dict)
+    needs: list[Need] = field(default_factory=list)
 
 
 def with_options(route: Route, known: QueueOptions) -> Route:
     """``route`` as the options of its queue say."""
     return Route(
-        source=limited(route.source, known),
+        source=as_declared(route.source, known),
         handlers=route.handlers,
         handler=route.handler,
         weight=known.weight,
@@ -147,10 +152,10 @@ def with_options(route: Route, known: QueueOptions) -> Route:
     )
 
 
-def limited(source: Source, known: QueueOptions) -> Source:
-    """``source`` with the limit its options say."""
+def as_declared(source: Source, known: QueueOptions) -> Source:
+    """``source`` with the limit and the native value that its options say."""
     drops = known.when_full == "drop-expired"
-    return msgspec.structs.replace(source, limit=known.limit, drops_expired=drops)
+    return msgspec.structs.replace(source, limit=known.limit, drops_expired=drops, native=known.native)
 
 
 def _check_when_full(options: QueueOptions) -> None:

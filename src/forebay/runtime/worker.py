@@ -13,7 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from forebay.engine import LeaseKind, Settlement, Source, Store, Tethered
+import msgspec
+
+from forebay.declaring.traits import for_engine
+from forebay.engine import LeaseKind, Settlement, Store, Tethered
 from forebay.errors import ConfigError, InvalidOption
 from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
@@ -353,7 +356,9 @@ class Worker:
             # Limits are for the store's queues: the bus keeps what they do not take.
             await bus.declare(
                 [
-                    Source(queue=route.source.queue, pattern=route.source.pattern, group=route.source.group)
+                    for_engine(
+                        msgspec.structs.replace(route.source, limit=None, drops_expired=False), bus.traits
+                    )
                     for route in subscriptions
                 ]
             )

@@ -31,6 +31,7 @@ from forebay.engine import (
     Settlement,
     Stored,
     Traits,
+    check_sources,
 )
 from forebay.errors import EngineUnavailable, NotOpen, OutcomeUnknown, Unsupported
 from forebay.model.effect import effect
@@ -48,8 +49,21 @@ if TYPE_CHECKING:
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
 
+
+@dataclass(frozen=True, slots=True)
+class HostileQueue:
+    """What only a hostile bus has (`Source.native`). ``redeliveries``: so often it delivers a copy again; then that is a dead letter."""
+
+    redeliveries: int
+
+
 TRAITS: Final = Traits(
-    engine="hostile", durability=Durability.NOTHING, fan_out=True, exact=True, virtual_clock=True
+    engine="hostile",
+    durability=Durability.NOTHING,
+    fan_out=True,
+    exact=True,
+    virtual_clock=True,
+    native=HostileQueue,
 )
 NEVER: Final[Instant] = 1 << 62
 """When a lease is over that hangs on its connection."""
@@ -260,6 +274,12 @@ class HostileBus:
     def redeliver(self, copy: _Copy) -> None:
         """Back to the front, unless it is there already or was acknowledged meanwhile. The bus counts, and knows no more than that."""
         copy.lost += 1
+        native = self.bindings[copy.queue].native if copy.queue in self.bindings else None
+        if isinstance(native, HostileQueue) and copy.lost > native.redeliveries:
+            self.alive.discard(copy.number)
+            dead = f"{copy.queue}.dead"
+            self._add(replace(copy.message, queue=dead, topic=None), dead, EntryId(copy.message.id), copy.put)
+            return
         ready = self.ready.setdefault(copy.queue, deque())
         if copy.number in self.alive and copy not in ready:
             ready.appendleft(copy)
@@ -330,6 +350,7 @@ class HostileBroker:
 
     async def declare(self, sources: Sequence[Source]) -> None:
         """Open, and bind the queues of ``sources``."""
+        check_sources(sources, self.traits)
         if limited := [source.queue for source in sources if source.limit is not None]:
             raise Unsupported(
                 f"A hostile bus does not count what waits: declare {', '.join(limited)} without a limit, or use a store."

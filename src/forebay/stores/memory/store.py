@@ -18,6 +18,7 @@ from forebay.engine import (
     Ready,
     Settled,
     Traits,
+    check_sources,
 )
 from forebay.errors import NotOpen, Unsupported
 from forebay.model.query import LONGEST_PAGE, HandBack, Page, Pause, Resume, Steered
@@ -99,6 +100,7 @@ class MemoryStore:
 
     async def declare(self, sources: Sequence[Source]) -> None:
         """Open, and bind the queues of ``sources``."""
+        check_sources(sources, self.traits)
         self._open = True
         with self._lock:
             for source in sources:

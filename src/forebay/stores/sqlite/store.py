@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from forebay.engine import NOTHING, Cancels, R, Ready
+from forebay.engine import NOTHING, Cancels, R, Ready, check_sources
 from forebay.errors import NotOpen, Unsupported
 from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume, Steered
 from forebay.model.when import SECOND
@@ -83,6 +83,7 @@ class SqliteStore:
 
     async def declare(self, sources: Sequence[Source]) -> None:
         """Open the file, and bind the queues of ``sources``."""
+        check_sources(sources, self.traits)
         async with self._opening:
             if self._open is None:
                 self._open = await self._start()

@@ -209,6 +209,11 @@ async def without_transactions_one_is_refused(h: Harness) -> None:
     await h.nothing()
 
 
+async def what_is_native_to_another_engine_is_refused(h: Harness) -> None:
+    with refused(Unsupported, "declare with native=object()"):
+        await h.broker("one", (but(EVENTS if h.traits.fan_out else WORK, native=object()),))
+
+
 async def without_memory_there_is_nothing_to_ask(h: Harness) -> None:
     broker = await h.broker()
 
@@ -234,6 +239,7 @@ CLAIMS: Final = (
         opening_again_finds_leases_history_and_controls,
     ),
     *claims("resource", any_engine, nothing_is_left_running_or_open),
+    *claims("refusal", any_engine, what_is_native_to_another_engine_is_refused),
     *claims("refusal", lambda t: not t.delay, without_delay_a_delay_is_refused),
     *claims("refusal", lambda t: not t.priorities, without_priorities_a_priority_is_refused),
     *claims("refusal", lambda t: not t.expiry, without_expiry_an_expiry_is_refused),
