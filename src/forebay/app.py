@@ -255,7 +255,7 @@ class App:
             )
         if queue in self._declared.subscriptions:
             raise NameTaken(f"Queue {queue!r} belongs to a subscription: give task {name!r} another queue.")
-        handler = handler_of(name, function, options, task_decoder(signature), signature.context)
+        handler = handler_of(name, function, options, task_decoder(signature), signature)
         self._require(*needs_of_handler(name, options))
         if company is not None:
             handler = company.of(handler, signature)
@@ -282,7 +282,7 @@ class App:
         if parameter is not None and parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise InvalidOption(f"{function.__name__}: the event is one parameter, not {str(parameter)!r}.")
         name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "handler")
-        handler = handler_of(name, function, options, event_decoder(parameter), signature.context)
+        handler = handler_of(name, function, options, event_decoder(parameter), signature)
         self._require(*needs_of_handler(name, options))
         topics = Need(f"Handler {name!r}", f"@app.subscribe({source.pattern!r})", TOPICS)
         if self.bus is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pydantic
@@ -72,6 +73,44 @@ RESULTS: list[tuple[Any, Any]] = [
     (Point | None, None),
     (Any, {"free": [1]}),
 ]
+
+
+class Grown(Customer):
+    age: int = 0
+
+
+CHANGED: list[tuple[Any, Any, str]] = [
+    (str, datetime(2030, 1, 1, tzinfo=UTC), "it is datetime.datetime(2030, 1, 1"),
+    (Point, Line(Point(1, 2), 0.5), ""),
+    (Customer, Grown(name="Ada"), "it is Grown("),
+    (list[str | None], [None, b"x"], "it[1] is b'x' and would be seen as 'eA=='"),
+    (dict[str, int], {1: 2}, "the key 1 of it is 1"),
+    (datetime, datetime(1890, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")), "it is datetime.datetime(1890, 1, 1"),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "sentence"), CHANGED, ids=[str(kind) for kind, _, _ in CHANGED])
+@story
+async def test_a_result_that_would_be_read_as_another_is_refused(
+    kind: Any, value: Any, sentence: str
+) -> None:
+    app = App("memory://")
+
+    async def job() -> Any:
+        return value
+
+    job.__annotations__["return"] = kind
+    task = app.task(job)
+    async with working(app):
+        handle = await task.send()
+        if not sentence:  # does not fit at all: the reader hears of it
+            with pytest.raises(TaskError, match="its result cannot be read as"):
+                await handle.result(5)
+            return
+        with pytest.raises(TaskDead) as dead:
+            await handle.result(5)
+
+    assert f"the result would not be read as it was returned: {sentence}" in str(dead.value)
 
 
 @pytest.mark.parametrize(("kind", "value"), RESULTS, ids=[str(kind) for kind, _ in RESULTS])

@@ -98,6 +98,7 @@ def a_handler(function: Callable[..., Any], **options: Any) -> Handler:
         decode=task_decoder(signature),
         context=signature.context,
         leads=signature.context is not None,
+        result_change=signature.result_change,
         threaded=not inspect.iscoroutinefunction(function),
         **options,
     )

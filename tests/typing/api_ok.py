@@ -16,8 +16,10 @@ from forebay import (
     Dead,
     Handle,
     QueueOptions,
+    Retention,
     Retry,
     Snooze,
+    Timing,
     WorkerOptions,
 )
 from forebay.engine import Published
@@ -158,7 +160,17 @@ async def looks() -> None:
         assert_type(await handle.cancel(), bool)
         assert_type(await app.find(Query(size=3)), Page)
         assert_type(await app.count(), Counts)
-        await app.worker(WorkerOptions(concurrency=10, queues={"mail": 3}, strict=True)).run()
+        await app.worker(
+            WorkerOptions(concurrency=10, queues={"mail": 3}, strict=True, stop_within="10s")
+        ).run()
+
+
+def amounts() -> None:
+    timing = Timing(lease="1m", heartbeat=timedelta(seconds=20), sweep=5_000_000)
+    kept = Retention(succeeded="1h", cancelled=None, dead=timedelta(days=30))
+    App("memory://", timing=timing, retention=kept, max_body="4M")
+    assert_type(timing.lease, int)
+    assert_type(kept.dead, int | None)
 
 
 def sync() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forebay import App, Context, QueueOptions, Retry, WorkerOptions
+from forebay import App, Context, QueueOptions, Retention, Retry, Timing, WorkerOptions
 
 app = App("memory://")
 
@@ -108,6 +108,12 @@ App("memory://", queues={"a": 5})  # type: ignore[dict-item]  # pyright: ignore[
 QueueOptions(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 QueueOptions(when_full="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(concurrency="many")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+WorkerOptions(stop_within=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Timing(lease=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Timing(leese="30s")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+Retention(succeeded=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+App("memory://", max_body=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+job.delay(1)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 Retry(after=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

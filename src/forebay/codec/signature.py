@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_ITSELF: Final = (str, int, float, bool)
+"""What JSON has; where another type is annotated, it is the JSON form of that."""
 _NO_LIST: Final = object()
 _STAR: Final = "*"
 _BLANKS: Final = b" \t\r\n"
@@ -147,6 +149,27 @@ class Signature:
         if self._rest or b'"*"' in body or body.lstrip(_BLANKS).startswith(b"["):
             body = json.encode(self._bind_sent(body))
         return self._arguments(self._decoder.decode(body))
+
+    def result_change(self, value: object, body: bytes) -> str | None:
+        """What whoever reads a result by its annotation would see otherwise than it was returned, in words; None if nothing.
+
+        What does not fit the annotation at all is for the reader to hear of.
+        """
+        if self.returns is Any or type(value) in _ITSELF:
+            return None
+        try:
+            read = self._result_decoder.decode(body)
+        except Exception:  # noqa: BLE001  # whatever it is, a validator of the user's too, it is for the reader
+            return None
+        return (
+            None
+            if equal(value, read)
+            else first_change(value, read, msgspec.inspect.type_info(self.returns), "it")
+        )
+
+    @cached_property
+    def _result_decoder(self) -> msgspec.json.Decoder[Any]:
+        return json.decoder(self.returns)
 
     def takes(self, name: str) -> bool:
         """Whether a call may name this argument."""

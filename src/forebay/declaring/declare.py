@@ -181,10 +181,10 @@ def _check_when_full(options: QueueOptions) -> None:
 
 
 def handler_of(
-    name: str, function: Callable[..., Any], options: SubscribeOptions, decode: Any, context: str | None
+    name: str, function: Callable[..., Any], options: SubscribeOptions, decode: Any, signature: Signature
 ) -> Handler:
     """A handler of one message at a time, from its options. Raises `InvalidOption` or `ConfigError`."""
-    default = RetryPolicy()
+    default, context = RetryPolicy(), signature.context
     policy = RetryPolicy(
         max_attempts=check_count(options.get("max_attempts", default.max_attempts), "max_attempts", 1, 1_000),
         base=micros(options["backoff"], "backoff") if "backoff" in options else default.base,
@@ -203,6 +203,7 @@ def handler_of(
         if "timeout" in options
         else DEFAULT_TIMEOUT,
         no_retry_on=_exceptions(options.get("no_retry_on", ())),
+        result_change=signature.result_change,
     )
 
 

@@ -28,6 +28,10 @@ Decoder: TypeAlias = "Callable[[Message], Arguments]"
 """Reads a message into the arguments of a call. Raises msgspec's errors, RecursionError, TypeError or ValueError."""
 
 
+def _unchanged(_: object, __: bytes) -> None:
+    """Nothing is known of results."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
     """A function, how its message is read, and what happens when it fails. ``timeout`` is of one try, in microseconds.
@@ -35,7 +39,8 @@ class Handler:
     ``context`` names the parameter that takes the context; ``leads``: it is the first, so it is given by position. ``relays``: it only
     carries messages on, so what they ask for (tries, time, size) is for the handler they go to and not for this one. ``process``: each try
     has a process to itself. ``batch``: it is called with up to so many messages at once, those that come ``within`` microseconds of the
-    first, under the parameter ``items``, and with their contexts under ``context``.
+    first, under the parameter ``items``, and with their contexts under ``context``. ``result_change``: what a reader of a result would see
+    otherwise than it was returned, in words.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Handler:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeout: Micros = DEFAULT_TIMEOUT
     no_retry_on: tuple[type[BaseException], ...] = ()
+    result_change: Callable[[object, bytes], str | None] = _unchanged
 
     def call(self, threads: Threads) -> Call:
         """The innermost call: user code with its arguments, on this loop or in a thread."""

@@ -185,7 +185,7 @@ class Executor:
             value = await live.call(ctx)
             if os.getpid() != self._process:
                 end_fork(None)
-            outcome = _steered(value) if isinstance(value, o.Steer) else _returned(value)
+            outcome = _steered(value) if isinstance(value, o.Steer) else _returned(value, live.handler)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
             outcome = self._raised([run], error, live.handler)[0]
         finally:
@@ -231,7 +231,7 @@ def _verdicts(value: object, count: int, handler: Handler) -> Sequence[o.Outcome
 def _said(word: object, handler: Handler) -> o.Outcome:
     if isinstance(word, o.Steer):
         return _steered(word)
-    return _failed(word, handler) if isinstance(word, BaseException) else _returned(word)
+    return _failed(word, handler) if isinstance(word, BaseException) else _returned(word, handler)
 
 
 def too_late(run: Run) -> o.Outcome | None:
@@ -255,11 +255,12 @@ def limit_of(run: Run, handler: Handler) -> Micros:
     return max(0, min(timeout, delivery.deadline - delivery.received - run.waited))
 
 
-def _returned(value: object) -> o.Outcome:
+def _returned(value: object, handler: Handler) -> o.Outcome:
     if value is None:
         return o.Returned(None)
     try:
         result = json.encode(value)
+        change = handler.result_change(value, result) if len(result) <= LARGEST_RESULT else None
     except Exception as error:  # noqa: BLE001  # a user's type may raise anything while it is written
         return o.Buried(
             Reason.RESULT,
@@ -270,6 +271,9 @@ def _returned(value: object) -> o.Outcome:
         failure = Failure(
             "ResultTooLarge", f"the result has {len(result)} bytes, the limit is {LARGEST_RESULT}"
         )
+        return o.Buried(Reason.RESULT, failure, counts=True)
+    if change is not None:
+        failure = Failure("NotSerialisable", f"the result would not be read as it was returned: {change}")
         return o.Buried(Reason.RESULT, failure, counts=True)
     return o.Returned(result)
 
