@@ -179,6 +179,41 @@ async def test_a_report_that_fails_is_itself_reported(caplog: pytest.LogCaptureF
 
 
 @story
+async def test_a_logging_filter_that_raises_ends_neither_the_queue_nor_supervision(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(record: logging.LogRecord) -> bool:
+        raise LookupError(record.getMessage())
+
+    monkeypatch.setattr(logging.getLogger("forebay.local"), "filter", refuse)
+    background = Background(drain=0)
+
+    @background.task(max_attempts=2, backoff=0.0)
+    async def fail(left: bool) -> None:
+        if left:
+            await asyncio.Event().wait()
+        raise KeyError("no")
+
+    async def crash() -> None:
+        raise KeyError("no")
+
+    async with background:
+        await fail.send(False)
+        await settle()
+        await fail.send(True)
+        await settle()
+    counted = background.statistics()
+    assert (counted.failed, counted.retried, counted.lost) == (1, 1, 1)
+    assert isinstance(await recover(crash, restart=Restart(limit=0)), GaveUp)
+    told = capsys.readouterr().err
+    assert [
+        event
+        for event in ("background.retries", "background.failed", "background.lost", "task.given_up")
+        if event not in told
+    ] == []
+
+
+@story
 async def test_a_supervised_task_that_is_cancelled_is_not_restarted() -> None:
     task = start(recover(asyncio.Event().wait, report=_never))
     await settle()

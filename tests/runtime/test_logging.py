@@ -182,7 +182,7 @@ def test_nothing_of_forebay_logs_by_a_logger_that_can_raise() -> None:
         or re.search(r"^\w+(: Final)? = logging\.getLogger", path.read_text(), re.MULTILINE)
     }
 
-    assert by_hand - {"support/logs.py"} <= {"local/background.py", "local/supervise.py"}
+    assert by_hand == {"local/telling.py"}
 
 
 def _refuse(*_: object) -> None:

@@ -15,7 +15,7 @@ from forebay import __version__
 from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
 from forebay.cli.output import Unread, clean_lines, let_go_of_streams, note, nowhere, sentence, span
-from forebay.errors import ConfigError, ForebayError, InvalidOption
+from forebay.errors import ConfigError, ForebayError, InvalidOption, name_of, text_of
 from forebay.model.amounts import whole_number
 from forebay.model.names import check_name
 from forebay.model.query import HandBack, Selector
@@ -172,10 +172,10 @@ async def _work(
     except ExceptionGroup as faults:
         # Those of its own services the worker has logged, each with its traceback.
         fault = _first(faults)
-        said, code = clean_lines(str(fault)), Exit.FAILED
+        said, code = clean_lines(text_of(fault)), Exit.FAILED
         if isinstance(fault, ForebayError):
             said, code = sentence(fault), code_of(fault)
-        note(f"forebay: the worker stopped because a part of it failed: {type(fault).__name__}: {said}")
+        note(f"forebay: the worker stopped because a part of it failed: {name_of(fault)}: {said}")
     if worker.stuck:
         _leave(worker.stuck)
     return code

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, ParamSpec, 
 from forebay.local.channel import Channel
 from forebay.local.errors import ClosedError, MisuseError, QueueFull
 from forebay.local.sync import WaitGroup
+from forebay.local.telling import tell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
 P = ParamSpec("P")
-
-log = logging.getLogger("forebay.local")
 
 Full = Literal["block", "reject", "drop_oldest"]
 
@@ -214,7 +213,7 @@ class Background:
         finally:
             if lost := len(self._open):
                 self._lost += lost
-                log.error("background.lost", extra={"background": self.name, "lost": lost})
+                tell(logging.ERROR, "background.lost", {"background": self.name, "lost": lost})
             jobs.close()
             for task in self._tasks:
                 task.cancel()
@@ -261,9 +260,9 @@ class Background:
         if job.attempt >= manners.max_attempts or self._retrying >= self._capacity:
             self._failed += 1
             self._open.done()
-            log.error("background.failed", exc_info=error, extra=fields)
+            tell(logging.ERROR, "background.failed", fields, error)
             return
-        log.warning("background.retries", exc_info=error, extra=fields)
+        tell(logging.WARNING, "background.retries", fields, error)
         wait = manners.wait(job.attempt, random.random())
         job.attempt += 1
         self._retrying += 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
 
 from forebay.local.errors import MisuseError
+from forebay.local.telling import tell
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-log = logging.getLogger("forebay.local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def log_crash(crash: Crash) -> None:
     """Report a crash to the logger ``forebay.local``, with its traceback."""
     event = "task.restarts" if crash.restart_in is not None else "task.given_up"
     fields = {"task_name": crash.name, "crashes": crash.number, "restart_in": crash.restart_in}
-    log.error(event, exc_info=crash.error, extra=fields)
+    tell(logging.ERROR, event, fields, crash.error)
 
 
 async def recover(
@@ -110,9 +109,9 @@ async def recover(
 def _tell(report: Callable[[Crash], None], crash: Crash) -> None:
     try:
         report(crash)
-    except Exception:
+    except Exception as error:  # noqa: BLE001  # the application's own report decides nothing
         log_crash(crash)
-        log.exception("report.failed", extra={"task_name": crash.name})
+        tell(logging.ERROR, "report.failed", {"task_name": crash.name}, error)
 
 
 class Supervisor:

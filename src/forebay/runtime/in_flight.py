@@ -172,8 +172,8 @@ class InFlight:
 
     def _time_is_up(self, run: Run) -> None:
         run.overdue = True
-        self.on_news()
         run.stop(Why.TIMEOUT)
+        self.on_news()
         message = run.delivery.message
         log.warning("task.overdue", extra={"task": message.name, "id": run.delivery.id})
 
