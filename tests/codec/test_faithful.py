@@ -91,6 +91,12 @@ class Grown(Model):
     size: int = 0
 
 
+class Aliased(pydantic.BaseModel, extra="forbid"):
+    order_id: int = pydantic.Field(alias="orderId")
+    lines: list[int] = pydantic.Field(default=[], validation_alias=pydantic.AliasChoices("lines[]", "rows"))
+    note: str = pydantic.Field(default="", serialization_alias="n")
+
+
 class Nest(pydantic.BaseModel):
     inner: Model
 
@@ -131,6 +137,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     Point: POINTS,
     Line: st.builds(Line, POINTS, st.none() | st.decimals(), st.none() | st.booleans()),
     Model: st.builds(Model, at=MOMENTS, parts=st.lists(st.none() | POINTS)),
+    Aliased: st.builds(Aliased, orderId=INTS, rows=st.lists(INTS), note=st.text()),
     float | None: st.none() | FLOATS,
     list[datetime]: st.lists(MOMENTS),
     list[float | str | None]: st.lists(st.none() | FLOATS | TEXT),
@@ -303,6 +310,8 @@ TAKEN: list[tuple[Any, Any, Any]] = [
     (dict[int, int], {"1": 2}, {1: 2}), (tuple[int, str], Pair(1, "a"), (1, "a")), (Path, "/x", Path("/x")),
     (Line, {"start": {"x": 1}, "length": "1.5"}, Line(Point(1), Decimal("1.5"))),
     (Decimal, 0.1, Decimal("0.1")), (dict[str, object], {"a": (1, Colour.RED)}, {"a": [1, "red"]}), (set[int], [1, 1], {1}),
+    (Aliased, {"orderId": 1, "rows": [2]}, Aliased.model_validate({"orderId": 1, "rows": [2]})),
+    (Aliased, {"order_id": 1}, Aliased(orderId=1)),
     (Vault, Vault(whatever=(1, date(2030, 1, 1))), Vault(whatever=[1, "2030-01-01"])),
 ]  # fmt: skip
 

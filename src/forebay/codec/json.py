@@ -94,7 +94,8 @@ def _from_plain(kind: type, value: object) -> object:
     if kind is object:  # as in dict[str, object]: what strict code writes where Any is meant
         return value
     if is_pydantic(kind):
-        return kind.model_validate(value)  # type: ignore[attr-defined]  # pydantic is optional
+        # Written by name, and by others by alias.
+        return kind.model_validate(value, by_alias=True, by_name=True)  # type: ignore[attr-defined]  # it is optional
     if issubclass(kind, PurePath):
         if not isinstance(value, str):
             raise TypeError(f"Expected a path, got `{type(value).__name__}`")
