@@ -6,7 +6,6 @@ Anything a handler raises becomes an outcome, `SystemExit` and `KeyboardInterrup
 from __future__ import annotations
 
 import asyncio
-import os
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -21,7 +20,7 @@ from forebay.model import outcome as o
 from forebay.model.fingerprint import fingerprint
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import After, At
-from forebay.runtime.forks import end_fork
+from forebay.runtime.forks import Home, end_fork
 from forebay.runtime.frames import user_frames
 from forebay.runtime.in_flight import Why
 
@@ -77,7 +76,7 @@ class Executor:
 
     def __init__(self, composer: Composer, in_flight: InFlight, clock: Clock) -> None:
         self._composer, self._in_flight, self._clock = composer, in_flight, clock
-        self._process = os.getpid()
+        self._home = Home()
 
     async def execute(self, run: Run, live: Live | None) -> tuple[o.Outcome, tuple[Message, ...]]:
         """One try of one delivery, and what it wants to send if it succeeded."""
@@ -129,7 +128,7 @@ class Executor:
         said: Sequence[o.Outcome]
         try:
             value = await live.call(first.called_with(Arguments((), given)))
-            if os.getpid() != self._process:
+            if self._home.left:
                 end_fork(None)
             said = _verdicts(value, len(each), handler)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
@@ -137,7 +136,8 @@ class Executor:
         finally:
             for run in contexts:
                 run.end()
-            _uncancel(task)
+            if task is not None:
+                _uncancel(task)
         return [_in_time(run, one, handler) for run, one in zip(contexts, said, strict=True)]
 
     def _read(self, run: Run, handler: Handler) -> Context | o.Buried:
@@ -166,7 +166,7 @@ class Executor:
 
     def _raised(self, runs: Sequence[Run], error: BaseException, handler: Handler) -> Sequence[o.Outcome]:
         """What user code's error means for each it was called for. By the error's type: a user's class may refuse to be asked."""
-        if os.getpid() != self._process:
+        if self._home.left:
             end_fork(error)
         if issubclass(type(error), asyncio.CancelledError):
             # Cut off by us, or a handler that let its own cancellation out: a failure like any other.
@@ -183,20 +183,21 @@ class Executor:
         self._in_flight.watch(run)
         try:
             value = await live.call(ctx)
-            if os.getpid() != self._process:
+            if self._home.left:
                 end_fork(None)
             outcome = _steered(value) if isinstance(value, o.Steer) else _returned(value, live.handler)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises is an outcome, see the module
             outcome = self._raised([run], error, live.handler)[0]
         finally:
             run.end()
-            _uncancel(task)
-        return _in_time(run, outcome, live.handler)
+            if task is not None and task.cancelling():
+                _uncancel(task)
+        return outcome if run.cut is None else _in_time(run, outcome, live.handler)
 
 
-def _uncancel(task: asyncio.Task[Any] | None) -> None:
+def _uncancel(task: asyncio.Task[Any]) -> None:
     """User code is over: the task that ran it must still settle, though it was cut off."""
-    while task is not None and task.uncancel():
+    while task.uncancel():
         pass
 
 

@@ -7,10 +7,27 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
+from weakref import ref
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class Home:
+    """The process in which this was made. ``left``: we are a fork of it. Cheaper to ask, for each message, than the system."""
+
+    __slots__ = ("__weakref__", "left")
+
+    def __init__(self) -> None:
+        self.left = False
+        os.register_at_fork(after_in_child=partial(_leave, ref(self)))
+
+
+def _leave(home: ref[Home]) -> None:
+    if (left := home()) is not None:
+        left.left = True
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
