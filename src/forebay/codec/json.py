@@ -26,7 +26,7 @@ def encode(value: object) -> bytes:
 
     Raises `NotFinite`, TypeError, ValueError, NotImplementedError or RecursionError; a user's type may raise anything.
     """
-    body = msgspec.json.encode(value, enc_hook=_to_plain)
+    body = _write(value)
     if body.find(b"null") >= 0:  # on every send: half the time of "in"
         _check_finite(value)
     return body
@@ -112,3 +112,6 @@ def is_pydantic(kind: type) -> bool:
     """Whether it is a pydantic model. Without importing pydantic: if it is not imported yet, nobody can hold a model of it."""
     pydantic = sys.modules.get("pydantic")
     return pydantic is not None and issubclass(kind, pydantic.BaseModel)
+
+
+_write: Final = msgspec.json.Encoder(enc_hook=_to_plain).encode

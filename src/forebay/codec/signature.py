@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import msgspec.inspect
+from msgspec.structs import asdict
 
 from forebay.codec import json
 from forebay.codec.faithful import equal, first_change
@@ -134,7 +135,7 @@ class Signature:
         except (msgspec.ValidationError, NotImplementedError, TypeError, ValueError) as error:
             raise InvalidArguments(f"{self.name}() does not take these arguments: {error}") from error
         try:
-            alike = msgspec.structs.asdict(read) == named
+            alike = asdict(read) == named
         except Exception:  # noqa: BLE001  # a user's type may raise anything when it is compared
             alike = False
         if not alike:
@@ -223,7 +224,7 @@ class Signature:
         return self._bind(positional, sent)
 
     def _arguments(self, read: msgspec.Struct) -> Arguments:
-        values = msgspec.structs.asdict(read)
+        values = asdict(read)
         if self._simple:
             return Arguments((), values)
         args = tuple(
