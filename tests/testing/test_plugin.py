@@ -268,7 +268,8 @@ def test_nothing_is_imported_before_it_is_used(pytester: pytest.Pytester) -> Non
 
         def test_light():
             ours = {name for name in sys.modules if name.split(".")[0] == "forebay"}
-            assert ours == {"forebay", "forebay.testing", "forebay.testing.pytest_plugin"}
+            version = {"forebay.support", "forebay.support.version"}
+            assert ours == {"forebay", "forebay.testing", "forebay.testing.pytest_plugin", *version}
             assert not {"apsw", "msgspec", "click", "rich"} & set(sys.modules)
         """
     )
