@@ -256,10 +256,10 @@ class App:
         if queue in self._declared.subscriptions:
             raise NameTaken(f"Queue {queue!r} belongs to a subscription: give task {name!r} another queue.")
         handler = handler_of(name, function, options, task_decoder(signature), signature)
-        self._require(*needs_of_handler(name, options))
         if company is not None:
             handler = company.of(handler, signature)
         fixed = {"priority": priority_of(options)} if "priority" in options else {}
+        self._require(*needs_of_handler(name, options))
         draft = Draft(queue=queue, fixed=fixed)
         self._declared.tasks.setdefault(queue, {})[name] = handler
         self._declared.drafts[name], self._declared.signatures[name] = draft, signature

@@ -139,8 +139,6 @@ class LoopClient:
                 storing.cancel()
             if backpressure is not None and any(answer.status is Stored.FULL for answer in stored):
                 stored = await backpressure.wait(partial(_repeated, self.broker.publish), sent, stored)
-            if unknown := sum(answer.status is Stored.UNKNOWN for answer in stored):
-                raise _in_doubt(unknown, len(stored))
             answers += stored
         return answers
 
@@ -161,9 +159,9 @@ class LoopClient:
 
     async def _publish(self, batch: Sequence[Message]) -> list[Published | Exception]:
         """A batch of callers who do not know each other: each is answered for itself."""
-        answers = await halved(partial(_repeated, self.broker.publish), batch)
+        answers = await halved(partial(_repeated, self.broker.publish, partly=True), batch)
         return [
-            _in_doubt(1, 1) if isinstance(answer, Published) and answer.status is Stored.UNKNOWN else answer
+            _in_doubt(1, 1) if type(answer) is Published and answer.status is Stored.UNKNOWN else answer
             for answer in answers
         ]
 
@@ -177,30 +175,43 @@ async def _survived(results: Results) -> None:
 
 
 async def _repeated(
-    publish: Callable[[Sequence[Message]], Awaitable[Sequence[Published]]], batch: Sequence[Message]
+    publish: Callable[[Sequence[Message]], Awaitable[Sequence[Published]]],
+    batch: Sequence[Message],
+    *,
+    partly: bool = False,
 ) -> Sequence[Published]:
     """Publish a batch, and again what nobody can say of whether it is stored. What is there then under its own id, this very call has
-    stored. What is in doubt still is UNKNOWN; raises `OutcomeUnknown` if that is all.
+    stored. Raises `OutcomeUnknown` if anything is in doubt still; ``partly``: if all is, and what is in doubt is UNKNOWN.
     """
-    found = [Published(Stored.UNKNOWN, EntryId(message.id)) for message in batch]
-    doubtful: Sequence[int] = range(len(batch))
-    for repeat in range(REPEATS + 1):
+    try:
+        answers = await publish(batch)
+    except OutcomeUnknown as error:
+        log.warning("publish.unknown", extra={"count": len(batch), **told(error)})
+        answers = [Published(Stored.UNKNOWN, EntryId(message.id)) for message in batch]
+    if not (doubtful := _doubtful(answers)):
+        return answers
+    found = list(answers)
+    for repeat in range(1, REPEATS + 1):
         try:
-            answers = await publish([batch[n] for n in doubtful] if repeat else batch)
+            answers = await publish([batch[n] for n in doubtful])
         except OutcomeUnknown as error:
             log.warning("publish.unknown", extra={"count": len(doubtful), **told(error)})
             if repeat == REPEATS and len(doubtful) == len(batch):
                 raise
             continue
-        if not repeat and not any(answer.status is Stored.UNKNOWN for answer in answers):
-            return answers
         for n, answer in zip(doubtful, answers, strict=True):
-            found[n] = _own(batch[n], answer) if repeat else answer
-        doubtful = [n for n in doubtful if found[n].status is Stored.UNKNOWN]
-        if not doubtful:
+            found[n] = _own(batch[n], answer)
+        if not (doubtful := [n for n in doubtful if found[n].status is Stored.UNKNOWN]):
             break
         log.warning("publish.unknown", extra={"count": len(doubtful)})
+    if doubtful and not partly:
+        raise _in_doubt(len(doubtful), len(batch))
     return found
+
+
+def _doubtful(answers: Sequence[Published]) -> list[int]:
+    """The places of those of whom nobody can say whether they are stored."""
+    return [n for n, answer in enumerate(answers) if answer.status is Stored.UNKNOWN]
 
 
 def _in_doubt(unknown: int, of: int) -> OutcomeUnknown:
