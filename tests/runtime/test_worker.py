@@ -332,6 +332,71 @@ async def test_a_settler_that_fails_ends_the_worker_and_the_work_stays_under_its
 
 
 @story
+async def test_a_heartbeat_that_cannot_start_ends_the_worker_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = App("memory://")
+
+    @app.task
+    async def job() -> None: ...
+
+    def no_room(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", no_room)
+    async with app:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await app.worker().run()
+        assert caught.group_contains(RuntimeError, match="can't start new thread", depth=1)
+
+
+@story
+async def test_callbacks_that_raise_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    app = App("memory://")
+
+    @app.task
+    async def job() -> None: ...
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a mistake of somebody else's")
+
+    async with app, working(app) as worker:
+        worker.on_verdict.append(broken)
+        worker.on_blocked = broken
+        worker._blocked()
+        await reaches(await job.send(), State.SUCCEEDED)
+        await reaches(await job.send(), State.SUCCEEDED)
+
+    assert caplog.messages.count("listener.failed") == 3
+
+
+@story
+async def test_a_mistake_of_ours_in_a_try_keeps_neither_message_nor_slot(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App("memory://")
+
+    @app.task(max_attempts=1)
+    async def job() -> None: ...
+
+    @app.task(max_attempts=1, batch=2, within=0, queue="batches")
+    async def many(items: list[int]) -> None: ...
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a mistake of ours")
+
+    monkeypatch.setattr("forebay.runtime.executor.too_late", broken)
+    async with app, working(app, WorkerOptions(concurrency=1)) as worker:
+        for handle in [await job.send(), await many.send(1), await job.send(), await many.send(2)]:
+            (only,) = (await reaches(handle, State.DEAD)).tries
+            assert only.error is not None
+            assert only.error.type == "ZeroDivisionError"
+        assert worker.load["running"] == 0
+
+    assert caplog.messages.count("try.broken") == 4
+
+
+@story
 async def test_cancelled_it_stops_in_order_and_says_that_it_was_cancelled() -> None:
     app, entered, life = App("memory://"), asyncio.Event(), list[str]()
     app._lifespan = lambda: _noted(life)

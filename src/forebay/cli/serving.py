@@ -277,4 +277,9 @@ def _announce(app: App, spec: str, orders: Orders, shares: Mapping[str, int], *,
     note(f"  concurrency  {options.concurrency}, on {'asyncio' if _loop_factory() is None else 'uvloop'}")
     note(f"  lease        {span(app.timing.lease)}; a stop waits {span(options.stop_within)} for handlers")
     if not ours:
-        note("  log          left to the application")
+        hint = (
+            ', which disables it: give its dictConfig "disable_existing_loggers": False'
+            if log.logger.disabled
+            else ""
+        )
+        note(f"  log          left to the application{hint}")

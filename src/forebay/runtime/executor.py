@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 LONGEST_TRACEBACK: Final = 16_384
 LONGEST_ERROR: Final = 2_048
+LONGEST_NAME: Final = 256
 LARGEST_RESULT: Final = 1 << 20
 """A result is a return value, not a file: 1 MiB of JSON."""
 
@@ -323,7 +324,7 @@ def mistaken(error: BaseException) -> o.Outcome:
 
 def _failure(error: BaseException) -> Failure:
     """An error as data, bounded. A user's class may do anything while it is read."""
-    kind, message = _storable(name_of(error)), _message(error)
+    kind, message = _storable(name_of(error)[:LONGEST_NAME]), _message(error)
     traced = shown(lambda: _storable(_traceback(error)[-LONGEST_TRACEBACK:]))
     try:
         frames = user_frames(error)
