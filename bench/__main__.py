@@ -1,5 +1,6 @@
 """``make bench``: every figure of README.md, in one run. ``python -m bench threads`` measures the thread layouts instead,
-``python -m bench local`` work inside one process, ``python -m bench peers`` another library beside this one.
+``python -m bench local`` work inside one process, ``python -m bench peers`` another library beside this one,
+``python -m bench retention 300`` five minutes of retention at full rate.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import idle, late, latency, local, peers, raw, threads, work
+from bench import idle, late, latency, local, peers, raw, retention, threads, work
+from forebay.engine import Retention
 from forebay.testing import measure
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ COUNT = 20_000
 REPEATS = 3
 DEEP = 1_000_000
 LATE = 300_000
+FLOW = 60.0
+"""Seconds at full rate of the line on retention; ``python -m bench retention 300`` takes longer."""
 
 
 def main() -> None:
@@ -36,6 +40,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
         if sys.argv[1:] == ["threads"]:
             _threads(Path(folder))
+        elif sys.argv[1:2] == ["retention"]:
+            print("| what | figure | beside |\n|---|---|---|")
+            _retention(Path(folder), float(sys.argv[2]) if sys.argv[2:] else FLOW)
         elif sys.argv[1:] == ["peers"]:
             peers.main(Path(folder))
         else:
@@ -85,6 +92,7 @@ def _table(folder: Path) -> None:
     )
     memory = _median(lambda _: asyncio.run(work.drain("memory://", COUNT)))
     _row("drain in memory", f"{memory:,.0f}/s", "")
+    _retention(folder, FLOW)
     alone = asyncio.run(late.claims_beside(folder / "alone.db", 0))
     beside = asyncio.run(late.claims_beside(folder / "late.db", LATE))
     _row(
@@ -101,6 +109,18 @@ def _table(folder: Path) -> None:
         "idle worker",
         f"{cost.core:.2f} % of a core, {cost.memory:.0f} MiB, ready after {cost.start:.2f} s",
         "",
+    )
+
+
+def _retention(folder: Path, seconds: float) -> None:
+    kept = asyncio.run(retention.flow(folder / "kept.db", seconds, Retention()))
+    capped = asyncio.run(
+        retention.flow(folder / "capped.db", seconds, Retention(succeeded_cap=retention.CAP))
+    )
+    _row(
+        f"sent and worked off for {seconds:g} s, {retention.CAP:,} kept",
+        f"{capped.rate:,.0f}/s, {capped.sizes[-1] / (1 << 20):,.0f} MiB, {capped.growth(1 / 5):+.1%} since a fifth of the time",
+        f"{capped.rate / kept.rate:.2f} of all kept, {kept.sizes[-1] / (1 << 20):,.0f} MiB",
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from forebay.engine import Swept, Timing
 from forebay.errors import EngineUnavailable
 from forebay.model.when import SECOND
-from forebay.runtime.maintenance import BUDGET, MOST_ROUNDS, keep
+from forebay.runtime.maintenance import AHEAD, BUDGET, LEAST, keep
 from forebay.stores.memory import MemoryEngine
 from forebay.testing.clock import Probe, VirtualClock
 from tests.runtime.kit import Spied, story
@@ -58,11 +58,18 @@ async def test_a_sweep_that_fails_is_not_the_last() -> None:
     assert engine.calls["sweep"] >= 4
 
 
+@pytest.mark.parametrize(
+    ("ended", "swept"),
+    [(0, LEAST), (LEAST // AHEAD, LEAST), (LEAST, AHEAD * LEAST), (10 * LEAST, 10 * AHEAD * LEAST)],
+)
 @story
-async def test_with_ever_more_to_do_it_lets_others_have_the_store_again() -> None:
+async def test_with_ever_more_to_do_it_sweeps_faster_than_was_worked_then_lets_others_have_the_store_again(
+    ended: int, swept: int
+) -> None:
     engine, clock, stop, budgets = Spied(MemoryEngine()), VirtualClock(), asyncio.Event(), list[int]()
     store = engine.connect("one", clock)
     await store.declare([])
+    work = iter([7, 7 + ended, 7 + ended])
 
     class Endless:
         def __getattr__(self, name: str) -> Any:
@@ -73,8 +80,10 @@ async def test_with_ever_more_to_do_it_lets_others_have_the_store_again() -> Non
             return Swept(expired=budget, more=True)
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(keep(Endless(), clock, Timing(sweep=SECOND), stop, lambda: 0.5))
+        group.create_task(
+            keep(Endless(), clock, Timing(sweep=SECOND), stop, lambda: 0.5, ended=lambda: next(work))
+        )
         await clock.advance(SECOND)
         stop.set()
 
-    assert budgets == [BUDGET] * MOST_ROUNDS
+    assert budgets == [BUDGET] * (swept // BUDGET)

@@ -1,7 +1,8 @@
-"""What a claim and a look of the sweep cost beside a crowd of any kind: as many steps of SQLite as without it, give or take a few."""
+"""Crowds: a claim and a look of the sweep take as many steps of SQLite beside one as without it, and a crowd is forgotten to the last."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from forebay.stores.sqlite.session import Session, statements
 from forebay.support.ids import new_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from forebay.stores.sqlite.claim import Claimed
@@ -98,3 +99,29 @@ def test_what_is_late_is_ended_in_portions_before_anything_behind_it_is_taken(se
     taken = [[d.id for d in claim(session).deliveries] for _ in range(3)]
 
     assert taken == [[], [], [str(2 * PROMOTED + 1 + n) for n in range(1, 6)]]
+
+
+@pytest.mark.parametrize("seqs", [range(1, 101), range(1, 101, 2), [*range(1, 40), *range(60, 101)], [50]])
+def test_what_is_forgotten_leaves_nothing_behind_and_takes_nothing_else(
+    seqs: Sequence[int], session: Session
+) -> None:
+    # Every fifth message is an event with copies in two queues.
+    fill(session, 100, 0, state="'succeeded'", finished="n")
+    session.conn.execute("UPDATE entry SET message = seq - 1 WHERE seq % 5 = 1")
+    session.conn.execute("UPDATE message SET copies = 2 WHERE seq % 5 = 0 AND seq < 100")
+    session.conn.execute("DELETE FROM message WHERE seq % 5 = 1")
+    session.conn.execute(
+        "INSERT INTO message (seq, id, name, queue, body, priority, copies) VALUES (0, 'a', 't', 'a', x'', 0, 1)"
+    )
+    session.conn.execute("INSERT INTO try SELECT seq, 1, 'w', 1, 1, 'done', NULL FROM entry")
+    session.conn.execute("INSERT INTO result SELECT seq, x'' FROM entry")
+    session.conn.execute("INSERT INTO kept SELECT queue, state, count(*) FROM entry GROUP BY 1, 2")
+
+    upkeep.forget(session, list(seqs))
+
+    left = sorted(set(range(1, 101)) - set(seqs))
+    for question in ("SELECT seq FROM entry", "SELECT entry FROM try", "SELECT entry FROM result"):
+        assert sorted(n for (n,) in session.conn.execute(question)) == left
+    of = [seq - 1 if seq % 5 == 1 else seq for seq in left]
+    assert dict(session.conn.execute("SELECT seq, copies FROM message")) == Counter(of)
+    assert session.rows("sweep_kept") == ([("succeeded", len(left))] if left else [])

@@ -65,13 +65,22 @@ HOT = {
         "SEARCH entry USING INDEX entry_late (expires<?)",
         "SEARCH e USING COVERING INDEX entry_finished (queue=? AND state=? AND finished<?)",
     ],
-    "sweep_range": ["SEARCH entry"],
     "sweep_overdue": [
         "SEARCH l USING INDEX lease_until (until<?)",
         "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",
     ],
     "sweep_expire": ["SEARCH entry USING INDEX entry_late (expires<?)"],
-    "sweep_old": ["SEARCH entry USING COVERING INDEX entry_finished (queue=? AND state=? AND finished<?)"],
+    "sweep_old": ["SEARCH entry USING COVERING INDEX entry_finished (queue=? AND state=? AND finished>?)"],
+    **{
+        f"forget_range_{kind}": [f"SEARCH {table} USING"]
+        for kind, table in {
+            "messages": "message",
+            "tries": "try",
+            "results": "result",
+            "progress": "progress",
+            "entries": "entry",
+        }.items()
+    },
     "pick_ended_newest": ["USING INDEX entry_ended"],
     "pick_newest": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid<?)"],
 }

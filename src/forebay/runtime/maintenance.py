@@ -18,35 +18,47 @@ if TYPE_CHECKING:
 log = Log("forebay.maintenance")
 
 BUDGET: Final = 1_000
-MOST_ROUNDS: Final = 20
-"""Sweeps in a row while there is more to do; then the others get the store again."""
+LEAST: Final = 20_000
+"""Messages that may be swept in a row, while there is more to do; then the others get the store again."""
+AHEAD: Final = 2
+"""How many may be swept for each that this worker has ended meanwhile, if that is more: upkeep is never slower than the work."""
 STEP: Final = SECOND
 """By how much the wall clock may part from the monotonic one from one sweep to the next; more, and it was set."""
 
 
 async def keep(
-    store: Store, clock: Clock, timing: Timing, stop: asyncio.Event, roll: Callable[[], float]
+    store: Store,
+    clock: Clock,
+    timing: Timing,
+    stop: asyncio.Event,
+    roll: Callable[[], float],
+    *,
+    ended: Callable[[], int] = lambda: 0,
 ) -> None:
     """Sweep every so often, give or take a quarter so that many workers do not march in step, until ``stop`` is set.
+
+    ``ended``: how many messages this worker has ended since it began. The more, the more may be swept.
 
     When the wall clock was set forward, or the host slept, all leases may be over by it though their holders live. So a sweep is then put
     off by a lease: by its end those who live have renewed theirs, several times, and those who have not are dead.
     """
     offset = clock.now() - clock.monotonic()
+    before = ended()
     while not await clock.wait(stop, int(timing.sweep * (0.75 + roll() / 2))):
         was, offset = offset, clock.now() - clock.monotonic()
         if offset - was > STEP:
             log.warning("clock.set", extra={"forward_seconds": (offset - was) // SECOND})
             await clock.wait(stop, timing.lease)
             continue
+        since, before = ended() - before, ended()
         try:
-            await _sweep(store)
+            await _sweep(store, max(LEAST, AHEAD * since))
         except EngineError as error:
             log.warning("sweep.failed", extra=told(error))
 
 
-async def _sweep(store: Store) -> None:
-    for _ in range(MOST_ROUNDS):
+async def _sweep(store: Store, number: int) -> None:
+    for _ in range(0, number, BUDGET):
         swept = await store.sweep(BUDGET)
         if swept.lost or swept.quarantined:
             log.warning("lease.swept", extra={"lost": swept.lost, "quarantined": swept.quarantined})

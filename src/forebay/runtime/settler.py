@@ -30,7 +30,7 @@ LONGEST_PAUSE: Final = 2 * SECOND
 class Settler:
     """Settles until closed. While the engine is away it holds what it has and tries again: the leases are kept by the heartbeat.
 
-    ``on_end`` hears of every verdict that took effect, but for Done.
+    ``ended`` counts what was settled, ``stale`` what of it came too late. ``on_end`` hears of every verdict that took effect, but for Done.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Settler:
         self.room = asyncio.Event()
         self.room.set()
         self._closing = False
-        self.stale = 0
+        self.stale = self.ended = 0
 
     def __len__(self) -> int:
         """How many verdicts wait for the batch under way."""
@@ -78,6 +78,7 @@ class Settler:
         """Settle one batch of what was submitted."""
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         answers = await self._persist([settlement for _, settlement in batch])
+        self.ended += len(batch)
         for (run, _), (settlement, answer) in zip(batch, answers, strict=True):
             self._in_flight.remove(run)
             if answer is Settled.OK:

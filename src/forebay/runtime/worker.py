@@ -465,7 +465,12 @@ class Worker:
         return [_weighted(routes[queue], weight) for queue, weight in wanted.items()]
 
     async def _keep(self, link: LoopClient, stop: asyncio.Event) -> None:
-        await keep(cast("Store", link.broker), self._plant.clock, self._plant.timing, stop, self._plant.roll)
+        plant = self._plant
+        await keep(cast("Store", link.broker), plant.clock, plant.timing, stop, plant.roll, ended=self._ended)
+
+    def _ended(self) -> int:
+        """How many deliveries this worker has settled."""
+        return sum(side.settler.ended for side in self._at_work)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         """A handler's task. Not in the task group: that would wait for ever for a handler that will not stop."""

@@ -13,7 +13,7 @@ from forebay.stores.sqlite.tally import Caps, Tallies
 from forebay.stores.sums import Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from forebay.engine import EngineOptions, Topic
     from forebay.model.when import Instant
@@ -48,6 +48,10 @@ class Session:
     def rows(self, name: str, bindings: Mapping[str, Value] | None = None) -> list[Row]:
         """All rows of a query."""
         return self.conn.execute(self.sql[name], bindings).fetchall()
+
+    def stream(self, name: str, bindings: Mapping[str, Value]) -> Iterator[Row]:
+        """The rows of a query, each read when it is asked for."""
+        return iter(self.conn.execute(self.sql[name], bindings))
 
     def row(self, name: str, bindings: Mapping[str, Value] | None = None) -> Row:
         """The one row of a query that always has one."""

@@ -71,7 +71,7 @@ CROSS JOIN try AS t ON t.entry = e.seq AND t.number > e.tries - :keep
 
 -- name: count
 -- All queues by state, and since when the oldest ready entry of each is ready. Without a lock. What is blocked would be missing: nothing is.
--- Indexes: entry_ready, entry_timed and entry_finished from end to end, but no row of the table for each.
+-- Indexes: entry_ready and entry_timed from end to end, but no row of the table for each; what is finished is counted already.
 SELECT queue, 'ready' AS state, count(*) AS n, min(ready_since) AS since
 FROM entry INDEXED BY entry_ready WHERE state = 'ready' GROUP BY queue
 UNION ALL
@@ -85,8 +85,7 @@ SELECT e.queue, 'running', count(*), NULL
 FROM lease AS l CROSS JOIN json_each(l.entries) AS j CROSS JOIN entry AS e ON e.seq = j.value
 WHERE e.token = l.token GROUP BY e.queue
 UNION ALL
-SELECT queue, state, count(*), NULL
-FROM entry INDEXED BY entry_finished WHERE finished IS NOT NULL GROUP BY queue, state
+SELECT queue, state, n, NULL FROM kept WHERE n > 0
 
 -- name: count_queues
 -- The queues that were declared or paused, whether paused, what feeds them, and their limits. Small tables, read whole.

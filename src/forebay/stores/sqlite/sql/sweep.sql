@@ -1,16 +1,10 @@
 -- Upkeep by any worker: leases that are over, expiry, retention.
 -- Locks: `sweep_look` runs without one; all else in a write transaction, each statement bounded. Indexes: lease_until, entry_late,
--- entry_finished in their own orders, then primary keys.
+-- entry_finished in their own orders, then primary keys; what is kept is counted in a table of its own.
 
 -- name: sweep_look
--- Whether there is anything to sweep; without a lock. Indexes: lease_until, entry_late; of entry_finished the oldest of each queue and
--- state, leaping from queue to queue.
-WITH RECURSIVE queues (queue) AS (
-    SELECT min(queue) FROM entry INDEXED BY entry_finished WHERE finished IS NOT NULL
-    UNION ALL
-    SELECT (SELECT min(e.queue) FROM entry AS e INDEXED BY entry_finished WHERE e.finished IS NOT NULL AND e.queue > q.queue)
-    FROM queues AS q WHERE q.queue IS NOT NULL
-)
+-- Whether there is anything to sweep, but for surplus; without a lock. Indexes: lease_until, entry_late; of entry_finished the oldest of
+-- each queue and state that kept knows.
 SELECT
     EXISTS (SELECT 1 FROM lease WHERE until <= :now)
     OR EXISTS (
@@ -18,22 +12,9 @@ SELECT
         WHERE expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying')
     )
     OR EXISTS (
-        SELECT 1 FROM queues AS q
-        WHERE EXISTS (
-            SELECT 1 FROM entry AS e INDEXED BY entry_finished
-            WHERE e.queue = q.queue AND e.state = 'succeeded' AND e.finished <= :succeeded
-        )
-        OR EXISTS (
-            SELECT 1 FROM entry AS e INDEXED BY entry_finished WHERE e.queue = q.queue AND e.state = 'dead' AND e.finished <= :dead
-        )
-        OR EXISTS (
-            SELECT 1 FROM entry AS e INDEXED BY entry_finished
-            WHERE e.queue = q.queue AND e.state = 'cancelled' AND e.finished <= :cancelled
-        )
-        OR EXISTS (
-            SELECT 1 FROM entry AS e INDEXED BY entry_finished
-            WHERE e.queue = q.queue AND e.state = 'expired' AND e.finished <= :cancelled
-        )
+        SELECT 1 FROM kept AS k
+        CROSS JOIN entry AS e INDEXED BY entry_finished ON e.queue = k.queue AND e.state = k.state
+            AND e.finished <= CASE k.state WHEN 'succeeded' THEN :succeeded WHEN 'dead' THEN :dead ELSE :cancelled END
     )
 
 -- name: sweep_overdue
@@ -62,42 +43,39 @@ WHERE seq IN (
     ORDER BY expires LIMIT :limit
 )
 
--- name: sweep_range
--- An upper bound of the number of entries, without counting. Index: the two ends of the primary key.
-SELECT coalesce((SELECT max(seq) FROM entry) - (SELECT min(seq) FROM entry) + 1, 0)
+-- name: sweep_kept
+-- How many finished entries there are of each state. A small table, read whole.
+SELECT state, sum(n) FROM kept GROUP BY state
 
 -- name: sweep_queues
--- The queues that have anything finished. Index: entry_finished, leaping from queue to queue.
-WITH RECURSIVE queues (queue) AS (
-    SELECT min(queue) FROM entry INDEXED BY entry_finished WHERE finished IS NOT NULL
-    UNION ALL
-    SELECT (SELECT min(e.queue) FROM entry AS e INDEXED BY entry_finished WHERE e.finished IS NOT NULL AND e.queue > q.queue)
-    FROM queues AS q WHERE q.queue IS NOT NULL
-)
-SELECT queue FROM queues WHERE queue IS NOT NULL
-
--- name: sweep_surplus
--- How many entries of a state there are; only asked when there may be too many. Without a lock. Index: entry_finished, covering.
-WITH RECURSIVE queues (queue) AS (
-    SELECT min(queue) FROM entry INDEXED BY entry_finished WHERE finished IS NOT NULL
-    UNION ALL
-    SELECT (SELECT min(e.queue) FROM entry AS e INDEXED BY entry_finished WHERE e.finished IS NOT NULL AND e.queue > q.queue)
-    FROM queues AS q WHERE q.queue IS NOT NULL
-)
-SELECT count(*)
-FROM queues AS q
-CROSS JOIN entry AS e INDEXED BY entry_finished ON e.queue = q.queue AND e.state = :state AND e.finished IS NOT NULL
+-- The queues that have anything finished in a state. A small table, read whole.
+SELECT queue FROM kept WHERE state = :state AND n > 0
 
 -- name: sweep_old
--- The finished of one queue and state until :before, oldest first. In a write transaction. Index: entry_finished in its own order.
+-- The finished of one queue and state, oldest first; read row by row. In a write transaction. Index: entry_finished in its own order.
 SELECT finished, seq FROM entry INDEXED BY entry_finished
-WHERE queue = :queue AND state = :state AND finished <= :before
+WHERE queue = :queue AND state = :state AND finished IS NOT NULL
 ORDER BY finished, seq LIMIT :limit
 
 -- name: forget_highest
 -- Remember the highest sequence number, in case its entry is among those that go. In a write transaction, before forget_entries.
 -- Index: the primary key's last row.
 UPDATE forgotten SET seq = max(seq, coalesce((SELECT max(e.seq) FROM entry AS e), 0))
+
+-- name: forget_kept
+-- Fewer finished entries of their queues and states. In a write transaction, before forget_entries.
+-- :entries is a JSON array of sequence numbers. Index: primary keys.
+UPDATE kept SET n = kept.n - v.n
+FROM (
+    SELECT e.queue, e.state, count(*) AS n
+    FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value
+    WHERE e.finished IS NOT NULL GROUP BY e.queue, e.state
+) AS v
+WHERE kept.queue = v.queue AND kept.state = v.state
+
+-- name: forget_none
+-- Leave out of what is kept the queues that have nothing any more. After forget_kept. A small table, read whole.
+DELETE FROM kept WHERE n <= 0
 
 -- name: forget_copies
 -- Fewer copies of the messages of some entries. In a write transaction, before forget_entries.
@@ -131,3 +109,33 @@ DELETE FROM progress WHERE entry IN (SELECT value FROM json_each(:entries))
 -- name: forget_entries
 -- Forget entries. The last statement of forgetting. :entries is a JSON array of sequence numbers. Index: primary key.
 DELETE FROM entry WHERE seq IN (SELECT value FROM json_each(:entries))
+
+-- name: forget_range_kept
+-- forget_kept for all entries from :first to :last.
+UPDATE kept SET n = kept.n - v.n
+FROM (
+    SELECT queue, state, count(*) AS n FROM entry
+    WHERE seq BETWEEN :first AND :last AND finished IS NOT NULL GROUP BY queue, state
+) AS v
+WHERE kept.queue = v.queue AND kept.state = v.state
+
+-- name: forget_range_messages
+-- Forget the messages from :first to :last that have one copy. Every number between has an entry, so that copy is the entry of the
+-- message's own number. Before forget_range_entries. Index: primary key.
+DELETE FROM message WHERE seq BETWEEN :first AND :last AND copies = 1
+
+-- name: forget_range_tries
+-- Forget the history of the entries from :first to :last. In a write transaction. Index: primary key.
+DELETE FROM try WHERE entry BETWEEN :first AND :last
+
+-- name: forget_range_results
+-- Forget the results of the entries from :first to :last. In a write transaction. Index: primary key.
+DELETE FROM result WHERE entry BETWEEN :first AND :last
+
+-- name: forget_range_progress
+-- Forget the progress of the entries from :first to :last. In a write transaction. Index: primary key.
+DELETE FROM progress WHERE entry BETWEEN :first AND :last
+
+-- name: forget_range_entries
+-- Forget the entries from :first to :last. The last statement of forgetting them. Index: primary key.
+DELETE FROM entry WHERE seq BETWEEN :first AND :last
