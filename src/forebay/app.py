@@ -56,6 +56,8 @@ from forebay.handle import Handle
 from forebay.model.amounts import byte_size
 from forebay.model.message import EntryId
 from forebay.model.names import check_name, check_new_name, check_pattern
+from forebay.model.query import LONGEST_PAGE, Selector
+from forebay.model.survey import Groups
 from forebay.model.when import Duration, Micros, micros
 from forebay.processes.address import address_of
 from forebay.runtime.bridge import OUTBOX
@@ -71,8 +73,8 @@ if TYPE_CHECKING:
 
     from forebay.engine import Engine
     from forebay.middleware import Middleware
-    from forebay.model.query import Command, Counts, Page, Query, Selector, Steered
-    from forebay.model.survey import Survey
+    from forebay.model.query import By, Command, Counts, Page, Query, Steered
+    from forebay.model.survey import Group, Survey
     from forebay.testing.stage import Testing
 
 P = ParamSpec("P")
@@ -351,9 +353,29 @@ class App:
         """One page of what the store knows."""
         return await (await self._client.link()).store.find(query)
 
-    async def count(self) -> Counts:
-        """All queues by state."""
-        return await (await self._client.link()).store.count()
+    @overload
+    async def count(self) -> Counts: ...
+    @overload
+    async def count(self, *, by: By, which: Selector = ..., limit: int = ...) -> tuple[Group, ...]: ...
+    async def count(
+        self,
+        *,
+        by: By | None = None,
+        which: Selector = Selector(),  # noqa: B008  # frozen value
+        limit: int = LONGEST_PAGE,
+    ) -> Counts | tuple[Group, ...]:
+        """All queues by state; or how many of the messages selected there are ``by`` something, the largest groups first.
+
+        >>> from forebay.model.query import By, Selector
+        >>> await app.count(by=By.FINGERPRINT, which=Selector(states=frozenset({State.DEAD})))  # doctest: +SKIP
+        (Group(value='9f0c5a8ae0b7c2d1', number=314), Group(value='1b6e...', number=2))
+
+        Raises `InvalidOption` where too many messages would have to be looked at, and says what narrows it.
+        """
+        store = (await self._client.link()).store
+        return (
+            await store.count() if by is None else await store.survey(Groups(by=by, which=which, limit=limit))
+        )
 
     async def survey(self, about: Survey[T]) -> tuple[T, ...]:
         """What the store knows besides messages: `Workers` that are there, `Rates` by minute, queue and name.

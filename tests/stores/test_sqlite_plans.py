@@ -78,11 +78,28 @@ HOT = {
             "tries": "try",
             "results": "result",
             "progress": "progress",
+            "failures": "failure",
             "entries": "entry",
         }.items()
     },
-    "pick_ended_newest": ["USING INDEX entry_ended"],
-    "pick_newest": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid<?)"],
+    **{
+        f"{pick}{way}": [f"SEARCH {by}"]
+        for way in ("", "_newest")
+        for pick, by in {
+            "pick": "e USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+            "pick_ended": "e USING INDEX entry_ended (seq>? AND seq<?)",
+            "pick_key": "e USING INDEX entry_key (key=? AND rowid>? AND rowid<?)",
+            "pick_error": "f USING COVERING INDEX failure_error (error=? AND rowid>? AND rowid<?)",
+            "pick_fingerprint": "f USING COVERING INDEX failure_fingerprint (fingerprint=? AND rowid>? AND rowid<?)",
+        }.items()
+    },
+    "pick_ids": ["SEARCH e USING INDEX entry_id (id=?)"],
+    "created": ["SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"],
+    "created_range": ["SEARCH e"],
+    "pick_live": [
+        "SEARCH r USING COVERING INDEX entry_ready (queue>? AND queue<?)",
+        "SEARCH t USING COVERING INDEX entry_timed (queue>? AND queue<?)",
+    ],
 }
 TABLES = re.compile(r"\bSCAN (?:entry|message|try|result|e|m)\b|TEMP B-TREE")
 
@@ -118,8 +135,9 @@ def test_every_file_of_statements_and_every_statement_in_it_says_what_it_is_for(
         file.read_text("utf-8") for file in resources.files("forebay.stores.sqlite").joinpath("sql").iterdir()
     ]
     parts = [text.split(NAME) for text in texts]
-    names = [part.splitlines()[0] for _, *rest in parts for part in rest]
+    each = {part.splitlines()[0]: part for _, *rest in parts for part in rest}
+    names = [name + way for name, part in each.items() for way in ("", "_newest")[: 1 + ("{way}" in part)]]
 
     assert [head for head, *_ in parts if not (head.startswith("-- ") and "Locks: " in head)] == []
     assert [part for _, *rest in parts for part in rest if not part.splitlines()[1].startswith("-- ")] == []
-    assert sorted(names) == sorted(statements())
+    assert sorted(name for name in names if not name.startswith("piece_")) == sorted(statements())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final, TypeAlias
 
 import msgspec
@@ -16,14 +17,38 @@ LONGEST_PAGE = 1_000
 
 
 class Selector(msgspec.Struct, frozen=True, kw_only=True):
-    """Which messages: every condition given must hold; an empty selector means all. ``limit`` bounds what one command touches."""
+    """Which messages: every condition given must hold; an empty selector means all. ``limit`` bounds what one command touches.
+
+    ``worker``: who has it now, so only of what runs. ``error``, ``fingerprint``: of the last try that failed, since it was redriven last.
+    ``key``: what it was sent with. Spans of time begin at ``..._since`` and end before ``..._before``, both instants of the store's clock;
+    what has not finished is in no span of ends.
+    """
 
     ids: tuple[EntryId, ...] = ()
     queue: str | None = None
     name: str | None = None
     states: frozenset[State] = frozenset()
+    worker: str | None = None
+    error: str | None = None
+    fingerprint: str | None = None
+    key: str | None = None
+    created_since: Instant | None = None
+    created_before: Instant | None = None
+    finished_since: Instant | None = None
     finished_before: Instant | None = None
     limit: int | None = None
+
+
+class By(StrEnum):
+    """What messages are grouped by. Minutes are those in which they ended; those that have no value are in no group."""
+
+    QUEUE = "queue"
+    NAME = "name"
+    STATE = "state"
+    WORKER = "worker"
+    ERROR = "error"
+    FINGERPRINT = "fingerprint"
+    MINUTE = "minute"
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from forebay.errors import InvalidOption
+from forebay.model.query import LONGEST_PAGE, By, Selector
 from forebay.model.when import SECOND, Instant, Micros
 
 R = TypeVar("R")
@@ -77,6 +78,32 @@ class Rates(Survey[Rate], frozen=True, kw_only=True):
     name: str | None = None
 
 
+class Group(msgspec.Struct, frozen=True):
+    """How many messages have one value; of a minute that is the instant it began."""
+
+    value: str | int
+    number: int
+
+
+class Groups(Survey[Group], frozen=True, kw_only=True):
+    """How many messages there are ``by`` something, the largest groups first; as many groups as a page has records at most.
+
+    >>> from forebay.model.state import State
+    >>> Groups(by=By.FINGERPRINT, which=Selector(states=frozenset({State.DEAD}))).most
+    1000
+
+    Raises `InvalidOption` where too many would have to be looked at, and says what narrows it.
+    """
+
+    by: By
+    which: Selector = Selector()
+
+    @property
+    def most(self) -> int:
+        """How many groups the answer may have."""
+        return max(1, min(self.limit, LONGEST_PAGE))
+
+
 def unknown(about: object) -> InvalidOption:
     """For a question that no store knows."""
-    return InvalidOption(f"A store is asked for Workers() or Rates(), not for {about!r}.")
+    return InvalidOption(f"A store is asked for Workers(), Rates() or Groups(), not for {about!r}.")

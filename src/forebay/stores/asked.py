@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Losses
 from forebay.errors import InvalidOption, Unsupported
+from forebay.model.query import LONGEST_PAGE
+from forebay.model.survey import Group
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from forebay.engine import Topic
-    from forebay.model.query import Selector
+    from forebay.model.query import Query, Selector
+    from forebay.model.survey import Groups
+
+MOST_WALKED: Final = 1_000_000
+"""Messages that are looked at to count groups of them at most: a second or so."""
 
 
 def read_cursor(cursor: str | None) -> int | None:
@@ -38,4 +46,24 @@ def check_topic(topic: Topic) -> None:
     if isinstance(topic, Losses):
         raise Unsupported(
             "The leases of a store do not hang on its connection: renew them with extend(), which says which are lost."
+        )
+
+
+def page_size(query: Query) -> int:
+    """How many records a page may have."""
+    return max(1, min(query.size, LONGEST_PAGE))
+
+
+def groups(about: Groups, found: Counter[str | int]) -> tuple[Group, ...]:
+    """The largest groups, as many as asked."""
+    order = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+    return tuple(Group(value, number) for value, number in order[: about.most])
+
+
+def check_walk(walked: int) -> None:
+    """Raise `InvalidOption` for a count that is no end of."""
+    if walked > MOST_WALKED:
+        raise InvalidOption(
+            f"More than {MOST_WALKED:,} messages would have to be looked at: narrow it by states, queue, name, error, key or a span"
+            " of time. By queue and by state, without other conditions, there is no such limit."
         )

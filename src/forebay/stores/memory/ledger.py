@@ -17,6 +17,7 @@ from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.stores.limits import SAMPLE, WINDOW, retry_after
 from forebay.stores.memory.sight import Sight
+from forebay.stores.sums import minute_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -57,6 +58,7 @@ class Entry:
     result: bytes | None = None
     settled_by: Token | None = None
     progress: q.Progress | None = None
+    failure: v.Failure | None = None
     history: list[q.Try] = field(default_factory=list)
 
 
@@ -410,17 +412,47 @@ class Ledger:
         found: Iterable[Entry] = self.entries.values()
         if which.ids:
             found = sorted(filter(None, map(self.entries.get, set(which.ids))), key=lambda e: e.seq)
-        for entry in found:
-            if (
-                which.queue in (None, entry.queue)
-                and which.name in (None, entry.message.name)
-                and (not which.states or entry.state in which.states)
-                and (
-                    which.finished_before is None
-                    or (entry.finished is not None and entry.finished < which.finished_before)
-                )
-            ):
-                yield entry
+        return (entry for entry in found if self._is_meant(which, entry))
+
+    def _is_meant(self, which: q.Selector, entry: Entry) -> bool:
+        failure = entry.failure
+        return (
+            which.queue in (None, entry.queue)
+            and which.name in (None, entry.message.name)
+            and which.key in (None, entry.message.key)
+            and (not which.states or entry.state in which.states)
+            and (which.worker is None or which.worker == self.worker_of(entry))
+            and (which.error is None or (failure is not None and failure.type == which.error))
+            and (
+                which.fingerprint is None
+                or (failure is not None and failure.fingerprint == which.fingerprint)
+            )
+            and _lies_in(entry.created, which.created_since, which.created_before)
+            and _lies_in(entry.finished, which.finished_since, which.finished_before)
+        )
+
+    def value(self, entry: Entry, by: q.By) -> str | int | None:
+        """What an entry is grouped by, if it has that."""
+        match by:
+            case q.By.QUEUE:
+                return entry.queue
+            case q.By.NAME:
+                return entry.message.name
+            case q.By.STATE:
+                return entry.state.value
+            case q.By.WORKER:
+                return self.worker_of(entry)
+            case q.By.ERROR:
+                return None if entry.failure is None else entry.failure.type
+            case q.By.FINGERPRINT:
+                return None if entry.failure is None else entry.failure.fingerprint
+            case q.By.MINUTE:
+                return None if entry.finished is None else minute_of(entry.finished)
+
+    def worker_of(self, entry: Entry) -> str | None:
+        """Who has it now."""
+        lease = None if entry.token is None else self._leases.get(entry.token)
+        return None if lease is None else lease.worker
 
     def record(self, entry: Entry) -> q.TaskRecord:
         """An entry as a value."""
@@ -468,6 +500,7 @@ class Ledger:
         self.counters["crashed"] += change.crashes
         entry.due = entry.due if change.due is None else change.due
         entry.reason = entry.reason if change.reason is None else change.reason
+        entry.failure = entry.failure if change.error is None else change.error
         match change.unknown:
             case Unknown.BEGIN:
                 entry.unknown_since = entry.unknown_since or now
@@ -533,7 +566,7 @@ class Ledger:
         entry.attempts = entry.crashes = entry.releases = 0
         entry.due = entry.expires = entry.deadline = entry.finished = entry.reason = entry.result = (
             entry.unknown_since
-        ) = None
+        ) = entry.failure = None
         entry.cancel_requested = False
         self._happen(entry, Event.REDRIVE, now)
         return q.Steered(changed=1)
@@ -563,3 +596,10 @@ class Ledger:
     def _is_timed(self, place: tuple[Instant, int, EntryId]) -> bool:
         entry = self.entries.get(place[2])
         return entry is not None and entry.seq == place[1] and entry.state in TIMED and entry.due == place[0]
+
+
+def _lies_in(when: Instant | None, since: Instant | None, before: Instant | None) -> bool:
+    """Whether it lies in a span; what has no moment lies in the boundless one only."""
+    if when is None:
+        return since is None and before is None
+    return (since is None or since <= when) and (before is None or when < before)

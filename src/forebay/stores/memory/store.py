@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Final, cast
 
 from forebay.engine import (
     NOTHING,
@@ -21,8 +22,9 @@ from forebay.engine import (
     check_sources,
 )
 from forebay.errors import NotOpen, Unsupported
-from forebay.model.query import LONGEST_PAGE, HandBack, Page, Pause, Resume, Steered
-from forebay.stores.asked import check_topic, queue_of, read_cursor
+from forebay.model.query import HandBack, Page, Pause, Resume, Steered
+from forebay.model.survey import Groups
+from forebay.stores.asked import check_topic, check_walk, groups, page_size, queue_of, read_cursor
 from forebay.stores.memory.ledger import Ledger
 from forebay.stores.signals import Signals
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from forebay.engine import Ask, Delivery, Settlement, Source, Swept, Topic
     from forebay.model.message import EntryId, Message
     from forebay.model.query import Command, Counts, Progress, Query, Selector
-    from forebay.model.survey import Presence, Survey
+    from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Instant, Micros
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
@@ -200,7 +202,7 @@ class MemoryStore:
 
     async def find(self, query: Query) -> Page:
         """One page of records."""
-        size = max(1, min(query.size, LONGEST_PAGE))
+        size = page_size(query)
         after = read_cursor(query.cursor)
         self._now()
         with self._lock:
@@ -221,7 +223,16 @@ class MemoryStore:
         """What is known besides messages."""
         now = self._now()
         with self._lock:
+            if isinstance(about, Groups):
+                return cast("tuple[R, ...]", self._groups(about))
             return self._ledger.sight.survey(about, now)
+
+    def _groups(self, about: Groups) -> tuple[Group, ...]:
+        selected = list(self._ledger.selected(about.which))
+        check_walk(len(selected))
+        return groups(
+            about, Counter(v for e in selected if (v := self._ledger.value(e, about.by)) is not None)
+        )
 
     async def attend(self, presence: Presence | None) -> None:
         """Say that this worker is there, or gone."""

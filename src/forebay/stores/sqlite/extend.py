@@ -29,10 +29,10 @@ def extend(
     seqs = seqs_of(session, deliveries)
     rows = [(seq, d.token) for seq, d in zip(seqs, deliveries, strict=True)]
     asked: dict[int, int] = dict(session.rows("extend_match", {"batch": encoded(rows)}))
-    named: dict[Token, set[int]] = {}
+    named: dict[Token, set[int]] = {delivery.token: set() for delivery in deliveries}
     for n in asked:
-        named.setdefault(deliveries[n].token, set()).add(seqs[n])
-    tokens = encoded(sorted({*under_way, *named}))
+        named[deliveries[n].token].add(seqs[n])
+    tokens = encoded(sorted({*under_way, *(token for token, found in named.items() if found)}))
     session.change("extend", {"tokens": tokens, "until": session.now + session.options.timing.lease})
     _take_back(session, {token: found for token, found in named.items() if token not in set(under_way)})
     if progress:

@@ -147,6 +147,8 @@ def _places(message: Message, queues: list[str], seqs: range, now: Instant) -> I
             deadline,
             since,
             message.unique,
+            message.name,
+            message.key,
         )
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from forebay.model.query import LONGEST_PAGE, Counts, Page, Query, QueueCounts, Selector
+import msgspec
+
+from forebay.model.query import By, Counts, Page, Query, QueueCounts, Selector
 from forebay.model.state import State
+from forebay.model.when import SECOND
 from forebay.stores.sqlite.rows import record, stories
 from forebay.stores.sqlite.session import batch as encoded, numbers
 from forebay.stores.sqlite.settle import KEPT
@@ -13,32 +18,46 @@ from forebay.stores.sqlite.settle import KEPT
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
+    from forebay.model.survey import Groups
     from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session, Value
 
-LAST: Final = (1 << 63) - 1
+WALK: Final = 20_000
+"""Entries that one look walks past at most: some milliseconds. Whoever wants more looks again, from where it ended."""
+FEW: Final = 5_000
+"""Entries that wait or run which are all looked at; where there are more, all entries are walked in order."""
+SLACK: Final = 10 * SECOND
+"""By how much the moments of creation may be out of the order of sequence numbers: clocks are set back, transactions wait."""
+_HIGHEST: Final = "\U0010ffff"
+"""After all names of queues."""
+_LAST: Final = (1 << 63) - 1
 """After all sequence numbers."""
 _ENDED: Final = frozenset({State.DEAD, State.CANCELLED, State.EXPIRED})
+_COUNTED: Final = frozenset({By.QUEUE, By.STATE})
+_LIVE: Final = frozenset({State.READY, State.SCHEDULED, State.RETRYING, State.RUNNING})
+_RUNNING: Final = frozenset({State.RUNNING})
 
 
-def find(session: Session, query: Query, after: int | None) -> Page:
-    """One page of records."""
-    size = max(1, min(query.size, LONGEST_PAGE))
-    cursor = after if after is not None else 0 if query.oldest_first else LAST
-    seqs = pick(
-        session,
-        query.which,
-        query.which.states,
-        cursor=cursor,
-        limit=size + 1,
-        oldest_first=query.oldest_first,
-    )
-    shown = seqs[:size]
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Sequence numbers in order; after which one to look on (None: that was all); how many entries were walked past to find them."""
+
+    found: list[int]
+    next: int | None = None
+    walked: int = 0
+
+
+def find(session: Session, query: Query, size: int, after: int | None) -> tuple[Page, bool]:
+    """One page of ``size`` records at most, and whether it is whole: else it ends where the walk did."""
+    which, oldest_first = query.which, query.oldest_first
+    picked = pick(session, which, which.states, cursor=after, limit=size + 1, oldest_first=oldest_first)
+    shown = picked.found[:size]
+    last = shown[-1] if len(picked.found) > size else picked.next
     tries = stories(session.rows("tries", {"entries": numbers(shown), "keep": KEPT}))
     records = tuple(
         record(row, tries.get(row[0], ())) for row in session.rows("records", {"entries": numbers(shown)})
     )
-    return Page(records, str(shown[-1]) if len(seqs) > size else None)
+    return Page(records, None if last is None else str(last)), last is None or len(shown) == size
 
 
 def pick(
@@ -46,20 +65,82 @@ def pick(
     which: Selector,
     states: AbstractSet[State],
     *,
-    cursor: int,
+    cursor: int | None,
     limit: int,
     oldest_first: bool,
-) -> list[int]:
-    """Sequence numbers of what a selector means in ``states`` (none: any), in order, from a cursor on."""
+) -> Picked:
+    """What a selector means in ``states`` (none: any), from a cursor on; by one index in order, and never past more than `WALK` entries."""
     if which.ids:
-        found = sorted(
-            (seq for seq, state in named(session, which) if not states or state in states),
-            reverse=not oldest_first,
-        )
-        return [seq for seq in found if (seq > cursor if oldest_first else seq < cursor)][:limit]
-    conditions = _conditions(which, states) | {"cursor": cursor, "limit": limit}
-    source = "pick_ended" if states and states <= _ENDED else "pick"
-    return [seq for (seq,) in session.rows(source if oldest_first else f"{source}_newest", conditions)]
+        found = [seq for seq, state in named(session, which) if not states or state in states]
+        found = [seq for seq in found if cursor is None or (seq > cursor if oldest_first else seq < cursor)]
+        return _cut(found if oldest_first else found[::-1], limit, None)
+    after, before = _span(session, which)
+    if cursor is not None:
+        after, before = (max(after, cursor), before) if oldest_first else (after, min(before, cursor))
+    conditions = _conditions(which, states) | {"after": after, "before": before}
+    source = _source(which, states) + ("" if oldest_first else "_newest")
+    if source.startswith("pick_live"):
+        low, high = ("", _HIGHEST) if which.queue is None else (which.queue, which.queue)
+        passed, _, _, fits = session.row("pick_live", {**conditions, "low": low, "high": high, "walk": FEW})
+        if passed < FEW:
+            return _cut(sorted(msgspec.json.decode(fits), reverse=not oldest_first), limit, None, passed)
+        source = source.replace("pick_live", "pick")
+    found, walked, step, last = [], 0, max(limit, 100), None
+    while len(found) < limit and walked < WALK:
+        step = min(step, WALK - walked)
+        walk = {**conditions, "after": after, "before": before, "walk": step}
+        passed, low, high, fits = session.row(source, walk)
+        found += sorted(msgspec.json.decode(fits), reverse=not oldest_first)
+        walked += passed
+        if passed < step:
+            return _cut(found, limit, None, walked)
+        last = after = high if oldest_first else after
+        if not oldest_first:
+            last = before = low
+        step *= 4
+    return _cut(found, limit, last, walked)
+
+
+def _cut(found: list[int], limit: int, last: int | None, walked: int = 0) -> Picked:
+    """No more than was asked for. What was walked past beyond that is walked again."""
+    if len(found) > limit or (len(found) == limit and last is not None):
+        return Picked(found[:limit], found[limit - 1], walked)
+    return Picked(found, last, walked)
+
+
+def _source(which: Selector, states: AbstractSet[State]) -> str:
+    """The statement whose index is likely to pass by the fewest."""
+    if which.worker is not None or states == _RUNNING:
+        return "pick_running"
+    narrow = {"pick_fingerprint": which.fingerprint, "pick_error": which.error, "pick_key": which.key}
+    if (source := next((name for name, asked in narrow.items() if asked is not None), None)) is not None:
+        return source
+    if not states:
+        return "pick"
+    return "pick_ended" if states <= _ENDED else "pick_live" if states <= _LIVE else "pick"
+
+
+def _span(session: Session, which: Selector) -> tuple[int, int]:
+    """The sequence numbers between which all lies that was created in the selector's span."""
+    since, before = which.created_since, which.created_before
+    return (
+        0 if since is None else _first_created(session, since - SLACK) - 1,
+        _LAST if before is None else _first_created(session, before + SLACK),
+    )
+
+
+def _first_created(session: Session, when: Instant) -> int:
+    """The first sequence number of those created at a moment or later, as far as they were created in order: by halving."""
+    low, high = session.row("created_range")
+    high += 1
+    while low < high:
+        middle = (low + high) // 2
+        rows = session.rows("created", {"seq": middle})
+        if not rows or rows[0][1] >= when:
+            high = middle
+        else:
+            low = rows[0][0] + 1
+    return int(low)
 
 
 def named(session: Session, which: Selector) -> list[tuple[int, State]]:
@@ -72,9 +153,34 @@ def _conditions(which: Selector, states: AbstractSet[State]) -> dict[str, Value]
     return {
         "queue": which.queue,
         "name": which.name,
+        "key": which.key,
         "states": encoded(sorted(states)) if states else None,
-        "before": which.finished_before,
+        "worker": which.worker,
+        "error": which.error,
+        "fingerprint": which.fingerprint,
+        "created_since": which.created_since,
+        "created_before": which.created_before,
+        "finished_since": which.finished_since,
+        "finished_before": which.finished_before,
     }
+
+
+def group(session: Session, about: Groups, after: int | None) -> tuple[Counter[str | int], Picked]:
+    """How many there are of each value, in a part of what is selected."""
+    which, by = about.which, about.by
+    if by in _COUNTED and which == Selector(queue=which.queue, states=which.states, limit=which.limit):
+        return _counted(session, about), Picked([])
+    picked = pick(session, which, which.states, cursor=after, limit=WALK, oldest_first=True)
+    return Counter(dict(session.rows("groups", {"by": by, "entries": numbers(picked.found)}))), picked
+
+
+def _counted(session: Session, about: Groups) -> Counter[str | int]:
+    """By queue and state the indexes know it."""
+    which, found = about.which, Counter[str | int]()
+    for queue, state, n, _ in session.rows("count"):
+        if which.queue in (None, queue) and (not which.states or state in which.states):
+            found[queue if about.by is By.QUEUE else state] += n
+    return found
 
 
 def count(session: Session) -> Counts:

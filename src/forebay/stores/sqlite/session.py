@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from importlib import resources
 from types import MappingProxyType
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Row: TypeAlias = tuple[Any, ...]
 Value: TypeAlias = int | str | bytes | None
 
+_PIECE: Final = re.compile(r"\{(piece_\w+)\}")
 NAME: Final = "\n-- name: "
 """What comes before the name of a statement in its file."""
 _ENCODER: Final = msgspec.json.Encoder()
@@ -75,7 +77,19 @@ def statements() -> Mapping[str, str]:
         for part in parts:
             name, *lines = part.splitlines()
             found[name] = "\n".join(line for line in lines if not line.startswith("--")).strip()
-    return MappingProxyType(found)
+    return MappingProxyType(dict(_composed(found)))
+
+
+def _composed(found: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Statements with their ``{piece_...}`` in place, and with each ``{way}`` to go."""
+    pieces = {name: found.pop(name) for name in [name for name in found if name.startswith("piece_")]}
+    for name, text in found.items():
+        whole = _PIECE.sub(lambda named: pieces[named[1]], text)
+        if "{way}" in whole:
+            yield name, whole.replace("{way}", "ASC")
+            yield f"{name}_newest", whole.replace("{way}", "DESC")
+        else:
+            yield name, whole
 
 
 def batch(rows: object) -> str:

@@ -161,6 +161,9 @@ def take_effect(session: Session, ended: Sequence[Ended], *, settles: bool) -> N
     ]
     session.change("settle_effects", {"batch": encoded(rows), "now": session.now, "settles": int(settles)})
     session.change("try_trim", {"entries": numbers(e.seq for e in ended), "keep": KEPT})
+    errors = [(e.seq, error) for e in ended if (error := _printable(e.effect.error)) is not None]
+    if errors:
+        session.each("failure_keep", [(seq, error.type, error.fingerprint) for seq, error in errors])
     for e in ended:
         session.sums.end(e.queue, e.name, e.effect, session.now - e.started)
     if crashed := sum(e.effect.crashes for e in ended):

@@ -22,7 +22,7 @@ from forebay.model.query import (
     Steered,
     changeable,
 )
-from forebay.stores.sqlite.queries import named, pick
+from forebay.stores.sqlite.queries import Picked, named, pick
 from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import Ended, take_effect, tell_tries
 from forebay.stores.sqlite.upkeep import forget
@@ -54,23 +54,23 @@ class Order:
     room: int
 
     def look(self, session: Session) -> Step | None:
-        """The answer, if there is nothing to change: found without a lock, however long it takes."""
-        if self.which.ids or self._pick(session, 1):
+        """The answer, if there is nothing to change: found without a lock; or from where on to look."""
+        if self.which.ids or (picked := self._pick(session, 1)).found:
             return None
-        return Step(Steered())
+        return Step(Steered(), picked.next)
 
     def work(self, session: Session) -> Step:
         """Pick and change."""
         if self.which.ids:
             return self._named(session)
-        seqs = self._pick(session, self.room)
-        return Step(_change(session, seqs, self.command), seqs[-1] if len(seqs) == self.room else None)
+        picked = self._pick(session, self.room)
+        return Step(_change(session, picked.found, self.command), picked.next)
 
-    def _pick(self, session: Session, limit: int) -> list[int]:
+    def _pick(self, session: Session, limit: int) -> Picked:
         can = changeable(self.command)
         states = can & self.which.states if self.which.states else can
         if not states:
-            return []
+            return Picked([])
         return pick(session, self.which, states, cursor=self.after, limit=limit, oldest_first=True)
 
     def _named(self, session: Session) -> Step:
@@ -99,6 +99,7 @@ def _change(session: Session, seqs: list[int], command: Change) -> Steered:
             changed = session.change("redrive", {"entries": entries, "now": session.now})
             session.tallies.grow(queues, changed)
             session.change("redrive_results", {"entries": entries})
+            session.change("redrive_failures", {"entries": entries})
             return Steered(changed=changed, skipped=_some(KEY_TAKEN, len(seqs) - changed))
         case CancelNow():
             return _cancel(session, seqs)

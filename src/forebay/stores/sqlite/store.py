@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
+from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from forebay.engine import NOTHING, Cancels, R, Ready, check_sources
 from forebay.errors import NotOpen, Unsupported
-from forebay.model.query import CancelNow, Delete, HandBack, Pause, Redrive, Resume, Steered
+from forebay.model.query import CancelNow, Delete, HandBack, Page, Pause, Redrive, Resume, Steered
+from forebay.model.survey import Groups
 from forebay.model.when import SECOND
-from forebay.stores.asked import check_topic, queue_of, read_cursor
+from forebay.stores.asked import check_topic, check_walk, groups, page_size, queue_of, read_cursor
 from forebay.stores.sqlite import admission, claim, extend, publish, queries, settle, steer, survey, upkeep
 from forebay.stores.sqlite.claim import Claim, Claimed
 from forebay.stores.sqlite.connection import connect
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
         Traits,
     )
     from forebay.model.message import EntryId, Message
-    from forebay.model.query import Change, Command, Counts, Page, Progress, Query, Selector
-    from forebay.model.survey import Presence, Survey
+    from forebay.model.query import Change, Command, Counts, Progress, Query, Selector, TaskRecord
+    from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Micros
     from forebay.stores.sqlite.engine import SqliteEngine
     from forebay.support.clock import Clock
@@ -251,9 +252,15 @@ class SqliteStore:
 
     async def find(self, query: Query) -> Page:
         """One page of records."""
-        return await self._thread().submit(
-            look=partial(queries.find, query=query, after=read_cursor(query.cursor))
-        )
+        size, after = page_size(query), read_cursor(query.cursor)
+        records: tuple[TaskRecord, ...] = ()
+        while True:
+            rest = partial(queries.find, query=query, size=size - len(records), after=after)
+            page, whole = await self._thread().submit(look=rest)
+            records += page.records
+            if whole:
+                return Page(records, page.next)
+            after = read_cursor(page.next)
 
     async def count(self) -> Counts:
         """All queues by state."""
@@ -263,7 +270,20 @@ class SqliteStore:
         """What is known besides messages."""
         # What this process has not written yet is written first.
         await self._thread().submit(look=lambda s: None if s.carried else True, work=lambda _: True)
+        if isinstance(about, Groups):
+            return cast("tuple[R, ...]", await self._groups(about))
         return await self._thread().submit(look=partial(survey.survey, about=about))
+
+    async def _groups(self, about: Groups) -> tuple[Group, ...]:
+        total, walked, after = Counter[str | int](), 0, None
+        while True:
+            found, picked = await self._thread().submit(look=partial(queries.group, about=about, after=after))
+            total += found
+            walked += picked.walked
+            after = picked.next
+            if after is None:
+                return groups(about, total)
+            check_walk(walked)
 
     async def attend(self, presence: Presence | None) -> None:
         """Say that this worker is there, or gone."""

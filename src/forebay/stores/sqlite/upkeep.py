@@ -96,13 +96,13 @@ def forget(session: Session, seqs: Sequence[int]) -> None:
         session.change("forget_range_kept", span)
         if session.change("forget_range_messages", span) < len(run):
             _forget_copies(session, run)
-        for kind in ("tries", "results", "progress", "entries"):
+        for kind in ("tries", "results", "progress", "failures", "entries"):
             session.change(f"forget_range_{kind}", span)
     if loose:
         entries = {"entries": numbers(loose)}
         session.change("forget_kept", entries)
         _forget_copies(session, loose)
-        for kind in ("tries", "results", "progress", "entries"):
+        for kind in ("tries", "results", "progress", "failures", "entries"):
             session.change(f"forget_{kind}", entries)
     session.change("forget_none")
 

@@ -1,21 +1,23 @@
-"""Claims about what a store knows besides messages: what each minute did, and which workers are there."""
+"""Claims about looking: what each minute did, which workers are there, what is selected and how it is grouped."""
 
 # ruff: noqa: D103  # the name of a claim says it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from forebay.engine import Settlement, Source
 from forebay.errors import InvalidOption
 from forebay.model import query as q, verdict as v
-from forebay.model.survey import MINUTE, RATES_KEPT, Presence, Rate, Rates, Survey, Workers
+from forebay.model.state import State
+from forebay.model.survey import MINUTE, RATES_KEPT, Groups, Presence, Rate, Rates, Survey, Workers
 from forebay.model.when import SECOND, After
-from forebay.testing.conformance.harness import FAILURE, but, claims, refused, remembers
+from forebay.testing.conformance.harness import FAILURE, but, claims, ids, refused, remembers
 
 if TYPE_CHECKING:
     from forebay.testing.conformance.harness import Claim, Harness
 
+ALL: Final = q.Selector()
 HERE: Final = Presence(host="here", pid=7, version="1.0", queues=("work",), slots=10, running=2)
 
 
@@ -165,6 +167,114 @@ async def what_no_store_knows_is_refused(h: Harness) -> None:
         await (await h.store()).survey(Survey[int]())
 
 
+async def messages_are_selected_by_what_they_are_and_what_became_of_them(h: Harness) -> None:
+    store = await h.store()
+    dead, retried, done, keyed = (h.message(name) for name in ("red", "red", "blue", "blue"))
+    keyed = but(keyed, key="k")
+    boom = v.Failure("Boom", "it went boom")
+    began = h.now()
+    await h.publish(dead, retried, done)
+    await h.advance(h.tick)
+    later = h.now()
+    await h.publish(keyed)
+    first, second, third = await h.take(3)
+    await h.settle(first, v.Dead(v.Reason.ASKED, boom))
+    await h.settle(second, v.Retry(After(0), but(FAILURE, message="no 7", fingerprint="")))
+    await h.settle(third, v.Done())
+    await h.take(1, worker="two")
+
+    async def chosen(**asked: Any) -> list[str]:
+        page = await store.find(q.Query(which=q.Selector(**asked), oldest_first=True))
+        return ids(page.records)
+
+    like_it = but(FAILURE, message="no 8", fingerprint="").fingerprint
+    for asked, expected in (
+        ({"error": "Boom"}, [dead]),
+        ({"error": "Boom", "name": "blue"}, []),
+        ({"fingerprint": boom.fingerprint}, [dead]),
+        ({"fingerprint": like_it}, [retried]),
+        ({"key": "k"}, [keyed]),
+        ({"key": "other"}, []),
+        ({"created_since": later}, [keyed]),
+        ({"created_since": began, "created_before": later, "name": "red"}, [dead, retried]),
+        ({"finished_since": later}, [dead, done]),
+        ({"finished_before": later}, []),
+        ({"worker": "one"}, []),
+        ({"states": frozenset({State.DEAD, State.SUCCEEDED})}, [dead, done]),
+    ):
+        assert await chosen(**asked) == [message.id for message in expected], asked
+    (held,) = await chosen(worker="two")
+    assert held in {retried.id, keyed.id}
+    assert await chosen(worker="two", states=frozenset({State.DEAD})) == []
+
+
+async def an_error_is_forgotten_when_its_message_is_redriven(h: Harness) -> None:
+    await h.publish(h.message())
+    await h.bury()
+    failed = q.Selector(error=FAILURE.type, fingerprint=FAILURE.fingerprint)
+    store = await h.store()
+    assert len((await store.find(q.Query(which=failed))).records) == 1
+
+    assert (await store.steer(failed, q.Redrive())).changed == 1
+
+    assert (await store.find(q.Query(which=failed))).records == ()
+
+
+async def what_is_selected_may_be_pages_long(h: Harness) -> None:
+    messages = [h.message(("red", "blue")[n % 2]) for n in range(230)]
+    await h.publish(*messages)
+    store = await h.store()
+    for name in ("red", "blue"):
+        found, query = list[str](), q.Query(which=q.Selector(name=name), size=50, oldest_first=True)
+        while True:
+            page = await store.find(query)
+            found += ids(page.records)
+            if page.next is None:
+                break
+            assert len(page.records) == 50, "only the last page is shorter"
+            query = but(query, cursor=page.next)
+        assert found == [message.id for message in messages if message.name == name]
+
+
+async def groups_are_counted_by_every_word(h: Harness) -> None:
+    store = await h.store()
+    boom = v.Failure("Boom", "it went boom")
+    await h.publish(*(h.message(name) for name in ("red", "red", "red", "blue")))
+    first, second, third = await h.take(3)
+    await h.settle(first, v.Dead(v.Reason.ASKED, boom))
+    await h.settle(second, v.Dead(v.Reason.ASKED, boom))
+    ended = h.now()
+    assert third.message.name == "red"
+
+    async def counted(by: q.By, which: q.Selector = ALL) -> dict[str | int, int]:
+        return {group.value: group.number for group in await store.survey(Groups(by=by, which=which))}
+
+    assert await counted(q.By.QUEUE) == {"work": 4}
+    assert await counted(q.By.NAME) == {"red": 3, "blue": 1}
+    assert await counted(q.By.STATE) == {"dead": 2, "running": 1, "ready": 1}
+    assert await counted(q.By.STATE, q.Selector(queue="work")) == {"dead": 2, "running": 1, "ready": 1}
+    assert await counted(q.By.STATE, q.Selector(queue="nowhere")) == {}
+    assert await counted(q.By.STATE, q.Selector(name="red")) == {"dead": 2, "running": 1}
+    assert await counted(q.By.WORKER) == {"one": 1}
+    assert await counted(q.By.ERROR) == {"Boom": 2}
+    assert await counted(q.By.FINGERPRINT, q.Selector(states=frozenset({State.DEAD}))) == {
+        boom.fingerprint: 2
+    }
+    assert sum((await counted(q.By.MINUTE)).values()) == 2
+    assert all(ended - 2 * MINUTE < int(minute) <= ended for minute in await counted(q.By.MINUTE))
+
+
+async def the_largest_groups_come_first_and_no_more_than_asked(h: Harness) -> None:
+    await h.publish(*(h.message(name) for name in ("c", "a", "a", "b", "b", "b", "d")))
+    store = await h.store()
+
+    told = await store.survey(Groups(by=q.By.NAME))
+
+    assert [(group.value, group.number) for group in told] == [("b", 3), ("a", 2), ("c", 1), ("d", 1)]
+    assert await store.survey(Groups(by=q.By.NAME, limit=2)) == told[:2]
+    assert Groups(by=q.By.NAME, limit=1 << 30).most == q.LONGEST_PAGE
+
+
 async def rates_and_workers_of_one_place_are_not_anothers(h: Harness) -> None:
     other = h.elsewhere()
     try:
@@ -186,6 +296,11 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         who_says_that_it_is_there_is_seen_until_it_is_silent_for_a_lease,
         who_leaves_or_is_dead_is_not_seen_any_more,
         no_survey_is_longer_than_asked,
+        messages_are_selected_by_what_they_are_and_what_became_of_them,
+        an_error_is_forgotten_when_its_message_is_redriven,
+        what_is_selected_may_be_pages_long,
+        groups_are_counted_by_every_word,
+        the_largest_groups_come_first_and_no_more_than_asked,
         what_no_store_knows_is_refused,
         rates_and_workers_of_one_place_are_not_anothers,
     ),

@@ -17,7 +17,7 @@ UPDATE lease SET until = :until WHERE token IN (SELECT value FROM json_each(:tok
 -- What was taken under some leases up to a moment and is not among :named (a JSON array of sequence numbers), after extend_match. In a
 -- write transaction. :batch is a JSON array of arrays: token, how many of it are named; a lease that holds no more is not looked into.
 -- Indexes: lease token, then primary keys.
-SELECT e.seq, e.queue, e.token, e.crashes, (SELECT m.name FROM message AS m WHERE m.seq = e.message)
+SELECT e.seq, e.queue, e.token, e.crashes, e.name
 FROM jsonb_each(:batch) AS v
 CROSS JOIN lease AS l ON l.token = v.value ->> 0
 CROSS JOIN json_each(l.entries) AS j

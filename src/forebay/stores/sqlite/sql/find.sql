@@ -1,61 +1,146 @@
 -- Looking: which entries a selector means, their records and stories, and counts.
--- Locks: none. Indexes: primary keys in order, entry_id, entry_ended; counts read indexes from end to end and no row of a table.
+-- Locks: none; commands pick in the transaction that changes. A statement with {way} exists twice: oldest first, and `..._newest` first.
+-- Indexes: primary keys in order, entry_id, entry_ended and others named below; counts read indexes from end to end and no row of a table.
 
--- name: pick_newest
--- Sequence numbers of the entries a selector means, newest first, from a cursor on. Without a lock.
--- A NULL parameter is no condition; :states is a JSON array. Index: the primary key, in order.
-SELECT seq FROM entry
-WHERE seq < :cursor
-    AND (:queue IS NULL OR queue = :queue)
-    AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
-    AND (:before IS NULL OR finished < :before)
-    AND (:name IS NULL OR (SELECT m.name FROM message AS m WHERE m.seq = entry.message) = :name)
-ORDER BY seq DESC LIMIT :limit
+-- name: piece_fits
+-- Whether an entry is one of those a selector means. A NULL parameter is no condition; :states is a JSON array.
+-- Indexes: lease token, primary keys.
+(
+    (:queue IS NULL OR e.queue = :queue)
+    AND (:name IS NULL OR e.name = :name)
+    AND (:key IS NULL OR e.key = :key)
+    AND (:states IS NULL OR e.state IN (SELECT value FROM json_each(:states)))
+    AND (:created_since IS NULL OR e.created >= :created_since)
+    AND (:created_before IS NULL OR e.created < :created_before)
+    AND (:finished_since IS NULL OR e.finished >= :finished_since)
+    AND (:finished_before IS NULL OR e.finished < :finished_before)
+    AND (:worker IS NULL OR (SELECT l.worker FROM lease AS l WHERE l.token = e.token) = :worker)
+    AND (:error IS NULL OR (SELECT f.error FROM failure AS f WHERE f.entry = e.seq) = :error)
+    AND (:fingerprint IS NULL OR (SELECT f.fingerprint FROM failure AS f WHERE f.entry = e.seq) = :fingerprint)
+)
+
+-- name: piece_walked
+-- Of a bounded walk: how many entries, the first and the last of them in order, and which of them are meant.
+SELECT count(*), min(seq), max(seq), json_group_array(seq) FILTER (WHERE fits) FROM walk
 
 -- name: pick
--- Sequence numbers of the entries a selector means, oldest first, from a cursor on. Without a lock.
--- A NULL parameter is no condition; :states is a JSON array. Index: the primary key, in order.
-SELECT seq FROM entry
-WHERE seq > :cursor
-    AND (:queue IS NULL OR queue = :queue)
-    AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
-    AND (:before IS NULL OR finished < :before)
-    AND (:name IS NULL OR (SELECT m.name FROM message AS m WHERE m.seq = entry.message) = :name)
-ORDER BY seq ASC LIMIT :limit
-
--- name: pick_ended_newest
--- Sequence numbers of the entries a selector means, newest first, from a cursor on. Without a lock.
--- A NULL parameter is no condition; :states is a JSON array. Index: entry_ended, in order: no walk over what succeeded.
-SELECT seq FROM entry INDEXED BY entry_ended
-WHERE finished IS NOT NULL AND state <> 'succeeded'
-    AND seq < :cursor
-    AND (:queue IS NULL OR queue = :queue)
-    AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
-    AND (:before IS NULL OR finished < :before)
-    AND (:name IS NULL OR (SELECT m.name FROM message AS m WHERE m.seq = entry.message) = :name)
-ORDER BY seq DESC LIMIT :limit
+-- Walk the entries themselves, in one way or the other. Index: the primary key, in order.
+WITH walk AS MATERIALIZED (
+    SELECT e.seq AS seq, {piece_fits} AS fits
+    FROM entry AS e
+    WHERE e.seq > :after AND e.seq < :before
+    ORDER BY e.seq {way} LIMIT :walk
+)
+{piece_walked}
 
 -- name: pick_ended
--- Sequence numbers of the entries a selector means, oldest first, from a cursor on. Without a lock.
--- A NULL parameter is no condition; :states is a JSON array. Index: entry_ended, in order: no walk over what succeeded.
-SELECT seq FROM entry INDEXED BY entry_ended
-WHERE finished IS NOT NULL AND state <> 'succeeded'
-    AND seq > :cursor
-    AND (:queue IS NULL OR queue = :queue)
-    AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
-    AND (:before IS NULL OR finished < :before)
-    AND (:name IS NULL OR (SELECT m.name FROM message AS m WHERE m.seq = entry.message) = :name)
-ORDER BY seq ASC LIMIT :limit
+-- Walk what has ended otherwise than well. Index: entry_ended, in order.
+WITH walk AS MATERIALIZED (
+    SELECT e.seq AS seq, {piece_fits} AS fits
+    FROM entry AS e INDEXED BY entry_ended
+    WHERE e.seq > :after AND e.seq < :before AND e.finished IS NOT NULL AND e.state <> 'succeeded'
+    ORDER BY e.seq {way} LIMIT :walk
+)
+{piece_walked}
+
+-- name: pick_key
+-- Walk what has one key. Index: entry_key, in order.
+WITH walk AS MATERIALIZED (
+    SELECT e.seq AS seq, {piece_fits} AS fits
+    FROM entry AS e INDEXED BY entry_key
+    WHERE e.seq > :after AND e.seq < :before AND e.key = :key
+    ORDER BY e.seq {way} LIMIT :walk
+)
+{piece_walked}
+
+-- name: pick_error
+-- Walk what failed of one type of exception. Index: failure_error, in order, then primary keys.
+WITH walk AS MATERIALIZED (
+    SELECT e.seq AS seq, {piece_fits} AS fits
+    FROM failure AS f INDEXED BY failure_error
+    CROSS JOIN entry AS e ON e.seq = f.entry
+    WHERE f.entry > :after AND f.entry < :before AND f.error = :error
+    ORDER BY f.entry {way} LIMIT :walk
+)
+{piece_walked}
+
+-- name: pick_fingerprint
+-- Walk what failed of one fault. Index: failure_fingerprint, in order, then primary keys.
+WITH walk AS MATERIALIZED (
+    SELECT e.seq AS seq, {piece_fits} AS fits
+    FROM failure AS f INDEXED BY failure_fingerprint
+    CROSS JOIN entry AS e ON e.seq = f.entry
+    WHERE f.entry > :after AND f.entry < :before AND f.fingerprint = :fingerprint
+    ORDER BY f.entry {way} LIMIT :walk
+)
+{piece_walked}
+
+-- name: pick_running
+-- Walk what runs. Reads all leases, of which there are few, and sorts what is under them. Indexes: primary keys.
+WITH walk AS MATERIALIZED (
+    SELECT e.seq AS seq, {piece_fits} AS fits
+    FROM lease AS l
+    CROSS JOIN json_each(l.entries) AS j
+    CROSS JOIN entry AS e ON e.seq = j.value
+    WHERE e.seq > :after AND e.seq < :before AND e.token = l.token AND (:worker IS NULL OR l.worker = :worker)
+    ORDER BY e.seq {way} LIMIT :walk
+)
+{piece_walked}
+
+-- name: pick_live
+-- What waits or runs, in the queues from :low to :high, in no order; all of it if fewer are counted than :walk.
+-- Indexes: entry_ready, entry_timed; reads all leases, of which there are few; then primary keys.
+WITH walk AS MATERIALIZED (
+    SELECT e.seq AS seq, {piece_fits} AND e.seq > :after AND e.seq < :before AS fits
+    FROM (
+        SELECT seq FROM (
+            SELECT r.seq FROM entry AS r INDEXED BY entry_ready WHERE r.state = 'ready' AND r.queue BETWEEN :low AND :high LIMIT :walk
+        )
+        UNION ALL
+        SELECT seq FROM (
+            SELECT t.seq FROM entry AS t INDEXED BY entry_timed
+            WHERE t.state IN ('scheduled', 'retrying') AND t.queue BETWEEN :low AND :high LIMIT :walk
+        )
+        UNION ALL
+        SELECT seq FROM (
+            SELECT u.seq FROM lease AS l CROSS JOIN json_each(l.entries) AS j CROSS JOIN entry AS u ON u.seq = j.value
+            WHERE u.token = l.token LIMIT :walk
+        )
+    ) AS live CROSS JOIN entry AS e ON e.seq = live.seq
+    LIMIT :walk
+)
+{piece_walked}
+
+-- name: created
+-- The first entry from a sequence number on, and when it was created. Index: the primary key.
+SELECT e.seq, e.created FROM entry AS e WHERE e.seq >= :seq ORDER BY e.seq LIMIT 1
+
+-- name: created_range
+-- The first and the last sequence number. Index: the two ends of the primary key.
+SELECT coalesce((SELECT min(e.seq) FROM entry AS e), 0), coalesce((SELECT max(e.seq) FROM entry AS e), 0)
 
 -- name: pick_ids
--- Sequence numbers of the entries a selector names by id, as far as its other conditions hold. Without a lock.
--- :ids and :states are JSON arrays. Index: entry_id.
-SELECT seq, state FROM entry INDEXED BY entry_id
-WHERE id IN (SELECT value FROM json_each(:ids))
-    AND (:queue IS NULL OR queue = :queue)
-    AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
-    AND (:before IS NULL OR finished < :before)
-    AND (:name IS NULL OR (SELECT m.name FROM message AS m WHERE m.seq = entry.message) = :name)
+-- Sequence numbers and states of the entries a selector names by id, as far as its other conditions hold. Without a lock.
+-- :ids is a JSON array. Index: entry_id.
+SELECT e.seq, e.state FROM entry AS e INDEXED BY entry_id
+WHERE e.id IN (SELECT value FROM json_each(:ids)) AND {piece_fits}
+
+-- name: groups
+-- How many of some entries have each value of what :by says. Without a lock. :entries is a JSON array of sequence numbers.
+-- Indexes: primary keys, lease token.
+SELECT
+    CASE :by
+        WHEN 'queue' THEN e.queue
+        WHEN 'name' THEN e.name
+        WHEN 'state' THEN e.state
+        WHEN 'minute' THEN e.finished - e.finished % 60000000
+        WHEN 'worker' THEN (SELECT l.worker FROM lease AS l WHERE l.token = e.token)
+        WHEN 'error' THEN (SELECT f.error FROM failure AS f WHERE f.entry = e.seq)
+        WHEN 'fingerprint' THEN (SELECT f.fingerprint FROM failure AS f WHERE f.entry = e.seq)
+    END AS kind,
+    count(*)
+FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value
+GROUP BY kind HAVING kind IS NOT NULL
 
 -- name: records
 -- All that is known of some entries but their tries. Without a lock. :entries is a JSON array of sequence numbers. Index: primary keys.

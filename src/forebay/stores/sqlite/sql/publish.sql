@@ -20,19 +20,19 @@ VALUES (
 -- name: publish_plain
 -- Give each message of a batch its place in its queue, ready now; an id or a unique key that is there already is passed over.
 -- For tasks without any moments, which most are. In a write transaction. Index: primary key; entry_id and entry_unique refuse duplicates.
-INSERT INTO entry (seq, message, id, queue, state, priority, ready_since, unique_key, created)
-SELECT seq, seq, id, queue, 'ready', priority, :now, unique_key, :now FROM message WHERE seq BETWEEN :first AND :last
+INSERT INTO entry (seq, message, id, queue, state, priority, ready_since, unique_key, created, name, key)
+SELECT seq, seq, id, queue, 'ready', priority, :now, unique_key, :now, name, key FROM message WHERE seq BETWEEN :first AND :last
 ORDER BY seq
 ON CONFLICT DO NOTHING
 
 -- name: publish_entries
 -- Give each message its place in a queue; an id or a unique key that is there already is passed over. In a write transaction.
--- :batch is a JSON array of arrays: seq, message, id, queue, state, priority, due, expires, deadline, ready since, unique key.
+-- :batch is a JSON array of arrays: seq, message, id, queue, state, priority, due, expires, deadline, ready since, unique key, name, key.
 -- Indexes: entry_id and entry_unique refuse duplicates.
-INSERT INTO entry (seq, message, id, queue, state, priority, due, expires, deadline, ready_since, unique_key, created)
+INSERT INTO entry (seq, message, id, queue, state, priority, due, expires, deadline, ready_since, unique_key, created, name, key)
 SELECT
     value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
-    value ->> 9, value ->> 10, :now
+    value ->> 9, value ->> 10, :now, value ->> 11, value ->> 12
 FROM jsonb_each(:batch)
 WHERE true
 ON CONFLICT DO NOTHING

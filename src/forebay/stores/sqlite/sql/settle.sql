@@ -72,6 +72,10 @@ WHERE entry.seq = v.seq
 -- Keep a result. In the transaction of the settle. Run once for each of a batch. Index: primary key.
 INSERT OR REPLACE INTO result (entry, body) VALUES (:entry, :body)
 
+-- name: failure_keep
+-- Keep what entries failed of. In the transaction of the settle. Run once for each of a batch. Index: primary key.
+INSERT OR REPLACE INTO failure (entry, error, fingerprint) VALUES (:entry, :error, :fingerprint)
+
 -- name: try_trim
 -- Drop tries beyond the number kept. In a write transaction. :entries is a JSON array of sequence numbers. Index: primary keys.
 DELETE FROM try WHERE (entry, number) IN (

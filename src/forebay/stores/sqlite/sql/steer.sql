@@ -20,6 +20,13 @@ DELETE FROM result WHERE entry IN (
     SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state = 'ready'
 )
 
+-- name: redrive_failures
+-- Forget what entries failed of that were made ready again. After redrive. :entries is a JSON array of sequence numbers.
+-- Index: primary keys.
+DELETE FROM failure WHERE entry IN (
+    SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state = 'ready'
+)
+
 -- name: cancel_overdue
 -- Entries that run under a lease that is over: nobody is left who could be asked. In the transaction that picked them.
 -- :entries is a JSON array of sequence numbers. Indexes: primary key, lease token.

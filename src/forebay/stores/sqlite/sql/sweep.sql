@@ -19,7 +19,7 @@ SELECT
 
 -- name: sweep_overdue
 -- Entries whose lease is over, a bounded number. In a write transaction. Index: lease_until, then primary keys.
-SELECT e.seq, e.queue, e.token, e.crashes, (SELECT m.name FROM message AS m WHERE m.seq = e.message)
+SELECT e.seq, e.queue, e.token, e.crashes, e.name
 FROM lease AS l INDEXED BY lease_until
 CROSS JOIN json_each(l.entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value
@@ -28,7 +28,7 @@ ORDER BY l.until LIMIT :limit
 
 -- name: sweep_worker
 -- Entries under the leases of one worker. In a write transaction. Reads all leases, of which there are few.
-SELECT e.seq, e.queue, e.token, e.crashes, (SELECT m.name FROM message AS m WHERE m.seq = e.message)
+SELECT e.seq, e.queue, e.token, e.crashes, e.name
 FROM lease AS l
 CROSS JOIN json_each(l.entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value
@@ -106,6 +106,10 @@ DELETE FROM result WHERE entry IN (SELECT value FROM json_each(:entries))
 -- Forget the progress of some entries. In a write transaction. :entries is a JSON array of sequence numbers. Index: primary key.
 DELETE FROM progress WHERE entry IN (SELECT value FROM json_each(:entries))
 
+-- name: forget_failures
+-- Forget what some entries failed of. In a write transaction. :entries is a JSON array of sequence numbers. Index: primary key.
+DELETE FROM failure WHERE entry IN (SELECT value FROM json_each(:entries))
+
 -- name: forget_entries
 -- Forget entries. The last statement of forgetting. :entries is a JSON array of sequence numbers. Index: primary key.
 DELETE FROM entry WHERE seq IN (SELECT value FROM json_each(:entries))
@@ -135,6 +139,10 @@ DELETE FROM result WHERE entry BETWEEN :first AND :last
 -- name: forget_range_progress
 -- Forget the progress of the entries from :first to :last. In a write transaction. Index: primary key.
 DELETE FROM progress WHERE entry BETWEEN :first AND :last
+
+-- name: forget_range_failures
+-- Forget what the entries from :first to :last failed of. In a write transaction. Index: primary key.
+DELETE FROM failure WHERE entry BETWEEN :first AND :last
 
 -- name: forget_range_entries
 -- Forget the entries from :first to :last. The last statement of forgetting them. Index: primary key.
