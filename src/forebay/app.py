@@ -37,6 +37,7 @@ from forebay.declaring.declare import (
     with_options,
 )
 from forebay.declaring.handler import Route, event_decoder, task_decoder
+from forebay.declaring.including import Included
 from forebay.declaring.traits import (
     CLOCK,
     IDS,
@@ -99,8 +100,9 @@ class App:
     ...         return handle.id
 
     ``url``: the engine (default: setting ``url``, which is ``sqlite:///forebay.db``). ``bus``: a bus to other services; events then leave
-    by the store's outbox. ``lifespan``: an async context manager entered around a worker's life. ``middleware``: outermost first.
-    ``queues``: options by queue. ``max_body``: bytes, or text such as ``"4M"``. Raises `ConfigError` for anything that cannot be.
+    by the store's outbox. ``include``: modules that declare handlers, see `include`. ``lifespan``: an async context manager entered around
+    a worker's life. ``middleware``: outermost first. ``queues``: options by queue. ``max_body``: bytes, or text such as ``"4M"``. Raises
+    `ConfigError` for anything that cannot be.
     """
 
     def __init__(  # noqa: PLR0913  # one keyword for each concern
@@ -109,6 +111,7 @@ class App:
         *,
         bus: str | Engine | None = None,
         name: str = "app",
+        include: Sequence[str] = (),
         lifespan: Callable[[], AbstractAsyncContextManager[object]] | None = None,
         middleware: Sequence[Middleware] = (),
         queues: Mapping[str, QueueOptions] = MappingProxyType({}),
@@ -126,7 +129,8 @@ class App:
         self._lifespan, self._middleware = lifespan or nullcontext_async, tuple(middleware)
         limit = byte_size(read("max_body") if max_body is None else max_body, "max_body", 1)
         composer = Composer(Ids(), min(limit, engine.traits.max_body), None if other is None else OUTBOX)
-        self._declared = Declared()
+        self._declared, self._included = Declared(), Included(self.name)
+        self._included.add(include)
         self._on_dead: list[DeadHook] = []
         self._client = Client(
             Ground(
@@ -157,6 +161,19 @@ class App:
         return self._client.ground.bus
 
     # -- declare
+
+    def include(self, *modules: str) -> None:
+        """Name modules that declare handlers of this App, so that a worker finds them: they may import the App, which does not import them.
+
+        They are imported when the App is first opened, worked for or tested, not now. ``"shop.*.tasks"`` stands for the module ``tasks``
+        of each package in ``shop``, ``"shop.tasks.**"`` for all modules in the package ``shop.tasks``.
+
+        >>> app = App("memory://", include=["shop.tasks"])
+        >>> app.include("shop.*.events")
+
+        Raises `InvalidOption` for what is no name of a module. Those that import it: `IncludeFailed`, with what the module raised as cause.
+        """
+        self._included.add(modules)
 
     @overload
     def task(
@@ -411,7 +428,7 @@ class App:
             clock=ground.clock,
             opened=self._client.opened,
             lifespan=self._lifespan,
-            address=lambda: address_of(self),
+            address=lambda: address_of(self, self._modules()),
             on_dead=tuple(self._on_dead),
         )
 
@@ -439,7 +456,8 @@ class App:
         return [for_engine(source, self.engine.traits) for source in (*handled.values(), *loose)]
 
     def routes(self) -> list[Route]:
-        """Where this App's work comes from, and who handles it."""
+        """Where this App's work comes from, and who handles it. Imports what it includes. Raises `IncludeFailed`."""
+        self._included.load()
         of_tasks = [
             Route(source=Source(queue=queue), handlers=handlers)
             for queue, handlers in self._declared.tasks.items()
@@ -452,6 +470,16 @@ class App:
             known = self._queues.get(route.source.queue, QueueOptions())
             routes.append(with_options(route, known))
         return routes
+
+    def _modules(self) -> tuple[str, ...]:
+        """Where handlers are declared, for a process that has to import them all."""
+        handlers = [
+            handler.function
+            for route in self.routes()
+            for handler in (route.handler, *route.handlers.values())
+            if handler is not None
+        ]
+        return tuple(sorted({function.__module__ for function in handlers} | self._included.modules))
 
     async def __aenter__(self) -> Self:
         """Open the engine for the running loop. May be nested."""

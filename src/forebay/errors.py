@@ -8,6 +8,7 @@ ForebayError
 │   ├── InvalidName
 │   ├── InvalidOption
 │   ├── NameTaken
+│   ├── IncludeFailed
 │   ├── MissingExtra
 │   └── Unsupported
 ├── SendError                  nothing was stored (QueueFull: of what it names)
@@ -115,6 +116,14 @@ class InvalidOption(ConfigError, ValueError):
 
 class NameTaken(ConfigError):
     """Two handlers claim one name, or two subscriptions one queue."""
+
+
+class IncludeFailed(ConfigError):
+    """A module that an App includes cannot be imported; what it raised is the cause. ``module`` is its name."""
+
+    def __init__(self, message: str, *, module: str) -> None:
+        super().__init__(message)
+        self.module = module
 
 
 class MissingExtra(ConfigError):

@@ -9,6 +9,7 @@ import pytest
 
 from forebay.cli.exits import Exit
 from forebay.cli.loading import BadApp, load
+from forebay.errors import InvalidOption
 from tests.cli.kit import Cli
 
 MODULES = {
@@ -38,6 +39,19 @@ MODULES = {
         @app.task(queu="mail")
         def f(): ...
     """,
+    "pier.py": """
+        from forebay import App
+        app = App("memory://", include=["dock.hoist"])
+        bare = App("memory://")
+    """,
+    "dock/hoist.py": """
+        from pier import app, bare
+        @app.task(queue="hoist")
+        def hoist(): ...
+        @bare.task(queue="hoist")
+        def lower(): ...
+    """,
+    "rough.py": "from forebay import App\napp = App('memory://', include=['raises'])",
     "dock/__init__.py": "",
     "dock/lift.py": "from wharf import app",
 }
@@ -60,6 +74,44 @@ def harbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("spec", ["wharf:app", "wharf:Crane.app", "dock.lift:app"])
 def test_module_and_attribute_lead_to_the_app(spec: str) -> None:
     assert [route.source.queue for route in load(spec).routes()] == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "include"), [("pier:app", ()), ("pier:bare", ("dock.hoist",)), ("pier:bare", ("dock.h*",))]
+)
+def test_handlers_of_other_modules_are_found(spec: str, include: tuple[str, ...]) -> None:
+    if include == ("dock.h*",):  # a star stands for a whole word
+        with pytest.raises(InvalidOption, match="is no module"):
+            load(spec, include)
+    else:
+        assert [route.source.queue for route in load(spec, include).routes()] == ["hoist"]
+
+
+@pytest.mark.parametrize(
+    ("include", "says"),
+    [
+        ("quay", "There is no module 'quay': looked in"),
+        ("dock.quay", "There is no module 'dock.quay'"),
+        ("needs", "Importing needs raised ModuleNotFoundError:"),
+        ("leaves", "Importing leaves raised SystemExit:"),
+        ("wrong", "Importing wrong failed at wrong.py line 3: InvalidOption:"),
+        ("dock.*.quay", "App 'app' includes 'dock.*.quay', and there is no such module"),
+    ],
+)
+def test_a_module_that_cannot_be_included_is_explained(include: str, says: str) -> None:
+    with pytest.raises(BadApp) as refusal:
+        load("wharf:app", [include])
+
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value) or "Traceback" in str(refusal.value)
+
+
+def test_what_an_app_includes_shows_the_traceback_of_its_own_module() -> None:
+    with pytest.raises(BadApp) as refusal:
+        load("rough:app")
+
+    assert str(refusal.value).startswith("Importing raises raised KeyError:\nTraceback")
+    assert "forebay" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`(forebay [^`]+)`")
+_FILE = re.compile(r"# file: ([a-z_/]+\.py)\n")
 _VARIABLES = re.compile(r"^(?:[A-Z_]+=\S* )+")
 _SHELL = ("|", "&", ";", "&&", "||", ">", ">>", "2>", "2>&1", "<")
 
@@ -25,8 +26,13 @@ def blocks(text: str, kind: str) -> list[str]:
 
 
 def program_of(text: str) -> str:
-    """All programs of a page as one."""
-    return "\n".join(blocks(text, "python"))
+    """All programs of a page as one, without the files that stand on it."""
+    return "\n".join(block for block in blocks(text, "python") if not _FILE.match(block))
+
+
+def files_of(text: str) -> dict[str, str]:
+    """Files that stand on a page: programs with their name on top (``# file: shop/app.py``)."""
+    return {found[1]: block for block in blocks(text, "python") if (found := _FILE.match(block))}
 
 
 def sessions(text: str) -> Iterator[list[str]]:

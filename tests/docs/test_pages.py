@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.docs.reading import PAGES, ROOT, blocks, mentions, parse, program_of, sessions
+from tests.docs.reading import PAGES, ROOT, blocks, files_of, mentions, parse, program_of, sessions
 
 ALONE = Path(__file__).parent / "alone"
 TEXTS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in PAGES}
@@ -39,6 +39,9 @@ def run(code: str, folder: Path, *, seconds: int = 30) -> subprocess.CompletedPr
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_blocks_of_a_page_are_one_program_that_runs(name: str, tmp_path: Path) -> None:
+    for path, text in files_of(TEXTS[name]).items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, "utf-8")
     done = run(program_of(TEXTS[name]), tmp_path)
 
     assert done.returncode == 0, done.stderr

@@ -347,6 +347,44 @@ def test_an_app_is_found_where_it_was_assigned() -> None:
     assert (found.module, found.name, found.file) == ("tests.runtime.pooled", "app", None)
 
 
+def test_a_handler_of_another_module_is_found_in_a_process_of_its_own(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "app.py").write_text(
+        "from forebay import App\napp = App('sqlite:///shop.db', include=['shop.tasks'])\n"
+    )
+    (shop / "tasks.py").write_text(
+        "import os\nfrom shop.app import app\nfrom shop.made import make\n"
+        "@app.task(pool='process')\ndef where() -> int:\n    return os.getpid()\n"
+        "app.task(pool='process')(make())\n"
+    )
+    (shop / "made.py").write_text("def make():\n    def made() -> int: return 1\n    return made\n")
+    (tmp_path / "program.py").write_text(
+        """
+import asyncio, os
+from shop.app import app
+
+async def main():
+    async with app:
+        worker = app.worker()
+        working = asyncio.create_task(worker.run())
+        where = await app.send("where")
+        made = await app.send("made")
+        assert await where.result(20) != os.getpid()
+        assert await made.result(20) == 1
+        worker.stop()
+        await working
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("pool", ["procces", 1, ""])
 def test_a_pool_that_is_none_is_refused(pool: object) -> None:
     app = App("memory://")

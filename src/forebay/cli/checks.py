@@ -27,7 +27,7 @@ from forebay.support.masking import masked
 from forebay.support.settings import SETTINGS, read, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from forebay.engine import Engine
     from forebay.model.query import Counts, QueueCounts
@@ -43,10 +43,10 @@ NAMED: Final = 5
 """Queues that are named in one line."""
 
 
-def look_over(spec: str | None, url: str | None, *, deep: bool) -> list[Finding]:
+def look_over(spec: str | None, url: str | None, include: Sequence[str] = (), *, deep: bool) -> list[Finding]:
     """All checks in turn. What one of them stands on and is not there is skipped, not raised."""
     found = [_python(), _uvloop(), _settings()]
-    app, said = _app(spec)
+    app, said = _app(spec, include)
     found.append(said)
     if spec is not None and app is None:
         found.append(
@@ -143,11 +143,11 @@ def _read_through(values: dict[str, Value]) -> None:
     Looks(values["log_level"].text, values["log_format"].text, values["logging"].text)
 
 
-def _app(spec: str | None) -> tuple[App | None, Finding]:
+def _app(spec: str | None, include: Sequence[str]) -> tuple[App | None, Finding]:
     if spec is None:
         return None, Finding("app", Grade.SKIPPED, "none was named", "forebay doctor shop:app")
     try:
-        app = load(spec)
+        app = load(spec, include)
     except ForebayError as error:
         return None, Finding("app", Grade.FAIL, masked(str(error)), "Make the import work, then look again.")
     routes = app.routes()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     epilog=options.examples("forebay dev shop:app", "forebay dev shop:app --url sqlite:///scratch.db")
 )
 @click.argument("app", metavar="APP")
+@options.include
 @click.option(
     "--url",
     metavar="URL",
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     "--concurrency", "-c", metavar="N", help="Deliveries handled at the same time. Default: setting concurrency, 100."
 )  # fmt: skip
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical. Default: info.")
-def dev(*, app: str, url: str | None, concurrency: str | None, log_level: str | None) -> Exit:
+def dev(
+    *, app: str, include: tuple[str, ...], url: str | None, concurrency: str | None, log_level: str | None
+) -> Exit:
     """Work for an App, and begin anew whenever its code changes.
 
     Watches the .py files and pyproject.toml below this folder. A worker that is replaced lets its handlers finish for 3 s and hands
@@ -33,4 +36,4 @@ def dev(*, app: str, url: str | None, concurrency: str | None, log_level: str | 
     """
     from forebay.cli.development import develop
 
-    return develop(app, url=url, concurrency=concurrency, log_level=log_level)
+    return develop(app, include, url=url, concurrency=concurrency, log_level=log_level)

@@ -38,7 +38,9 @@ MOST_FILES: Final = 20_000
 SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "build", "dist"})
 
 
-def develop(spec: str, *, url: str | None, concurrency: str | None, log_level: str | None) -> Exit:
+def develop(
+    spec: str, include: Sequence[str], *, url: str | None, concurrency: str | None, log_level: str | None
+) -> Exit:
     """Keep one worker at work for the App that ``spec`` names, anew after each change, until interrupted. Raises `ConfigError`."""
     # What no change of a file can mend is told at once.
     parted(spec)
@@ -46,7 +48,8 @@ def develop(spec: str, *, url: str | None, concurrency: str | None, log_level: s
         whole_number(concurrency, "concurrency")
     looks(log_level, None)
     said = {"concurrency": concurrency, "log-level": log_level}
-    words = [f"--{name}={value}" for name, value in said.items() if value is not None]
+    words = [f"--include={module}" for module in include]
+    words += [f"--{name}={value}" for name, value in said.items() if value is not None]
     folder = Path.cwd()
     environment = dict(os.environ)
     if url is not None:

@@ -28,10 +28,11 @@ STYLES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     )
 )
 @click.argument("app", metavar="[APP]", required=False)
+@options.include
 @click.option("--deep", is_flag=True, help="Read the whole store, however long that takes.")
 @options.as_json
 @options.url
-def doctor(*, app: str | None, deep: bool, as_json: bool, url: str | None) -> Exit:
+def doctor(*, app: str | None, include: tuple[str, ...], deep: bool, as_json: bool, url: str | None) -> Exit:
     """Look over this installation.
 
     Its settings, its engine, its queues; with APP (module:attribute) also whether each queue has a handler there.
@@ -47,7 +48,7 @@ def doctor(*, app: str | None, deep: bool, as_json: bool, url: str | None) -> Ex
 
     if app is not None and url is not None:
         raise InvalidOption("APP brings its own engine: leave out either APP or --url.")
-    found = look_over(app, url, deep=deep)
+    found = look_over(app, url, include, deep=deep)
     if as_json:
         document(_document(found))
     else:

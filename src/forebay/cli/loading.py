@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
-from forebay.errors import ConfigError, EngineRefused, ForebayError, Unsupported
+from forebay.errors import ConfigError, EngineRefused, ForebayError, IncludeFailed, Unsupported
 from forebay.support.masking import masked, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import ModuleType, TracebackType
 
     from forebay.app import App
@@ -30,13 +30,27 @@ class BadApp(ConfigError):
     """APP on the command line does not lead to an App that can work."""
 
 
-def load(spec: str) -> App:
-    """The App that ``module:attribute`` names, imported with the current directory on the path. Raises `BadApp`."""
+def load(spec: str, include: Sequence[str] = ()) -> App:
+    """The App that ``module:attribute`` names, with all its handlers, imported with the current directory on the path.
+
+    ``include``: modules that declare handlers, beside those that the App itself includes. Raises `BadApp`.
+    """
     module_name, path = parted(spec)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    return _checked(spec, _attribute(spec, _imported(module_name, here), path))
+    app = _app(spec, _attribute(spec, _imported(module_name, here), path))
+    app.include(*include)
+    try:
+        routes = app.routes()
+    except IncludeFailed as error:
+        raise BadApp(_explained(error.module, error.__cause__ or error, here)) from error
+    if not routes and app.bus is None:
+        raise BadApp(
+            f"{spec} declares no handlers, so a worker would have nothing to do: use @app.task or @app.subscribe before it starts. "
+            "Handlers in other modules are found with App(include=[...]) or --include MODULE."
+        )
+    return app
 
 
 def parted(spec: str) -> tuple[str, str]:
@@ -57,16 +71,21 @@ def parted(spec: str) -> tuple[str, str]:
 def _imported(name: str, here: str) -> ModuleType:
     try:
         return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise BadApp(_missing(name, error.name, here)) from error
-        raise BadApp(_raised(name, error)) from error
-    except ForebayError as error:
-        raise BadApp(
-            f"Importing {name} failed{_place(error.__traceback__)}: {type(error).__name__}: {error}"
-        ) from error
     except (Exception, SystemExit) as error:  # whatever a user's module raises is theirs to see
-        raise BadApp(_raised(name, error)) from error
+        raise BadApp(_explained(name, error, here)) from error
+
+
+def _explained(name: str, error: BaseException, here: str) -> str:
+    """Why a module could not be imported."""
+    match error:
+        case ModuleNotFoundError(name=str(absent)) if name == absent or name.startswith(f"{absent}."):
+            return _missing(name, absent, here)
+        case IncludeFailed():
+            return str(error)
+        case ForebayError():
+            return f"Importing {name} failed{_place(error.__traceback__)}: {type(error).__name__}: {error}"
+        case _:
+            return _raised(name, error)
 
 
 def _missing(name: str, absent: str, here: str) -> str:
@@ -134,15 +153,11 @@ def _hint(part: str, known: list[str], module: ModuleType) -> str:
     return f"Did you mean {near[0]!r}?" if near else "It holds no App at all: make one with app = App()."
 
 
-def _checked(spec: str, found: object) -> App:
+def _app(spec: str, found: object) -> App:
     from forebay.app import App  # a worker's start, not help
 
     if not isinstance(found, App):
         raise BadApp(f"{spec} is {_kind(found)}, not an App: name the variable that holds App(...).")
-    if not found.routes():
-        raise BadApp(
-            f"{spec} declares no handlers, so a worker would have nothing to do: use @app.task or @app.subscribe before it starts."
-        )
     return found
 
 

@@ -40,6 +40,12 @@ ended = click.option(
     help=f"Only what ends so; may be repeated: {', '.join(ENDED)}.",
 )
 as_json_lines = click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
+include = click.option(
+    "--include",
+    multiple=True,
+    metavar="MODULE",
+    help="Import this module as well: it declares handlers of APP. May be repeated; shop.*.tasks stands for one in each package.",
+)
 cursor = click.option("--cursor", metavar="CURSOR", help="Go on where a page before this one ended.")
 
 

@@ -28,7 +28,7 @@ from forebay.support.logs import Log, Looks
 from forebay.support.settings import read, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from forebay.app import App
     from forebay.cli.supervising import Supervision
@@ -95,11 +95,13 @@ def weights(text: str) -> Mapping[str, int] | None:
     return found or None
 
 
-def serve(spec: str, orders: Orders, supervision: Supervision, link: SupervisorLink | None) -> Exit:
-    """Run a worker for the App that ``spec`` names until it is told to stop. ``link``: under a supervisor."""
+def serve(
+    spec: str, include: Sequence[str], orders: Orders, supervision: Supervision, link: SupervisorLink | None
+) -> Exit:
+    """Run a worker for the App that ``spec`` names until it is told to stop. ``include``: see `load`. ``link``: to a supervisor."""
     if isinstance(sys.stdout, Unread):
         sys.stdout = nowhere()  # handlers that print, print to nobody
-    app = load(spec)
+    app = load(spec, include)
     ours = orders.looks.set_up()
     # The children that try one message at a time log as this process does.
     os.environ[CELL_LOG] = orders.looks.words

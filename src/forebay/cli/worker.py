@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 @click.command(
     epilog=options.examples(
         "forebay worker shop:app",
-        "forebay worker shop.tasks:app --concurrency 20 --queues critical=6,default=3",
+        "forebay worker shop.app:app --include 'shop.*.tasks'",
+        "forebay worker shop:app --concurrency 20 --queues critical=6,default=3",
         "forebay worker shop:app --processes 4 --max-memory 1G --health 8080",
     )
 )
 @click.argument("app", metavar="APP")
+@options.include
 @click.option(
     "--concurrency",
     "-c",
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
 def worker(  # noqa: PLR0913  # one parameter for each option
     *,
     app: str,
+    include: tuple[str, ...],
     concurrency: str | None,
     queues: str | None,
     strict: bool,
@@ -127,8 +130,9 @@ def worker(  # noqa: PLR0913  # one parameter for each option
         health_file=health_file,
     )
     if link is not None or not supervision.processes:
-        return serve(app, orders, supervision, link)
-    command = [*_words(app, said), *(["--strict"] if strict else []), *supervision.words()]
+        return serve(app, include, orders, supervision, link)
+    modules = [f"--include={module}" for module in include]
+    command = [*_words(app, said), *modules, *(["--strict"] if strict else []), *supervision.words()]
     return supervise(app, command, orders, supervision)
 
 

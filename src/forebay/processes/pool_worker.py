@@ -22,6 +22,7 @@ from forebay.app import App
 from forebay.model import outcome as o
 from forebay.model.verdict import Failure, Reason
 from forebay.processes import protocol
+from forebay.processes.address import PROGRAM
 from forebay.runtime.executor import Executor, mistaken
 from forebay.runtime.in_flight import InFlight, Why
 from forebay.runtime.threads import Threads
@@ -97,6 +98,8 @@ def _app(address: protocol.Address) -> App:
         found = asyncio.run(_of_program(address.file, address.name))
     if not isinstance(found, App):
         raise TypeError(f"{address.module}:{address.name} is no App")
+    for module in address.modules:
+        import_module(module)
     return found
 
 
@@ -107,11 +110,11 @@ async def _of_program(file: str, name: str) -> object:
     """
     from importlib.util import module_from_spec, spec_from_file_location  # programs only
 
-    spec = spec_from_file_location("__forebay_main__", file)
+    spec = spec_from_file_location(PROGRAM[1], file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")
     module = module_from_spec(spec)
-    sys.modules["__forebay_main__"] = module
+    sys.modules[PROGRAM[1]] = module
     spec.loader.exec_module(module)
     return getattr(module, name)
 

@@ -23,12 +23,16 @@ LONGEST: Final = 256 << 20
 
 
 class Address(msgspec.Struct, frozen=True, tag="address"):
-    """Where a child finds the App: a variable ``name`` of ``module``, or of the program ``file``, with modules looked for in ``path``."""
+    """Where a child finds the App: a variable ``name`` of ``module``, or of the program ``file``, with modules looked for in ``path``.
+
+    ``modules``: the others that declare its handlers.
+    """
 
     name: str
     module: str
     file: str | None
     path: tuple[str, ...]
+    modules: tuple[str, ...] = ()
 
 
 class Job(msgspec.Struct, frozen=True, tag="job"):

@@ -266,6 +266,8 @@ class Worker:
         else:
             self.ready.set()
             log.info("worker.started", extra={"worker": self.name, "concurrency": self._options.concurrency})
+            if not self._plant.routes and self._plant.bus is None:
+                log.warning("worker.no_handlers", extra={"worker": self.name})
 
     async def _wind_down(
         self,
