@@ -246,13 +246,17 @@ def test_a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room(tmp_pa
     async def story() -> None:
         async with store_at(tmp_path / "x.db") as store:
 
-            async def limit(pages: int) -> None:
-                await store._thread().submit(
-                    look=lambda session: session.conn.pragma("max_page_count", pages) or True
-                )
+            async def limit(more: int) -> None:
+                """Let the file grow by so many pages."""
+
+                def look(session: Session) -> bool:
+                    session.conn.pragma("max_page_count", session.conn.pragma("page_count") + more)
+                    return True
+
+                await store._thread().submit(look=look)
 
             await store.publish([message() for _ in range(10)])
-            await limit(64)
+            await limit(14)
             stored = 10
 
             async def fill() -> None:
@@ -273,7 +277,7 @@ def test_a_full_disk_refuses_loses_nothing_and_goes_on_when_there_is_room(tmp_pa
             assert mixed[1] == ["ok"] * 10
             assert await number(store) == stored
 
-            await limit(1 << 30)
+            await limit(1 << 20)
 
             await store.publish([message(b"x" * 3_000)])
             assert await number(store) == stored + 1
