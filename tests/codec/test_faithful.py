@@ -105,6 +105,7 @@ class Vault(pydantic.BaseModel):
     key: pydantic.SecretStr | None = None
     left_out: str = pydantic.Field(default="", exclude=True)
     whatever: Any = None
+    either: list[pydantic.SecretStr | int] | None = None
 
 
 @attrs.define
@@ -276,6 +277,7 @@ CHANGED: list[tuple[Any, Any, str]] = [
     (Model, Model(at=datetime(1890, 1, 1, tzinfo=BERLIN)), "v.at is datetime.datetime(1890, 1, 1"),
     (Nest, Nest(inner=Grown(at=datetime(2030, 1, 1, tzinfo=UTC), size=3)), "v.inner is Grown("),
     (Vault, Vault(key=pydantic.SecretStr("x")), "v.key is SecretStr('**********') and would be seen as SecretStr("),
+    (Vault, Vault(either=[1, pydantic.SecretStr("x")]), "v.either[1] is SecretStr('**********') and would be seen as SecretStr("),
     (Vault, Vault(left_out="x"), "v.left_out is 'x' and would be seen as ''"),
     (Private, Private(1, 4), "v._hidden is 4 and would be seen as 3"),
     (dict[str, Any], Point(1), "v is Point(x=1, y=0.0) and would be seen as {'x': 1, 'y': 0.0}"),

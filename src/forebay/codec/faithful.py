@@ -6,6 +6,8 @@ for a datetime, a dict for a dataclass), as senders write it who do not have the
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -14,21 +16,31 @@ from uuid import UUID
 
 from msgspec import inspect
 
-from forebay.codec.json import is_pydantic, place
+from forebay.codec import json
 from forebay.codec.kinds import is_record
 from forebay.errors import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    Pair: TypeAlias = tuple[str, object, object, inspect.Type]
+    Pair: TypeAlias = tuple[object, object, object, inspect.Type]
+    """The key of two values in what holds them, the two, and what is annotated."""
 
 _ANY: Final = inspect.AnyType()
+_OFFSET: Final = re.compile(rb'\d\d:\d\d[\d:.]*(?:Z|[+-]\d\d:\d\d)"')
+"""The end of a moment, or of a time, that had an offset, which may have had seconds."""
 _BYTES: Final = (bytes, bytearray, memoryview)
 _JSON_FORMS: Final = (str, int, float, type(None), list, tuple, dict)
 _RECORDS: Final = (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType)
 _SCALARS: Final = (*_BYTES, str, int, float, date, time, timedelta, Decimal, UUID, Enum)
 _SETS: Final = (set, frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyOf:
+    """Stands for a key itself, where a key stands for what is under it."""
+
+    key: object
 
 
 def first_change(sent: object, seen: object, kind: inspect.Type, at: str) -> str | None:
@@ -38,21 +50,24 @@ def first_change(sent: object, seen: object, kind: inspect.Type, at: str) -> str
     >>> first_change([date(2030, 1, 1)], ["2030-01-01"], inspect.type_info(list[str]), "days")
     "days[0] is datetime.date(2030, 1, 1) and would be seen as '2030-01-01'"
     """
-    rest: list[Pair] = [(at, sent, seen, kind)]
+    rest = [(at, sent, seen, kind)]
     while rest:
         where, one, other, union = rest.pop()
-        if equal(one, other):
-            continue
         of = _chosen(union, other)
+        if of is _ANY and _is_all(one, other):
+            continue
         if _differs(one, other, free=of is _ANY):
             return f"{where} is {quoted(one)} and would be seen as {quoted(other)}"
-        rest += reversed([*_within(where, one, other, of)])
+        inner = [pair for pair in _within(one, other, of) if not equal(pair[1], pair[2])]
+        rest += [(_place(where, key), a, b, of_it) for key, a, b, of_it in reversed(inner)]
     return None
 
 
 def equal(one: object, other: object) -> bool:
-    """Whether two values are; what cannot be compared is not."""
+    """Whether two values are, a tuple and a list too if they hold the same; what cannot be compared is not."""
     try:
+        if type(one) is tuple and type(other) is list:
+            return list(one) == other
         return bool(one == other)
     except Exception:  # noqa: BLE001  # a user's type may raise anything
         return False
@@ -87,7 +102,7 @@ def _differs(sent: object, seen: object, *, free: bool) -> bool:
         return True  # JSON has offsets in minutes: it would be another moment
     if isinstance(sent, dict) and isinstance(seen, dict):
         return len(sent) != len(seen)  # two keys with one text, or one that a TypedDict does not have
-    if is_pydantic(type(seen)) and type(sent) is not type(seen):
+    if json.is_pydantic(type(seen)) and type(sent) is not type(seen):
         return isinstance(sent, type(seen))  # whatever is annotated inside a model
     if type(sent) is type(seen) and _is_opaque(sent):
         return True  # as a secret of pydantic's, which is written as stars
@@ -116,6 +131,17 @@ def _set_differs(sent: object, seen: object) -> bool:
     )
 
 
+def _is_all(sent: object, seen: object) -> bool:
+    """Whether what is seen says all that JSON says of what was sent, and that is all there is: no key twice, no offset cut."""
+    if not isinstance(seen, list | dict):
+        return False
+    try:
+        body = json.write(sent)
+        return json.write(seen) == body and _OFFSET.search(body) is None
+    except (TypeError, ValueError, NotImplementedError):  # inside a model that writes what we cannot
+        return False
+
+
 def _is_opaque(value: object) -> bool:
     """Whether a value is of a class that can be compared, and cannot be looked into."""
     kind = type(value)
@@ -136,14 +162,14 @@ def _same_moment(one: datetime, other: datetime) -> bool:
     return (one.tzinfo is None) == (other.tzinfo is None) and not one - other
 
 
-def _within(at: str, sent: object, seen: object, kind: inspect.Type) -> Iterator[Pair]:
+def _within(sent: object, seen: object, kind: inspect.Type) -> Iterator[Pair]:
     """What the two hold, side by side."""
     if isinstance(kind, _RECORDS) and type(sent) is type(seen):
         for field in kind.fields:
-            yield place(at, field.name), getattr(sent, field.name), getattr(seen, field.name), field.type
-    elif is_pydantic(type(sent)) and type(sent) is type(seen):
+            yield field.name, getattr(sent, field.name), getattr(seen, field.name), field.type
+    elif json.is_pydantic(type(sent)) and type(sent) is type(seen):
         for name, field in type(sent).model_fields.items():  # type: ignore[attr-defined]  # pydantic is optional
-            yield place(at, name), getattr(sent, name), getattr(seen, name), _kind_of(field.annotation)
+            yield name, getattr(sent, name), getattr(seen, name), _kind_of(field.annotation)
     elif isinstance(sent, dict) and isinstance(seen, dict):
         named = (
             {field.name: field.type for field in kind.fields}
@@ -154,10 +180,14 @@ def _within(at: str, sent: object, seen: object, kind: inspect.Type) -> Iterator
             (kind.key_type, kind.value_type) if isinstance(kind, inspect.DictType) else (_ANY, _ANY)
         )
         for (key, one), (text, other) in zip(sent.items(), seen.items(), strict=True):
-            yield f"the key {quoted(key)} of {at}", key, text, keys
-            yield place(at, key), one, other, named.get(key, values)
+            yield _KeyOf(key), key, text, keys
+            yield key, one, other, named.get(key, values)
     elif isinstance(sent, list | tuple) and isinstance(seen, list | tuple):
         kinds = kind.item_types if isinstance(kind, inspect.TupleType) else ()
         item = kind.item_type if isinstance(kind, inspect.CollectionType) else _ANY
         for index, (one, other) in enumerate(zip(sent, seen, strict=True)):
-            yield place(at, index), one, other, kinds[index] if kinds else item
+            yield index, one, other, kinds[index] if kinds else item
+
+
+def _place(at: str, key: object) -> str:
+    return f"the key {quoted(key.key)} of {at}" if isinstance(key, _KeyOf) else json.place(at, key)
