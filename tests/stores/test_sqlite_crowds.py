@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from forebay.stores.sqlite.claim import Claimed
+    from forebay.stores.face import Claimed
 
 NOW = 1_000_000
 CROWD = 20_000

@@ -21,21 +21,24 @@ from forebay.engine import (
     Traits,
     check_sources,
 )
-from forebay.errors import NotOpen, Unsupported
-from forebay.model.query import HandBack, Page, Pause, Resume, Steered
+from forebay.errors import NotOpen
+from forebay.model.query import Page, Steered
 from forebay.model.survey import Groups
-from forebay.stores.asked import check_topic, check_walk, groups, page_size, queue_of, read_cursor
+from forebay.stores.asked import check_walk, groups, page_size, read_cursor
+from forebay.stores.face import Claimed, Face, refuse_transaction
 from forebay.stores.memory.ledger import Ledger
 from forebay.stores.signals import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    import asyncio
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from forebay.engine import Ask, Delivery, Settlement, Source, Swept, Topic
     from forebay.model.message import EntryId, Message
-    from forebay.model.query import Command, Counts, Progress, Query, Selector
+    from forebay.model.query import Change, Counts, Progress, Query, Selector
     from forebay.model.survey import Group, Presence, Survey
-    from forebay.model.when import Instant, Micros
+    from forebay.model.when import Instant
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
 
@@ -87,7 +90,7 @@ class MemoryEngine:
         return MemoryStore(self, worker, clock)
 
 
-class MemoryStore:
+class MemoryStore(Face):
     """One loop's face of a `MemoryEngine`. Every call takes the lock once and never awaits while it has it."""
 
     def __init__(self, engine: MemoryEngine, worker: str, clock: Clock) -> None:
@@ -110,10 +113,7 @@ class MemoryStore:
 
     async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
         """Store a batch."""
-        if tx is not None:
-            raise Unsupported(
-                "The memory engine has no transactions to join: send without tx=, or use a PostgreSQL store."
-            )
+        refuse_transaction(tx, "The memory engine")
         with self._lock:
             now = self._now()
             dropped = self._ledger.dropped
@@ -124,22 +124,11 @@ class MemoryStore:
         self._tell(batch)
         return answers
 
-    async def receive(
-        self, asks: Sequence[Ask], *, wait: Micros, most: int | None = None
-    ) -> Sequence[Delivery]:
-        """Take messages for all ``asks``, waiting for the first."""
-        until = self._clock.monotonic() + wait
-        with self._signals.listening(*(Ready(ask.source.queue) for ask in asks)) as event:
-            while True:
-                event.clear()
-                with self._lock:
-                    taken = self._ledger.receive(asks, most, self._worker, self._now())
-                    dues = [self._ledger.next_due(ask.source.queue) for ask in asks]
-                left = until - self._clock.monotonic()
-                if taken or left <= 0:
-                    return taken
-                due = min((due - self._now() for due in dues if due is not None), default=left)
-                await self._clock.wait(event, min(left, max(due, 0)))
+    async def _claim(self, asks: Sequence[Ask], most: int | None) -> Claimed:
+        with self._lock:
+            taken = self._ledger.receive(asks, most, self._worker, self._now())
+            dues = [self._ledger.next_due(ask.source.queue) for ask in asks]
+        return Claimed(taken, min((due for due in dues if due is not None), default=None))
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
         """End deliveries."""
@@ -178,34 +167,34 @@ class MemoryStore:
             self._signals.notify([Finished(), *map(Ready, queues)])
         return swept
 
-    async def steer(self, which: Selector, command: Command) -> Steered:
-        """Carry out a command."""
+    async def _change(self, which: Selector, command: Change) -> Steered:
         with self._lock:
             now = self._now()
             queues = {entry.queue for entry in self._ledger.selected(which)}
-            match command:
-                case Pause() | Resume():
-                    done = self._switch(queue_of(which), paused=isinstance(command, Pause))
-                case HandBack(worker):
-                    done = Steered(changed=self._ledger.hand_back(worker, now))
-                case _:
-                    done = self._ledger.steer(which, command, now)
-        if which.queue is not None:
-            queues.add(which.queue)
+            done = self._ledger.steer(which, command, now)
         self._signals.notify([Finished(), Cancels(), *map(Ready, queues)])
         return done
 
-    def _switch(self, queue: str, *, paused: bool) -> Steered:
-        changed = (queue in self._ledger.paused) is not paused
-        (self._ledger.paused.add if paused else self._ledger.paused.discard)(queue)
-        return Steered(changed=int(changed))
+    async def _hand_back(self, worker: str) -> int:
+        with self._lock:
+            lost = self._ledger.hand_back(worker, self._now())
+            queues = list(self._ledger.bindings)
+        self._signals.notify([Finished(), *map(Ready, queues)])
+        return lost
+
+    async def _switch(self, queue: str, *, paused: bool) -> int:
+        with self._lock:
+            known = self._ledger.paused
+            changed = (queue in known) is not paused
+            (known.add if paused else known.discard)(queue)
+        self._signals.notify([Ready(queue)])
+        return int(changed)
 
     async def find(self, query: Query) -> Page:
         """One page of records."""
-        size = page_size(query)
-        after = read_cursor(query.cursor)
-        self._now()
+        size, after = page_size(query), read_cursor(query.cursor)
         with self._lock:
+            self._now()
             found = sorted(
                 self._ledger.selected(query.which), key=lambda e: e.seq, reverse=not query.oldest_first
             )
@@ -240,18 +229,12 @@ class MemoryStore:
         with self._lock:
             self._ledger.sight.attend(self._worker, presence, now)
 
-    async def watch(self, topic: Topic) -> AsyncIterator[None]:
-        """Yield at once, and then whenever something may have happened."""
-        check_topic(topic)
-        with self._signals.listening(topic) as event:
-            while True:
-                event.clear()
-                yield
-                await event.wait()
-
     async def close(self) -> None:
         """Let go. The engine, and what it holds, stays."""
         self._open = False
+
+    def _listening(self, *topics: Topic) -> AbstractContextManager[asyncio.Event]:
+        return self._signals.listening(*topics)
 
     def _now(self) -> Instant:
         if not self._open:

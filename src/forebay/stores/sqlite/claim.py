@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished, Ready
+from forebay.stores.face import Claimed
 from forebay.stores.sqlite.rows import delivery
 from forebay.stores.sqlite.session import batch, numbers
 
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
 
 PROMOTED: Final = 1_000
 """Entries made ready, or expired, by one claim at most: the next one goes on where it stopped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """What a receive got; when the next entry is due; which of its asks took something new."""
-
-    deliveries: list[Delivery] = field(default_factory=list)
-    due: Instant | None = None
-    fresh: list[Ask] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,7 @@ from forebay.model.query import (
     NOT_FOUND,
     CancelNow,
     Delete,
-    Pause,
     Redrive,
-    Resume,
     Steered,
     changeable,
 )
@@ -130,8 +128,7 @@ def _some(why: str, number: int) -> dict[str, int]:
     return {why: number} if number else {}
 
 
-def control(session: Session, queue: str, command: Pause | Resume) -> Steered:
-    """Pause or resume a queue."""
+def switch(session: Session, queue: str, *, paused: bool) -> int:
+    """Pause or resume a queue; 1 if that changed anything."""
     session.news.add(Ready(queue))
-    changed = session.change("pause" if isinstance(command, Pause) else "resume", {"queue": queue})
-    return Steered(changed=changed)
+    return session.change("pause" if paused else "resume", {"queue": queue})

@@ -8,16 +8,17 @@ from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
-from forebay.engine import NOTHING, Cancels, R, Ready, check_sources
-from forebay.errors import NotOpen, Unsupported
-from forebay.model.query import CancelNow, Delete, HandBack, Page, Pause, Redrive, Resume, Steered
+from forebay.engine import NOTHING, R, check_sources
+from forebay.errors import NotOpen
+from forebay.model.query import Page, Steered
 from forebay.model.survey import Groups
 from forebay.model.when import SECOND
-from forebay.stores.asked import check_topic, check_walk, groups, page_size, queue_of, read_cursor
-from forebay.stores.sqlite import admission, claim, extend, publish, queries, settle, steer, survey, upkeep
-from forebay.stores.sqlite.claim import Claim, Claimed
+from forebay.stores.asked import check_walk, groups, page_size, read_cursor
+from forebay.stores.face import Claimed, Face, refuse_transaction, unless_cancelled
+from forebay.stores.sqlite import admission, extend, publish, queries, settle, steer, survey, upkeep
+from forebay.stores.sqlite.claim import Claim, put_back
 from forebay.stores.sqlite.connection import connect
 from forebay.stores.sqlite.listener import Listener, WakeDirectory
 from forebay.stores.sqlite.lock import FileLock, patience
@@ -27,7 +28,7 @@ from forebay.stores.sqlite.thread import DatabaseThread
 from forebay.stores.sqlite.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from forebay.engine import (
         Ask,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
         Traits,
     )
     from forebay.model.message import EntryId, Message
-    from forebay.model.query import Change, Command, Counts, Progress, Query, Selector, TaskRecord
+    from forebay.model.query import Change, Counts, Progress, Query, Selector, TaskRecord
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Micros
     from forebay.stores.sqlite.engine import SqliteEngine
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
 
 SMALL: Final = 16_384
 """Bytes of a body that may be written in the loop's own thread."""
-POLL: Final = SECOND
-"""Whoever waits looks again at least this often, in case a signal was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,10 @@ class _Open:
     process: int
 
 
-class SqliteStore:
+class SqliteStore(Face):
     """A `Store` in a SQLite file. Made by `SqliteEngine.connect`; opened by `declare`."""
+
+    poll: ClassVar[Micros | None] = SECOND
 
     def __init__(self, engine: SqliteEngine, worker: str, clock: Clock) -> None:
         self._engine, self._worker, self._clock = engine, worker, clock
@@ -136,10 +137,7 @@ class SqliteStore:
 
     async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
         """Store a batch."""
-        if tx is not None:
-            raise Unsupported(
-                "A SQLite store has no transactions to join: send without tx=, or use a PostgreSQL store."
-            )
+        refuse_transaction(tx, "A SQLite store")
         work = partial(publish.admit, messages=batch)
         if len(batch) == 1 and len(batch[0].body) < SMALL:
             # One round of the loop, so that a crowd can gather into a batch, and a row of lone writes does not keep the loop for itself.
@@ -148,53 +146,12 @@ class SqliteStore:
                 return done
         return await self._thread().submit(work=work, rows=len(batch))
 
-    async def receive(
-        self, asks: Sequence[Ask], *, wait: Micros, most: int | None = None
-    ) -> Sequence[Delivery]:
-        """Take messages for all ``asks``, waiting for the first. If it is cancelled, what it took has been put back when it ends."""
-        until = self._clock.monotonic() + wait
-        with self._listening(*(Ready(ask.source.queue) for ask in asks)) as event:
-            while True:
-                event.clear()
-                claimed = await self._claim(Claim(asks, most, self._worker))
-                left = until - self._clock.monotonic()
-                if claimed.deliveries or left <= 0:
-                    return claimed.deliveries
-                due = left if claimed.due is None else max(claimed.due - self._clock.now(), 0)
-                await self._clock.wait(event, min(left, due, POLL))
-
-    async def _claim(self, job: Claim) -> Claimed:
-        future = self._thread().submit(look=job.look, work=job.work, rows=job.room(0))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._put_back_when_done(future))
-            raise
-
-    def _put_back_when_done(self, future: asyncio.Future[Claimed]) -> asyncio.Future[None]:
-        """Nobody will have what the claim takes. The future ends when that is back, even if nobody waits for it."""
-        back: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(_: object) -> None:
-            if not back.done():
-                back.set_result(None)
-
-        def claimed(future: asyncio.Future[Claimed]) -> None:
-            taken = not future.cancelled() and future.exception() is None and future.result()
-            # What an earlier receive with these tokens returned is still its caller's.
-            if not taken or not taken.fresh:
-                done(None)
-                return
-            try:
-                undone = self._thread().submit(work=partial(claim.put_back, asks=taken.fresh))
-            except NotOpen:
-                # The store was closed in between: the lease runs out.
-                done(None)
-            else:
-                undone.add_done_callback(lambda f: done(f.cancelled() or f.exception()))
-
-        future.add_done_callback(claimed)
-        return back
+    async def _claim(self, asks: Sequence[Ask], most: int | None) -> Claimed:
+        job = Claim(asks, most, self._worker)
+        claim = self._thread().submit(look=job.look, work=job.work, rows=job.room(0))
+        return await unless_cancelled(
+            claim, lambda fresh: self._thread().submit(work=partial(put_back, asks=fresh))
+        )
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
         """End deliveries."""
@@ -219,21 +176,11 @@ class SqliteStore:
             look=upkeep.look, work=partial(upkeep.sweep, budget=budget), rows=budget
         )
 
-    async def steer(self, which: Selector, command: Command) -> Steered:
-        """Carry out a command.
+    async def _switch(self, queue: str, *, paused: bool) -> int:
+        return await self._thread().submit(work=partial(steer.switch, queue=queue, paused=paused))
 
-        On many messages it takes several transactions: cancelled in between, it has been carried out in part, and repeating it
-        does the rest.
-        """
-        match command:
-            case Pause() | Resume():
-                control = partial(steer.control, queue=queue_of(which), command=command)
-                return await self._thread().submit(work=control)
-            case HandBack(worker):
-                back = await self._thread().submit(work=partial(upkeep.hand_back, worker=worker))
-                return Steered(changed=back)
-            case Redrive() | CancelNow() | Delete():
-                return await self._change(which, command)
+    async def _hand_back(self, worker: str) -> int:
+        return await self._thread().submit(work=partial(upkeep.hand_back, worker=worker))
 
     async def _change(self, which: Selector, command: Change) -> Steered:
         """Carry out a command that concerns messages, some in each transaction."""
@@ -288,15 +235,6 @@ class SqliteStore:
     async def attend(self, presence: Presence | None) -> None:
         """Say that this worker is there, or gone."""
         await self._thread().submit(work=partial(survey.attend, worker=self._worker, presence=presence))
-
-    async def watch(self, topic: Topic) -> AsyncIterator[None]:
-        """Yield at once, whenever something may have happened, and at least every second (not for `Cancels`)."""
-        check_topic(topic)
-        with self._listening(topic) as event:
-            while True:
-                event.clear()
-                yield
-                await self._clock.wait(event, None if isinstance(topic, Cancels) else POLL)
 
     # -- what the above stands on
 
