@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import resource
 import subprocess
@@ -28,7 +29,7 @@ from forebay.errors import (
 from forebay.model import query as q, verdict as v
 from forebay.model.message import Message
 from forebay.model.when import SECOND
-from forebay.stores.sqlite import SqliteEngine
+from forebay.stores.sqlite import SqliteEngine, reader
 from forebay.stores.sqlite.lock import FileLock, patience
 from forebay.stores.sqlite.publish import publish
 from forebay.stores.sqlite.thread import DatabaseThread
@@ -393,9 +394,7 @@ def test_a_store_is_not_carried_across_a_fork(tmp_path: Path) -> None:
         async with store_at(tmp_path / "x.db") as store:
             opened = store._open
             assert opened is not None
-            store._open = type(opened)(
-                opened.thread, opened.lock, opened.folder, opened.listener, os.getpid() + 1
-            )
+            store._open = dataclasses.replace(opened, process=os.getpid() + 1)
 
             with pytest.raises(NotOpen, match="fork"):
                 await store.count()
@@ -758,5 +757,61 @@ def test_a_mistake_of_the_thread_leaves_nobody_waiting(tmp_path: Path) -> None:
 
             assert (await asyncio.wait_for(store.publish([message()]), 5))[0].status is Stored.STORED
             assert await number(store) == 2
+
+    asyncio.run(story())
+
+
+# -- looking beside the work
+
+
+def test_work_goes_on_beside_a_long_look(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            seen, go = threading.Event(), threading.Event()
+
+            def slow(session: Session) -> int:
+                before: int = session.conn.execute("SELECT count(*) FROM entry").get
+                seen.set()
+                assert go.wait(30)
+                assert session.conn.execute("SELECT count(*) FROM entry").get == before, (
+                    "all of a look is from one moment"
+                )
+                return before
+
+            looking = begin(store._opened().reader.read(slow))
+            await eventually(seen.is_set)
+            for _ in range(300):
+                await store.publish([message(bytes(10_000))])
+            taken = await store.receive([Ask(MAIL, new_token(), 300)], wait=0)
+            await store.settle([Settlement(d, v.Done()) for d in taken])
+            go.set()
+            await looking
+            # What it kept in the log goes with the next checkpoint.
+            for _ in range(300):
+                await store.publish([message(bytes(10_000))])
+
+        assert len(taken) == 300
+
+    asyncio.run(story())
+
+
+def test_a_look_that_takes_too_long_is_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "LONGEST", 0.0)
+    endless = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT max(n) FROM n"
+
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            with pytest.raises(EngineUnavailable, match="broken off: ask for less"):
+                await store._opened().reader.read(lambda s: s.conn.execute(endless).fetchall())
+            assert (await store.find(q.Query())).records == ()
+
+    asyncio.run(story())
+
+
+def test_who_looks_cannot_write(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with store_at(tmp_path / "x.db") as store:
+            with pytest.raises(EngineRefused, match="cannot be written"):
+                await store._opened().reader.read(lambda s: s.change("pause", {"queue": "mail"}))
 
     asyncio.run(story())

@@ -29,8 +29,8 @@ class Connection(apsw.Connection):
     such as SQLite's shell.
     """
 
-    def __init__(self, path: str, patience: float) -> None:
-        super().__init__(path, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=100)
+    def __init__(self, path: str, patience: float, flags: int = apsw.SQLITE_OPEN_READWRITE) -> None:
+        super().__init__(path, flags=flags, statementcachesize=100)
         self.process, self.file = os.getpid(), os.stat(path)  # noqa: PTH116  # as os.path.samestat wants it
         self._patience = int(patience * 1_000)
         self.be_patient()
@@ -73,6 +73,21 @@ def connect(path: str, patience: float = 1.0) -> Connection:
                 f"{path} cannot have a write-ahead log on this file system: choose a local disk."
             )
         _migrate(conn, version)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def connect_to_look(path: str, patience: float) -> Connection:
+    """A connection that cannot write, to a file that this process has open already."""
+    conn = Connection(path, patience, apsw.SQLITE_OPEN_READONLY)
+    try:
+        conn.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+        conn.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        conn.execute(
+            "PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4000; PRAGMA trusted_schema = OFF"
+        )
     except BaseException:
         conn.close()
         raise

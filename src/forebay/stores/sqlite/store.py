@@ -1,4 +1,4 @@
-"""One loop's face of a SQLite file: every call becomes a job of the store's database thread."""
+"""One loop's face of a SQLite file: every call becomes a job of the store's database thread, or of the one that reads."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from forebay.stores.asked import check_walk, groups, page_size, read_cursor
 from forebay.stores.face import Claimed, Face, refuse_transaction, unless_cancelled
 from forebay.stores.sqlite import admission, extend, publish, queries, settle, steer, survey, upkeep
 from forebay.stores.sqlite.claim import Claim, put_back
-from forebay.stores.sqlite.connection import connect
+from forebay.stores.sqlite.connection import connect, connect_to_look
 from forebay.stores.sqlite.listener import Listener, WakeDirectory
 from forebay.stores.sqlite.lock import FileLock, patience
 from forebay.stores.sqlite.place import check_place
+from forebay.stores.sqlite.reader import Reader
 from forebay.stores.sqlite.session import Session, batch as encoded
 from forebay.stores.sqlite.thread import DatabaseThread
 from forebay.stores.sqlite.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from forebay.engine import (
         Ask,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from forebay.model.query import Change, Counts, Progress, Query, Selector, TaskRecord
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Micros
+    from forebay.stores.sqlite.connection import Connection
     from forebay.stores.sqlite.engine import SqliteEngine
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
@@ -59,6 +61,7 @@ class _Open:
     """What a store has while it is open."""
 
     thread: DatabaseThread
+    reader: Reader
     lock: FileLock
     folder: WakeDirectory
     listener: Listener
@@ -102,13 +105,19 @@ class SqliteStore(Face):
         patient = patience(engine.options.timing)
         with translate(path):
             lock = FileLock(f"{path}.lock", engine.gate, patient)
-        thread = DatabaseThread(
-            path,
-            lock,
-            lambda: Session(connect(path, patient / 2), engine.sql, engine.options, engine.tallies),
-            self._tell,
-            self._clock.now,
-        )
+
+        def database(connect: Callable[[str, float], Connection]) -> DatabaseThread:
+            def session() -> Session:
+                return Session(connect(path, patient / 2), engine.sql, engine.options, engine.tallies)
+
+            return DatabaseThread(path, lock, session, self._tell, self._clock.now)
+
+        def look(path: str, patience: float) -> Connection:
+            thread.check_file()
+            return connect_to_look(path, patience)
+
+        thread = database(connect)
+        reader = Reader(partial(database, look))
         try:
             await thread.start()
             with translate(path):
@@ -117,7 +126,8 @@ class SqliteStore(Face):
             await thread.close()
             lock.close()
             raise
-        return _Open(thread, lock, folder, Listener(folder, self._signals, engine.sockets), os.getpid())
+        listener = Listener(folder, self._signals, engine.sockets)
+        return _Open(thread, reader, lock, folder, listener, os.getpid())
 
     async def close(self) -> None:
         """Finish what is under way and let go of the file, the thread and the sockets. Idempotent."""
@@ -126,6 +136,7 @@ class SqliteStore(Face):
                 return
             waited_for = opened.listener.topics()
             opened.listener.close()
+            await opened.reader.close()
             await opened.thread.close()
             self._open = None
             opened.folder.close()
@@ -203,7 +214,7 @@ class SqliteStore(Face):
         records: tuple[TaskRecord, ...] = ()
         while True:
             rest = partial(queries.find, query=query, size=size - len(records), after=after)
-            page, whole = await self._thread().submit(look=rest)
+            page, whole = await self._opened().reader.read(rest)
             records += page.records
             if whole:
                 return Page(records, page.next)
@@ -211,7 +222,7 @@ class SqliteStore(Face):
 
     async def count(self) -> Counts:
         """All queues by state."""
-        return await self._thread().submit(look=queries.count)
+        return await self._opened().reader.read(queries.count)
 
     async def survey(self, about: Survey[R]) -> tuple[R, ...]:
         """What is known besides messages."""
@@ -219,12 +230,12 @@ class SqliteStore(Face):
         await self._thread().submit(look=lambda s: None if s.carried else True, work=lambda _: True)
         if isinstance(about, Groups):
             return cast("tuple[R, ...]", await self._groups(about))
-        return await self._thread().submit(look=partial(survey.survey, about=about))
+        return await self._opened().reader.read(partial(survey.survey, about=about))
 
     async def _groups(self, about: Groups) -> tuple[Group, ...]:
         total, walked, after = Counter[str | int](), 0, None
         while True:
-            found, picked = await self._thread().submit(look=partial(queries.group, about=about, after=after))
+            found, picked = await self._opened().reader.read(partial(queries.group, about=about, after=after))
             total += found
             walked += picked.walked
             after = picked.next

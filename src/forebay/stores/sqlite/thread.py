@@ -97,6 +97,11 @@ class DatabaseThread:
         self._thread.start()
         await asyncio.shield(self._opened)
 
+    def check_file(self) -> None:
+        """Raise `EngineRefused` if the file is no longer where it was opened. Of an open thread; from any thread."""
+        if self._session is not None:
+            self._session.conn.check_file(self._path)
+
     def submit(
         self,
         *,
