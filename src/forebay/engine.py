@@ -23,6 +23,7 @@ from forebay.errors import InvalidOption, Unsupported
 from forebay.model.amounts import check_count
 from forebay.model.message import EntryId, Message
 from forebay.model.names import subscription_queue
+from forebay.model.state import State
 from forebay.model.verdict import Verdict
 from forebay.model.when import SECOND, Instant, Micros, Span, span
 from forebay.support.ids import Token
@@ -176,6 +177,16 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
                 force_setattr(self, name, span(value, f"Retention({name}=...)", SECOND if value else 0))
         for name in ("succeeded_cap", "dead_cap"):
             check_count(getattr(self, name), f"Retention({name}=...)", 0)
+
+    def of(self, state: State) -> tuple[Micros | None, int]:
+        """How long and how many are kept of what ended in ``state``."""
+        match state:
+            case State.SUCCEEDED:
+                return self.succeeded, self.succeeded_cap
+            case State.DEAD:
+                return self.dead, self.dead_cap
+            case _:
+                return self.cancelled, self.succeeded_cap
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):

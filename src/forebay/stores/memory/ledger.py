@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from forebay.model.effect import CANCELLED, Unknown, effect, lost
 from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
+from forebay.stores.counting import counted
 from forebay.stores.limits import SAMPLE, WINDOW, retry_after
 from forebay.stores.memory.sight import Sight
 from forebay.stores.sums import minute_of
@@ -364,14 +365,8 @@ class Ledger:
         return change.state in FINISHED
 
     def _past_retention(self, now: Instant) -> Iterator[Entry]:
-        keep = self.options.retention
-        limits = {
-            State.SUCCEEDED: (keep.succeeded, keep.succeeded_cap),
-            State.DEAD: (keep.dead, keep.dead_cap),
-            State.CANCELLED: (keep.cancelled, keep.succeeded_cap),
-            State.EXPIRED: (keep.cancelled, keep.succeeded_cap),
-        }
-        for state, (age, cap) in limits.items():
+        for state in sorted(FINISHED):
+            age, cap = self.options.retention.of(state)
             oldest_first = sorted(
                 (e for e in self.entries.values() if e.state is state), key=lambda e: (e.finished or 0, e.seq)
             )
@@ -465,26 +460,20 @@ class Ledger:
 
     def counts(self, now: Instant) -> q.Counts:
         """All queues by state."""
-        states: dict[str, dict[State, int]] = {queue: {} for queue in (*self.bindings, *self.paused)}
+        numbers = Counter((entry.queue, entry.state) for entry in self.entries.values())
         oldest: dict[str, Instant] = {}
         for entry in self.entries.values():
-            queue = states.setdefault(entry.queue, {})
-            queue[entry.state] = queue.get(entry.state, 0) + 1
             if entry.state is State.READY and entry.ready_since is not None:
                 oldest[entry.queue] = min(entry.ready_since, oldest.get(entry.queue, entry.ready_since))
-        queues = [
-            q.QueueCounts(
-                queue=name,
-                states=states[name],
-                oldest_ready=oldest.get(name),
-                paused=name in self.paused,
-                pattern=self.bindings[name].pattern if name in self.bindings else None,
-                group=self.bindings[name].group if name in self.bindings else None,
-                limit=self.bindings[name].limit if name in self.bindings else None,
-            )
-            for name in sorted(states)
+        declared = [
+            (s.queue, s.queue in self.paused, s.pattern, s.group, s.limit) for s in self.bindings.values()
         ]
-        return q.Counts(now=now, queues=tuple(queues), counters=dict(self.counters))
+        declared += [(queue, True, None, None, None) for queue in self.paused - self.bindings.keys()]
+        found = [
+            (queue, state, n, oldest.get(queue) if state is State.READY else None)
+            for (queue, state), n in numbers.items()
+        ]
+        return counted(now, declared, found, self.counters)
 
     # -- the moves everything above is made of
 

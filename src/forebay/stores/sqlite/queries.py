@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from forebay.model.query import By, Counts, Page, Query, QueueCounts, Selector
+from forebay.model.query import By, Counts, Page, Query, Selector
 from forebay.model.state import State
 from forebay.model.when import SECOND
+from forebay.stores.counting import counted
 from forebay.stores.sqlite.rows import record, stories
 from forebay.stores.sqlite.session import batch as encoded, numbers
 from forebay.stores.sqlite.settle import KEPT
@@ -185,28 +186,9 @@ def _counted(session: Session, about: Groups) -> Counter[str | int]:
 
 def count(session: Session) -> Counts:
     """All queues by state."""
-    known = {
-        queue: (bool(paused), pattern, group, limit)
-        for queue, paused, pattern, group, limit in session.rows("count_queues")
-    }
-    states: dict[str, dict[State, int]] = {queue: {} for queue in known}
-    oldest: dict[str, Instant] = {}
-    for queue, state, n, since in session.rows("count"):
-        states.setdefault(queue, {})[State(state)] = n
-        if state == State.READY and since is not None:
-            oldest[queue] = since
-    queues: list[QueueCounts] = []
-    for queue in sorted(states):
-        paused, pattern, group, limit = known.get(queue, (False, None, None, None))
-        queues.append(
-            QueueCounts(
-                queue=queue,
-                states=states[queue],
-                oldest_ready=oldest.get(queue),
-                paused=paused,
-                pattern=pattern,
-                group=group,
-                limit=limit,
-            )
-        )
-    return Counts(now=session.now, queues=tuple(queues), counters=dict(session.rows("counters")))
+    declared = ((queue, bool(paused), *rest) for queue, paused, *rest in session.rows("count_queues"))
+    found = (
+        (queue, state, n, since if state == State.READY else None)
+        for queue, state, n, since in session.rows("count")
+    )
+    return counted(session.now, declared, found, dict(session.rows("counters")))

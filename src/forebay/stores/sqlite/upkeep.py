@@ -137,24 +137,12 @@ def _oldest(session: Session, state: State, limit: int) -> Iterator[Row]:
 
 def _before(session: Session) -> dict[State, Instant]:
     """Until when the finished of each state are too old to keep."""
-    keep = session.options.retention
-    ages = {
-        State.SUCCEEDED: keep.succeeded,
-        State.DEAD: keep.dead,
-        State.CANCELLED: keep.cancelled,
-        State.EXPIRED: keep.cancelled,
-    }
+    ages = {state: session.options.retention.of(state)[0] for state in sorted(FINISHED)}
     return {state: _NEVER if age is None else session.now - age for state, age in ages.items()}
 
 
 def _surplus(session: Session) -> dict[State, int]:
     """How many too many there are of each state."""
-    keep = session.options.retention
-    caps = {
-        State.SUCCEEDED: keep.succeeded_cap,
-        State.DEAD: keep.dead_cap,
-        State.CANCELLED: keep.succeeded_cap,
-        State.EXPIRED: keep.succeeded_cap,
-    }
     kept = {State(state): n for state, n in session.rows("sweep_kept")}
-    return {state: n - caps[state] for state, n in kept.items() if n > caps[state]}
+    over = {state: n - session.options.retention.of(state)[1] for state, n in kept.items()}
+    return {state: n for state, n in over.items() if n > 0}
