@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import threading
+from collections import Counter
 
 import msgspec
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from forebay import App, State
 from forebay.cli.exits import Exit
-from forebay.model.query import Redrive, Selector
-from tests.cli.kit import Cli, Work, line_with, process
+from forebay.cli.tail import Ends
+from forebay.model.query import CancelNow, Redrive, Selector
+from forebay.model.state import FINISHED
+from forebay.support.clock import Clock, SystemClock
+from forebay.testing.clock import VirtualClock
+from tests.cli.kit import Cli, Work, line_with, process, shop
 from tests.cli.test_top import Script
 
 
@@ -79,17 +87,88 @@ def test_more_than_a_page_is_followed_page_by_page(
     store: str, cli: Cli, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("forebay.cli.tail.LONGEST_PAGE", 2)
-    monkeypatch.setattr("forebay.cli.tail.MOST_PAGES", 2)
 
     def burst(number: int) -> None:
         send(store, *[("greet", "Ada")] * number)
         work(number)
 
     script(monkeypatch, lambda: burst(3), lambda: burst(6))
-    answer = cli("task", "tail")
 
-    assert len(answer.out.splitlines()) == 3 + 4
-    assert "only the newest 4 are shown" in answer.err
+    assert len(cli("task", "tail").out.splitlines()) == 3 + 6
+
+
+def test_no_end_is_missed_and_none_shown_twice_while_work_goes_on(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forebay.cli.tail.LONGEST_PAGE", 7)
+    monkeypatch.setattr("forebay.cli.tail.REMEMBERED", 10)
+    every = 300
+    send(store, *[("greet", str(n)) for n in range(every)])
+    over = threading.Event()
+
+    def work_off() -> None:
+        try:
+            asyncio.run(worked(store, every))
+        finally:
+            over.set()
+
+    with App(store) as app:
+        ends = following(app)
+        worker = threading.Thread(target=work_off)
+        worker.start()
+        seen = Counter[str]()
+        while not over.is_set():
+            seen.update(record.id for record in ends.look())
+        worker.join()
+        seen.update(record.id for record in ends.look())
+    assert len(seen) == every
+    assert set(seen.values()) == {1}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["end", "look", "wait", "back"]), min_size=1, max_size=25))
+def test_no_end_is_missed_however_looks_and_clocks_lie(acts: list[str]) -> None:
+    clock = Turned()
+    app = App("memory://", clock=clock)
+    with app:
+        ends = following(app, clock)
+        sent, seen = set[str](), list[str]()
+        for act in [*acts, "look"]:
+            match act:
+                case "end":
+                    handle = app.send_sync("greet", queue="mail")
+                    app.sync(app.steer(Selector(ids=(handle.id,)), CancelNow()))
+                    sent.add(handle.id)
+                case "look":
+                    seen += [record.id for record in ends.look()]
+                case "wait":
+                    app.sync(clock.advance(3_700_000))
+                case _:
+                    clock.behind += 3_600_000_000
+    assert sorted(seen) == sorted(sent)
+
+
+class Turned(VirtualClock):
+    """A clock that can be set back."""
+
+    behind = 0
+
+    def now(self) -> int:
+        return super().now() - self.behind
+
+
+def following(app: App, clock: Clock | None = None) -> Ends:
+    """Ends from now on."""
+    ends = Ends(app, Selector(states=FINISHED), app.sync(app.count()).now, clock or SystemClock())
+    ends.look()
+    return ends
+
+
+async def worked(store: str, tries: int) -> None:
+    worker = shop(store).worker()
+    left = iter(range(tries - 1))
+    worker.on_verdict.append(lambda *_: None if next(left, None) is not None else worker.stop())
+    await worker.run()
 
 
 def test_what_has_not_ended_cannot_be_asked_for(store: str, cli: Cli) -> None:

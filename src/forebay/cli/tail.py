@@ -1,4 +1,4 @@
-"""Messages as they end, for ``forebay task tail``: pages of the newest, looked at again and again, and only what is new in them shown."""
+"""Messages as they end, for ``forebay task tail``: what finished since the look before, read in full, and only what is new in it shown."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from forebay.cli.following import SHARE, SHORTEST, Plain
+from forebay.cli.following import SHORTEST, Plain
 from forebay.cli.loading import opened
 from forebay.cli.output import STYLES, clean, is_colourful, json_line, moment, note, say
 from forebay.cli.records import brief, full
 from forebay.model.query import LONGEST_PAGE, Query
-from forebay.model.state import State
-from forebay.model.when import micros
+from forebay.model.when import SECOND, micros
 from forebay.support.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
     from forebay.cli.following import Pauses
     from forebay.model.message import EntryId
     from forebay.model.query import Selector, TaskRecord
-    from forebay.model.when import Instant
+    from forebay.model.when import Instant, Micros
+    from forebay.support.clock import Clock
 
-SUCCESS: Final = frozenset({State.SUCCEEDED})
-"""Looked for apart from the rest, so that a failure after many tries is not hidden behind thousands that were sent later and are done."""
-MOST_PAGES: Final = 10
-"""Pages in one look. Only while all of a page is new does it go on to the next."""
-REMEMBERED: Final = 4 * MOST_PAGES * LONGEST_PAGE
-"""Ends that are known to have been shown: twice what one look reads, so that deleting some uncovers none that was shown."""
+OVERLAP: Final = 2 * SECOND
+"""How far behind the beginning of the look before a look begins: an end is seen a little after its moment, when its transaction is over."""
+
+REMEMBERED: Final = 40_000
+"""Ends that are known to have been shown, beside those of the last look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,45 +44,44 @@ class Following:
 
 @dataclass(slots=True)
 class Ends:
-    """What was seen to end, since when. A message that is run again ends again: each end is one of its own."""
+    """What was seen to end. A message that is run again ends again: each end is one of its own.
+
+    ``since``: what ended before this moment of the store's clock is not looked for. ``ahead``: by how much that clock is before ours.
+    """
 
     app: App
     which: Selector
     since: Instant
+    clock: Clock
+    ahead: Micros = 0
     known: dict[tuple[EntryId, Instant], None] = field(default_factory=dict)
 
-    def look(self) -> tuple[list[TaskRecord], bool]:
-        """The ends since the look before, in their order, and whether there were more than one look reads."""
-        fresh: list[TaskRecord] = []
-        more = False
-        for states in filter(None, (self.which.states & SUCCESS, self.which.states - SUCCESS)):
-            found, left = self._newest(msgspec.structs.replace(self.which, states=states))
-            fresh += found
-            more = more or left
-        while len(self.known) > REMEMBERED:
-            del self.known[next(iter(self.known))]
-        return sorted(fresh, key=lambda record: record.finished or 0), more
+    def look(self) -> list[TaskRecord]:
+        """The ends since the look before, in their order.
 
-    def _newest(self, which: Selector) -> tuple[list[TaskRecord], bool]:
-        fresh: list[TaskRecord] = []
+        A look begins where the one before it began, less some overlap, so that it sees what ended while that one was reading. A clock that
+        is set back takes the beginning with it.
+        """
+        began = self.clock.now() + self.ahead
+        which = msgspec.structs.replace(self.which, finished_since=min(self.since, began - OVERLAP))
+        found: list[TaskRecord] = []
         cursor: str | None = None
-        for _ in range(MOST_PAGES):
+        while True:
             page = self.app.sync(self.app.find(Query(which=which, cursor=cursor, size=LONGEST_PAGE)))
-            found = [record for record in page.records if self._is_new(record)]
-            fresh += found
+            found += page.records
             cursor = page.next
-            if cursor is None or len(found) < len(page.records):
-                return fresh, False
-        return fresh, True
-
-    def _is_new(self, record: TaskRecord) -> bool:
-        if record.finished is None or record.finished < self.since:
-            return False
-        end = (record.id, record.finished)
-        if end in self.known:
-            return False
-        self.known[end] = None
-        return True
+            if cursor is None:
+                break
+        self.since = began - OVERLAP
+        fresh = {}
+        for record in found:
+            end = record.id, record.finished or 0
+            if end not in self.known:
+                self.known[end], fresh[end] = None, record
+        # Those that the next look may read again have to be known then; the others only if the clock is set back.
+        while len(self.known) > REMEMBERED and (first := next(iter(self.known)))[1] < self.since:
+            del self.known[first]
+        return sorted(fresh.values(), key=lambda record: (record.finished or 0, record.id))
 
 
 def follow(url: str | None, which: Selector, how: Following) -> None:
@@ -92,26 +90,28 @@ def follow(url: str | None, which: Selector, how: Following) -> None:
     micros(how.interval, "--interval")
     with opened(url) as app, suppress(KeyboardInterrupt):
         # The store's own clock: nobody's host may have another one.
-        ends = Ends(app, which, app.sync(app.count()).now)
+        clock = SystemClock()
+        now = app.sync(app.count()).now
+        ends = Ends(app, which, now - OVERLAP, clock, ahead=now - clock.now())
+        ends.look()  # what has ended already
         note("Waiting for messages to end; Ctrl-C leaves.")
         watch(ends, Plain(), how)
 
 
 def watch(ends: Ends, between: Pauses, how: Following) -> None:
     """Look, show and wait."""
-    clock, shown = SystemClock(), 0
+    shown = 0
     while True:
-        began = clock.monotonic()
-        fresh, more = ends.look()
-        took = clock.monotonic() - began
+        began = ends.clock.monotonic()
+        fresh = ends.look()
+        took = ends.clock.monotonic() - began
         for record in fresh[: None if how.limit is None else how.limit - shown]:
             _show(record, how)
         shown += len(fresh)
         if how.limit is not None and shown >= how.limit:
             return
-        if more:
-            note(f"More ended than are read in one look: only the newest {MOST_PAGES * LONGEST_PAGE:,} are shown.")  # fmt: skip
-        if not between.wait(max(micros(how.interval, "--interval"), SHORTEST, SHARE * took)):
+        # As long as the look took, not several times as long: what ends meanwhile has to be read too.
+        if not between.wait(max(micros(how.interval, "--interval"), SHORTEST, took)):
             return
 
 

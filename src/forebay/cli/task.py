@@ -87,8 +87,8 @@ def tail(  # noqa: PLR0913  # one parameter for each option
 ) -> None:
     """Follow messages as they end, one line each.
 
-    From now on, until Ctrl-C. Each look reads those sent last: a thousand that succeeded and a thousand that did not, or more
-    if all of them are new. The end of a message that was sent before those is not seen.
+    From now on, until Ctrl-C. However many end, and however long the terminal takes, each end is shown once; only what is deleted
+    or run again before the next look is not.
     """
     from forebay.cli.tail import Following, follow
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 WALK: Final = 20_000
 """Entries that one look walks past at most: some milliseconds. Whoever wants more looks again, from where it ended."""
 FEW: Final = 5_000
-"""Entries that wait or run which are all looked at; where there are more, all entries are walked in order."""
+"""Entries that wait, run, or finished since a moment, which are all looked at; where there are more, all entries are walked in order."""
+_UNORDERED: Final = frozenset({"pick_live", "pick_finished"})
 SLACK: Final = 10 * SECOND
 """By how much the moments of creation may be out of the order of sequence numbers: clocks are set back, transactions wait."""
 _HIGHEST: Final = "\U0010ffff"
@@ -79,13 +80,14 @@ def pick(
     if cursor is not None:
         after, before = (max(after, cursor), before) if oldest_first else (after, min(before, cursor))
     conditions = _conditions(which, states) | {"after": after, "before": before}
-    source = _source(which, states) + ("" if oldest_first else "_newest")
-    if source.startswith("pick_live"):
+    source = _source(which, states)
+    few = "pick_finished" if which.finished_since is not None else source
+    if few in _UNORDERED:
         low, high = ("", _HIGHEST) if which.queue is None else (which.queue, which.queue)
-        passed, _, _, fits = session.row("pick_live", {**conditions, "low": low, "high": high, "walk": FEW})
+        passed, _, _, fits = session.row(few, {**conditions, "low": low, "high": high, "walk": FEW})
         if passed < FEW:
             return _cut(sorted(msgspec.json.decode(fits), reverse=not oldest_first), limit, None, passed)
-        source = source.replace("pick_live", "pick")
+    source = source.replace("pick_live", "pick") + ("" if oldest_first else "_newest")
     found, walked, step, last = [], 0, max(limit, 100), None
     while len(found) < limit and walked < WALK:
         step = min(step, WALK - walked)

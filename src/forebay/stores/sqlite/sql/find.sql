@@ -87,6 +87,18 @@ WITH walk AS MATERIALIZED (
 )
 {piece_walked}
 
+-- name: pick_finished
+-- What has finished since a moment, in no order; all of it if fewer are counted than :walk.
+-- Index: entry_finished by its range, for each queue and state of the small table kept.
+WITH walk AS MATERIALIZED (
+    SELECT e.seq AS seq, {piece_fits} AND e.seq > :after AND e.seq < :before AS fits
+    FROM kept AS k
+    CROSS JOIN entry AS e INDEXED BY entry_finished ON e.queue = k.queue AND e.state = k.state AND e.finished >= :finished_since
+    WHERE k.queue BETWEEN :low AND :high AND e.finished IS NOT NULL
+    LIMIT :walk
+)
+{piece_walked}
+
 -- name: pick_live
 -- What waits or runs, in the queues from :low to :high, in no order; all of it if fewer are counted than :walk.
 -- Indexes: entry_ready, entry_timed; reads all leases, of which there are few; then primary keys.
