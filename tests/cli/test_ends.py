@@ -52,6 +52,12 @@ async def raises() -> None:
 
 
 @app.task(max_attempts=1)
+async def awaits() -> None:
+    if not forked(1):
+        await asyncio.sleep(60)
+
+
+@app.task(max_attempts=1)
 def in_a_thread() -> None:
     forked(0)
 

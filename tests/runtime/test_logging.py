@@ -12,15 +12,17 @@ import pytest
 
 import forebay
 from forebay import App, Cancel, Context, Dead, Snooze, State, WorkerOptions
-from forebay.errors import name_of, text_of
+from forebay.engine import Timing
+from forebay.errors import EngineUnavailable, name_of, text_of
 from forebay.model.when import SECOND
 from forebay.runtime import worker as room
 from forebay.runtime.in_flight import Why
+from forebay.stores.memory import MemoryEngine
 from forebay.support import logs
 from forebay.support.logs import Log
 from forebay.testing.clock import eventually
 from tests.runtime import pooled
-from tests.runtime.kit import reaches, story, working
+from tests.runtime.kit import Spied, reaches, story, working
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +134,34 @@ async def test_every_end_is_reached_though_a_filter_raises_at_every_line(seen: l
         "task.left",
         "begins",
     } <= set(seen)
+
+
+@story
+async def test_work_goes_on_when_the_engine_is_back_though_a_filter_raises_at_every_line(
+    seen: list[str],
+) -> None:
+    engine, failed = Spied(MemoryEngine()), set[str]()
+
+    def fail(kind: str, _: object) -> None:
+        if kind in {"receive", "settle", "sweep", "extend"} - failed:
+            failed.add(kind)
+            raise EngineUnavailable("away")
+
+    engine.before = fail
+    brisk = Timing(lease=3 * SECOND, heartbeat=SECOND // 20, sweep=SECOND // 20)
+    app, beaten = App(engine, timing=brisk), asyncio.Event()
+
+    @app.task
+    async def job() -> None:
+        await beaten.wait()
+
+    async with app, working(app):
+        handle = await job.send()
+        await eventually(lambda: {"heartbeat.missed", "sweep.failed"} <= set(seen))
+        beaten.set()
+        await reaches(handle, State.SUCCEEDED)
+
+    assert {"receive.waits", "settle.waits"} <= set(seen)
 
 
 @story

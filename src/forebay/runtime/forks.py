@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
@@ -16,18 +18,24 @@ if TYPE_CHECKING:
 
 
 class Home:
-    """The process in which this was made. ``left``: we are a fork of it. Cheaper to ask, for each message, than the system."""
+    """The process in which this was made, and its running loop. ``left``: we are a fork of it. Cheaper to ask, for each message, than the
+    system.
+    """
 
-    __slots__ = ("__weakref__", "left")
+    __slots__ = ("__weakref__", "left", "loop")
 
     def __init__(self) -> None:
-        self.left = False
+        self.left, self.loop = False, asyncio.get_running_loop()
         os.register_at_fork(after_in_child=partial(_leave, ref(self)))
 
 
-def _leave(home: ref[Home]) -> None:
-    if (left := home()) is not None:
-        left.left = True
+def _leave(known: ref[Home]) -> None:
+    if (home := known()) is not None:
+        home.left = True
+        with suppress(RuntimeError):  # it is closed, or another thread's
+            home.loop.call_soon(
+                end_fork, RuntimeError("a fork of a worker cannot await: its loop is the worker's")
+            )
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
@@ -38,9 +46,11 @@ def end_fork(error: BaseException | None) -> NoReturn:
     if error is not None and issubclass(type(error), SystemExit):
         said = getattr(error, "code", None)
         code = said & 0xFF if isinstance(said, int) else int(said is not None)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # whatever the application has put there
-            stream.flush()
+    with suppress(Exception):  # whatever the application has put in the place of its streams
+        if error is not None and not issubclass(type(error), SystemExit):
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 
