@@ -194,8 +194,11 @@ def test_a_progress_that_no_share_can_be_is_refused(done: Any) -> None:
 
 
 def test_a_wait_that_nobody_can_wait_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="timeout must be between 0 and 100 years"):
-        App("memory://").handle("x").result_sync(10**400)
+    with (
+        App("memory://") as app,
+        pytest.raises(InvalidOption, match="timeout must be between 0 and 100 years"),
+    ):
+        app.handle("x").result_sync(10**400)
 
 
 class Broken:
