@@ -30,15 +30,15 @@ class Exit(IntEnum):
 MEANINGS: Final[Mapping[Exit, str]] = MappingProxyType(
     {
         Exit.OK: "done; for a worker: stopped in order",
-        Exit.FAILED: "not done: not found, nothing matched, declined, failed",
+        Exit.FAILED: "not done: not found, nothing matched, declined, failed, output not written",
         Exit.USAGE: "the command line, the APP, a name or a setting is wrong",
         Exit.ENGINE: "the engine cannot be reached or refuses the file",
         Exit.UNKNOWN: "the outcome is unknown: repeat with the same --id",
-        Exit.STUCK: "the worker stopped, but handlers would not; their work is handed back",
+        Exit.STUCK: "the worker stopped, but handlers, or threads they left, would not; their work is handed back",
         Exit.BLOCKED: "the worker ended itself: a handler blocked it past its timeout; its log has the stacks",
         Exit.FULL: "the queue is at its limit: nothing was sent; repeat after a while",
         Exit.INTERRUPTED: "interrupted",
-        Exit.PIPE: "nobody reads the output any more",
+        Exit.PIPE: "nobody reads the output, or it is closed",
     }
 )
 
