@@ -22,7 +22,7 @@ from forebay.support.clock import SystemClock
 from forebay.support.ids import Ids, new_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAIL = Source(queue="mail")
 NOBODY = 65534
@@ -143,6 +143,66 @@ def test_a_directory_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "folder.db").mkdir()
 
     refused(tmp_path / "folder.db", "is not a file")
+
+
+def away(path: Path) -> None:
+    path.unlink()
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def log_left(path: Path) -> None:
+    Path(f"{path}-wal").write_bytes(b"frames")
+    path.unlink()
+
+
+def log_left_and_lock_deleted(path: Path) -> None:
+    log_left(path)
+    Path(f"{path}.lock").unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (away, r"is gone, and there was a database: put it back. To begin anew, .* delete .*x\.db\.lock\."),
+        (emptied, "is empty, and there was a database: put it back"),
+        (log_left, r"is gone, but its log .*x\.db-wal is there and may hold messages: put the database back"),
+        (log_left_and_lock_deleted, "is gone, but its log"),
+    ],
+)
+def test_where_there_was_a_database_no_new_one_is_begun(
+    harm: Callable[[Path], None], words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.db"
+    opened(path)
+    harm(path)
+
+    refused(path, words)
+
+    assert not path.exists() or not path.stat().st_size
+    for name in ("x.db-wal", "x.db.lock"):
+        (tmp_path / name).unlink(missing_ok=True)
+    opened(path)
+
+
+def test_an_empty_file_that_was_none_of_ours_becomes_a_database(tmp_path: Path) -> None:
+    (tmp_path / "x.db").touch()
+
+    opened(tmp_path / "x.db")
+
+
+@pytest.mark.parametrize(
+    "path", ["n" * 248, "n" * 4_000, "n" * 200 + "/" + "m" * 248 + "/x.db", "/".join(["n" * 90] * 6)]
+)
+def test_a_name_that_is_too_long_is_refused(path: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineRefused, match="is too long: a path may have 500 bytes, and a name in it 247"):
+        opened(tmp_path / path)
+
+
+def test_the_longest_name_works(tmp_path: Path) -> None:
+    opened(tmp_path / ("n" * 247))
 
 
 def test_a_missing_file_is_refused_where_none_is_to_be_created(tmp_path: Path) -> None:

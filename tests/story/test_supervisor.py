@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,11 +38,13 @@ HERE = Path(__file__).parent
 class Supervised:
     """A supervisor, and what its log tells of its processes."""
 
-    def __init__(self, folder: Path, *words: str, log: str = "supervisor.log") -> None:
+    def __init__(
+        self, folder: Path, *words: str, log: str = "supervisor.log", file: str = "story.db"
+    ) -> None:
         self.log = folder / log
         environment = {
             **os.environ,
-            "FOREBAY_URL": f"sqlite:///{folder / 'story.db'}",
+            "FOREBAY_URL": f"sqlite:///{folder / file}",
             "STORY_HISTORY": str(folder / "history.jsonl"),
             "PYTHONPATH": str(HERE),
         }
@@ -83,9 +86,11 @@ def is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def supervised(folder: Path, *words: str, log: str = "supervisor.log") -> Iterator[Supervised]:
+def supervised(
+    folder: Path, *words: str, log: str = "supervisor.log", file: str = "story.db"
+) -> Iterator[Supervised]:
     """Ended at the end, with all its processes."""
-    crew = Supervised(folder, *words, log=log)
+    crew = Supervised(folder, *words, log=log, file=file)
     try:
         yield crew
     finally:
@@ -374,3 +379,25 @@ def test_health_counts_the_processes(tmp_path: Path) -> None:
 
     assert (shown["ready"], shown["working"], shown["processes"], code) == (True, 2, 2, Exit.OK)
     assert not beat.exists()
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"), [("story.db", "story.db is gone"), (".", "of the database does not exist: create it")]
+)
+def test_when_the_database_is_gone_no_process_begins_a_new_one(lost: str, words: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+
+    async def story() -> None:
+        async with App(f"sqlite:///{home / 'story.db'}"):
+            with supervised(tmp_path, "shop:app", "--processes", "2", file="home/story.db") as crew:
+                await crew.ready(2)
+                shutil.rmtree(home) if lost == "." else (home / lost).unlink()
+                await eventually(lambda: crew.process.poll() is not None, within=40)
+
+        assert crew.process.returncode == Exit.ENGINE
+        assert words in crew.said
+        assert "never awaited" not in crew.said
+        assert not (home / "story.db").exists()
+
+    asyncio.run(story())

@@ -28,7 +28,7 @@ from forebay.support.logs import Log, Looks
 from forebay.support.settings import read, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from forebay.app import App
     from forebay.cli.supervising import Supervision
@@ -166,7 +166,7 @@ async def _work(
             if link is not None:
                 link.hold(worker, patience(orders), _left_alone)
                 hand_back = partial(_hand_back, app) if app.engine.traits.remembers else None
-                attending = link.attend(hand_back, supervision.fill, SystemClock())
+                attending = partial(link.attend, hand_back, supervision.fill, SystemClock())
                 await stack.enter_async_context(_beside(worker, attending))
             else:
                 await supervision.show(stack, partial(_health, worker))
@@ -200,12 +200,12 @@ def _health(worker: Worker) -> Health:
 
 
 @asynccontextmanager
-async def _beside(worker: Worker, service: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """A service that runs as long as the worker; if it fails the worker ends in order."""
+async def _beside(worker: Worker, service: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """A service that runs as long as the worker, which may be no time at all; if it fails the worker ends in order."""
 
     async def guarded() -> None:
         try:
-            await service
+            await service()
         except Exception:
             worker.stop()
             log.exception("worker.fault", extra={"worker": worker.name})

@@ -11,6 +11,10 @@ from typing import Final
 from forebay.errors import EngineRefused
 
 MOUNTS: Final = "/proc/self/mountinfo"
+LONGEST_PATH: Final = 500
+"""Bytes: SQLite takes 512, with an ending such as ``-journal``."""
+LONGEST_NAME: Final = 247
+"""Bytes: file systems take 255, with such an ending."""
 NETWORK: Final = frozenset({
     "9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "vboxsf",
     "fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.goofys", "fuse.juicefs", "fuse.mfs", "fuse.rclone",
@@ -22,6 +26,12 @@ NETWORK: Final = frozenset({
 def check_place(path: Path, *, create: bool, network: bool, mounts: str = MOUNTS) -> None:
     """Raise `EngineRefused` for a path at which no database of ours can live."""
     folder = path.parent
+    if len(os.fsencode(path)) > LONGEST_PATH or any(
+        len(os.fsencode(part)) > LONGEST_NAME for part in path.parts
+    ):
+        raise EngineRefused(
+            f"{path} is too long: a path may have {LONGEST_PATH} bytes, and a name in it {LONGEST_NAME}, with what SQLite adds to them."
+        )
     if not folder.is_dir():
         raise EngineRefused(
             f"The directory {folder} of the database does not exist: create it, or choose another path."

@@ -112,11 +112,16 @@ class SqliteStore(Face):
 
             return DatabaseThread(path, lock, session, self._tell, self._clock.now)
 
+        def open_it(path: str, patience: float) -> Connection:
+            conn = connect(path, patience, made=lock.marked)
+            lock.mark()
+            return conn
+
         def look(path: str, patience: float) -> Connection:
             thread.check_file()
             return connect_to_look(path, patience)
 
-        thread = database(connect)
+        thread = database(open_it)
         reader = Reader(partial(database, look))
         try:
             await thread.start()
