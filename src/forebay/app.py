@@ -57,7 +57,7 @@ from forebay.handle import Handle
 from forebay.model.amounts import byte_size
 from forebay.model.message import EntryId
 from forebay.model.names import check_name, check_new_name, check_pattern
-from forebay.model.query import LONGEST_PAGE, Selector
+from forebay.model.query import LONGEST_PAGE, Actor, Selector
 from forebay.model.survey import Groups
 from forebay.model.when import Duration, Micros, micros
 from forebay.processes.address import address_of
@@ -402,11 +402,13 @@ class App:
         """
         return await (await self._client.link()).store.survey(about)
 
-    async def steer(self, which: Selector, command: Command) -> Steered:
+    async def steer(self, which: Selector, command: Command, *, by: Actor | None = None) -> Steered:
         """Retry, cancel, delete, pause or resume. Returns how many messages (or queues) were changed, how many that run were asked to
         stop, and how many were skipped and why.
         """
-        return await (await self._client.link()).store.steer(which, command)
+        return await (await self._client.link()).store.steer(
+            which, command, by=by or Actor(name=self.name, via="app")
+        )
 
     # -- open, work, close
 

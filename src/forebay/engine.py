@@ -23,6 +23,7 @@ from forebay.errors import InvalidOption, Unsupported
 from forebay.model.amounts import check_count
 from forebay.model.message import EntryId, Message
 from forebay.model.names import subscription_queue
+from forebay.model.query import UNKNOWN
 from forebay.model.state import State
 from forebay.model.verdict import Verdict
 from forebay.model.when import SECOND, Instant, Micros, Span, span
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from forebay.model.checkup import Finding
-    from forebay.model.query import Command, Counts, Page, Progress, Query, Selector, Steered
+    from forebay.model.query import Actor, Command, Counts, Page, Progress, Query, Selector, Steered
     from forebay.model.survey import Presence, Survey
     from forebay.support.clock import Clock
 
@@ -453,8 +454,8 @@ class Store(Broker, Protocol):
         """Bounded, idempotent upkeep that any worker may do: lost leases, expiry, retention. ``budget`` bounds the rows of each kind."""
         ...
 
-    async def steer(self, which: Selector, command: Command) -> Steered:
-        """Carry out a command on all that is selected, oldest first.
+    async def steer(self, which: Selector, command: Command, *, by: Actor = UNKNOWN) -> Steered:
+        """Carry out a command on all that is selected, oldest first, and note who gave it in the same transaction if it had an effect.
 
         Selection and change are one transaction for each thousand messages at most: what is told is what happened, and what has left the
         selected states meanwhile is not touched. ``limit`` bounds what is touched.
@@ -470,7 +471,7 @@ class Store(Broker, Protocol):
         ...
 
     async def survey(self, about: Survey[R]) -> tuple[R, ...]:
-        """What it knows besides messages: `Workers`, `Rates`. Bounded by the question."""
+        """What it knows besides messages: `Workers`, `Rates`, `Groups`, `Audit`. Bounded by the question."""
         ...
 
     async def attend(self, presence: Presence | None) -> None:

@@ -15,6 +15,7 @@ from forebay.context import Context
 from forebay.declaring.handler import Handler, task_decoder
 from forebay.engine import NOTHING, Ask, Delivery, R, Source
 from forebay.model.message import EntryId, Message, MessageId
+from forebay.model.query import UNKNOWN
 from forebay.runtime.executor import Executor, Live
 from forebay.runtime.in_flight import InFlight, Run
 from forebay.support.clock import SystemClock
@@ -28,7 +29,17 @@ if TYPE_CHECKING:
     from forebay.engine import Engine, Notice, Published, Settled, Settlement, Swept, Topic, Traits
     from forebay.middleware import Call
     from forebay.model.outcome import Outcome
-    from forebay.model.query import Command, Counts, Page, Progress, Query, Selector, Steered, TaskRecord
+    from forebay.model.query import (
+        Actor,
+        Command,
+        Counts,
+        Page,
+        Progress,
+        Query,
+        Selector,
+        Steered,
+        TaskRecord,
+    )
     from forebay.model.survey import Presence, Survey
     from forebay.model.when import Micros
     from forebay.support.clock import Clock
@@ -207,8 +218,9 @@ class SpiedStore:
         answer: Swept = await self._engine.call("sweep", budget, self.inner.sweep(budget))
         return answer
 
-    async def steer(self, which: Selector, command: Command) -> Steered:
-        answer: Steered = await self._engine.call("steer", command, self.inner.steer(which, command))
+    async def steer(self, which: Selector, command: Command, *, by: Actor = UNKNOWN) -> Steered:
+        work = self.inner.steer(which, command, by=by)
+        answer: Steered = await self._engine.call("steer", command, work)
         return answer
 
     async def find(self, query: Query) -> Page:

@@ -15,7 +15,7 @@ from forebay.engine import Ask, Delivery, EngineOptions, Retention, Settlement, 
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.state import State
-from forebay.model.survey import Groups, Presence, Rate, Rates, Survey, Workers
+from forebay.model.survey import Audit, Groups, Presence, Rate, Rates, Survey, Workers
 from forebay.model.when import SECOND, After, At, When
 from forebay.stores.memory import MemoryEngine
 from forebay.stores.sqlite import SqliteEngine
@@ -157,7 +157,8 @@ async def step(world: World, n: int) -> None:
             )
             if isinstance(command, q.Pause | q.Resume):
                 which = q.Selector(queue=chance.choice(QUEUES))
-            await world.both(lambda store: store.steer(which, command))
+            by = q.Actor(name=chance.choice(("ana", "bob")), why=f"step {n}")
+            await world.both(lambda store: store.steer(which, command, by=by))
         case 9 if chance.random() < 0.5:
             presence = Presence(host="h", pid=n, version="1", queues=("a",), slots=5, running=n)
             await world.both(lambda store: store.attend(chance_of(n, presence)))
@@ -188,7 +189,13 @@ async def pages(store: Store, query: q.Query) -> list[tuple[q.TaskRecord, ...]]:
 async def compare(world: World) -> None:
     await world.both(lambda store: pages(store, q.Query(size=1_000)))
     await world.both(lambda store: store.count())
-    for about in (Rates(), Rates(since=world.clock.now() - 90 * SECOND, queue="a", limit=2), Workers()):
+    for about in (
+        Rates(),
+        Rates(since=world.clock.now() - 90 * SECOND, queue="a", limit=2),
+        Workers(),
+        Audit(),
+        Audit(before=3),
+    ):
         await world.both(partial(asked, about=about))
     size, oldest_first = world.chance.choice((7, 500)), world.chance.random() < 0.5
     which = world.selector()

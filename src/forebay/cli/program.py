@@ -38,6 +38,7 @@ HOMES: Final = {
     ),
     "queue": ("forebay.cli.queue", "list, show, pause, resume, purge."),
     "dead": ("forebay.cli.dead", "list, retry, discard: dead letters."),
+    "audit": ("forebay.cli.audit", "Show who told the engine what."),
     "workers": ("forebay.cli.workers", "Show the workers that are there."),
     "top": ("forebay.cli.top", "Watch the queues move."),
     "doctor": ("forebay.cli.doctor", "Look over this installation and say what to do."),

@@ -132,13 +132,14 @@ def purge(*, name: str, manner: Manner, url: str | None) -> Exit:
 
 
 def _turn(name: str, command: Pause | Resume, past: str, *, as_json: bool, url: str | None) -> None:
+    from forebay.cli.audit import actor
     from forebay.cli.loading import opened
     from forebay.cli.output import document, say
     from forebay.model.query import Selector
 
     with opened(url) as app:
         one, _counts = _known(app, name)
-        changed = app.sync(app.steer(Selector(queue=one.queue), command)).changed > 0
+        changed = app.sync(app.steer(Selector(queue=one.queue), command, by=actor())).changed > 0
     if as_json:
         document({"queue": one.queue, "paused": past == "paused", "changed": changed})
     else:

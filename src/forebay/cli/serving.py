@@ -18,7 +18,7 @@ from forebay.cli.output import Unread, clean_lines, let_go_of_streams, note, now
 from forebay.errors import ConfigError, ForebayError, InvalidOption, name_of, text_of
 from forebay.model.amounts import whole_number
 from forebay.model.names import check_name
-from forebay.model.query import HandBack, Selector
+from forebay.model.query import Actor, HandBack, Selector
 from forebay.model.when import SECOND, micros, seconds
 from forebay.processes.health import Health
 from forebay.processes.protocol import CELL_LOG
@@ -189,7 +189,8 @@ def patience(orders: Orders) -> Micros:
 
 
 async def _hand_back(app: App, name: str) -> int:
-    return (await app.steer(Selector(), HandBack(name))).changed
+    by = Actor(name=name, via="supervisor", why="its process died")
+    return (await app.steer(Selector(), HandBack(name), by=by)).changed
 
 
 def _health(worker: Worker) -> Health:

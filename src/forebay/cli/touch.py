@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
+from forebay.cli.audit import actor
 from forebay.cli.exits import Exit
 from forebay.cli.output import clean, counted, document, note, say
 from forebay.errors import ConfigError, ForebayError, TaskNotFound
@@ -187,9 +188,9 @@ def _touch_named(app: App, verb: Verb, ids: Sequence[str], manner: Manner) -> Ex
         return Exit.FAILED if unchanged else Exit.OK
     if verb.asks and fit:
         _ask(verb, Sight(counted(len(fit), "task"), len(fit), fit), manner)
-    total = Steered()
+    total, by = Steered(), actor()
     for record in fit:
-        done = app.sync(app.steer(Selector(ids=(record.id,)), verb.command))
+        done = app.sync(app.steer(Selector(ids=(record.id,)), verb.command, by=by))
         total += done
         unchanged += [{"id": record.id, "why": f"it {_why(why)}"} for why in done.skipped]
         if done.touched and not manner.as_json:
@@ -261,10 +262,12 @@ def _carry_out(app: App, verb: Verb, wanted: Selector, number: int | None) -> St
             bar = stack.enter_context(
                 click.progressbar(length=number or FARTHEST, file=sys.stderr, label=verb.past)
             )
+        by = actor()
         try:
             while number is None or done.touched < number:
                 room = PORTION if number is None else min(PORTION, number - done.touched)
-                step = app.sync(app.steer(msgspec.structs.replace(wanted, limit=room), verb.command))
+                part = msgspec.structs.replace(wanted, limit=room)
+                step = app.sync(app.steer(part, verb.command, by=by))
                 # A step begins at the oldest: what the one before has skipped it meets again.
                 done = msgspec.structs.replace(done, skipped={}) + step
                 if not step.touched:

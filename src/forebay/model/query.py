@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from forebay.errors import InvalidOption
 from forebay.model.message import EntryId, Message
 from forebay.model.state import Event, State, origins
 from forebay.model.verdict import Failure, Reason
@@ -182,6 +183,25 @@ def changeable(command: Change) -> frozenset[State]:
         case Delete():
             return frozenset(State) - {State.RUNNING}
 
+
+class Actor(msgspec.Struct, frozen=True, kw_only=True):
+    """Who gives a command: a ``name``, ``via`` what it came, and ``why``. Each at most 200 characters; raises `InvalidOption` for more."""
+
+    name: str = "unknown"
+    via: str = ""
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        for field, text in (("name", self.name), ("via", self.via), ("why", self.why)):
+            if len(text) > LONGEST_WORD:
+                raise InvalidOption(
+                    f"Actor({field}=...) has {len(text)} characters: {LONGEST_WORD} are the most."
+                )
+
+
+LONGEST_WORD: Final = 200
+UNKNOWN: Final = Actor()
+"""Nobody has said who."""
 
 NOT_FOUND: Final = "not-found"
 """Skipped: there is no such message, or it is not among those selected."""

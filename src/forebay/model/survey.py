@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from forebay.errors import InvalidOption
-from forebay.model.query import LONGEST_PAGE, By, Selector
+from forebay.model.query import LONGEST_PAGE, Actor, By, Command, Selector, Steered
 from forebay.model.when import SECOND, Instant, Micros
 
 R = TypeVar("R")
@@ -15,6 +15,8 @@ R = TypeVar("R")
 LONGEST_SURVEY: Final = 10_000
 """No answer has more rows, whatever is asked for."""
 MINUTE: Final = 60 * SECOND
+MOST_AUDITED: Final = 10_000
+"""Commands that are remembered."""
 RATES_KEPT: Final = 24 * 60 * MINUTE
 """How long rates are kept."""
 
@@ -104,6 +106,25 @@ class Groups(Survey[Group], frozen=True, kw_only=True):
         return max(1, min(self.limit, LONGEST_PAGE))
 
 
+class Audited(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that had an effect: when it began to have one, ``by`` whom, what and to which messages (of many ids the first hundred), and
+    what it has done so far. ``number``: in the order in which commands began.
+    """
+
+    number: int
+    at: Instant
+    by: Actor
+    command: Command
+    which: Selector
+    done: Steered
+
+
+class Audit(Survey[Audited], frozen=True, kw_only=True):
+    """Who told the store what, the newest first; of those ``before`` one. The last ten thousand are kept."""
+
+    before: int | None = None
+
+
 def unknown(about: object) -> InvalidOption:
     """For a question that no store knows."""
-    return InvalidOption(f"A store is asked for Workers(), Rates() or Groups(), not for {about!r}.")
+    return InvalidOption(f"A store is asked for Workers(), Rates(), Groups() or Audit(), not for {about!r}.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from forebay.engine import Losses
 from forebay.errors import InvalidOption, Unsupported
 from forebay.model.query import LONGEST_PAGE
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from forebay.model.query import Query, Selector
     from forebay.model.survey import Groups
 
+IDS_NOTED: Final = 100
+"""Ids of a selector that are kept with its command."""
 MOST_WALKED: Final = 1_000_000
 """Messages that are looked at to count groups of them at most: a second or so."""
 
@@ -47,6 +51,11 @@ def check_topic(topic: Topic) -> None:
         raise Unsupported(
             "The leases of a store do not hang on its connection: renew them with extend(), which says which are lost."
         )
+
+
+def noted(which: Selector) -> Selector:
+    """What is kept of a selector: of many ids the first."""
+    return msgspec.structs.replace(which, ids=which.ids[:IDS_NOTED])
 
 
 def page_size(query: Query) -> int:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from forebay.engine import Cancels, Ready
 from forebay.errors import NotOpen, Unsupported
-from forebay.model.query import HandBack, Pause, Resume, Steered
-from forebay.stores.asked import check_topic, queue_of
+from forebay.model.query import UNKNOWN, HandBack, Pause, Resume, Steered
+from forebay.stores.asked import check_topic, noted, queue_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AbstractContextManager
 
     from forebay.engine import Ask, Delivery, Topic
-    from forebay.model.query import Change, Command, Selector
+    from forebay.model.query import Actor, Change, Command, Selector
     from forebay.model.when import Instant, Micros
     from forebay.support.clock import Clock
 
@@ -31,8 +31,19 @@ class Claimed:
     fresh: list[Ask] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who gave a command, what it is, and which messages it is about: kept where it had an effect."""
+
+    by: Actor
+    command: Command
+    which: Selector
+
+
 class Face(ABC):
-    """The half of a store that waits and dispatches. A store adds its primitives, and what a `Broker` does at once."""
+    """The half of a store that waits and dispatches. A store adds its primitives, and what a `Broker` does at once. A command is kept in
+    the transactions that carry it out, if it had an effect.
+    """
 
     poll: ClassVar[Micros | None] = None
     """Whoever waits looks again at least this often, where a signal can be lost."""
@@ -62,19 +73,21 @@ class Face(ABC):
                 yield
                 await self._clock.wait(event, None if isinstance(topic, Cancels) else self.poll)
 
-    async def steer(self, which: Selector, command: Command) -> Steered:
-        """Carry out a command.
+    async def steer(self, which: Selector, command: Command, *, by: Actor = UNKNOWN) -> Steered:
+        """Carry out a command, and note who gave it.
 
         On many messages it may take several transactions: cancelled in between, it has been carried out in part, and repeating it
         does the rest.
         """
+        told = Told(by, command, noted(which))
         match command:
             case Pause() | Resume():
-                return Steered(changed=await self._switch(queue_of(which), paused=isinstance(command, Pause)))
+                paused = isinstance(command, Pause)
+                return Steered(changed=await self._switch(queue_of(which), told, paused=paused))
             case HandBack(worker):
-                return Steered(changed=await self._hand_back(worker))
+                return Steered(changed=await self._hand_back(worker, told))
             case _:
-                return await self._change(which, command)
+                return await self._change(which, command, told)
 
     # -- what a store does in its own way
 
@@ -87,15 +100,15 @@ class Face(ABC):
         """One look, without waiting. Cancelled, it has taken nothing, or has put it back (see `unless_cancelled`)."""
 
     @abstractmethod
-    async def _switch(self, queue: str, *, paused: bool) -> int:
+    async def _switch(self, queue: str, told: Told, *, paused: bool) -> int:
         """Pause or resume; 1 if that changed anything."""
 
     @abstractmethod
-    async def _hand_back(self, worker: str) -> int:
+    async def _hand_back(self, worker: str, told: Told) -> int:
         """Treat all leases of a dead worker as lost; returns how many messages were under them."""
 
     @abstractmethod
-    async def _change(self, which: Selector, command: Change) -> Steered:
+    async def _change(self, which: Selector, command: Change, told: Told) -> Steered:
         """Pick and change in one transaction, or in several that each pick and change."""
 
 

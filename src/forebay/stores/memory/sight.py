@@ -1,16 +1,31 @@
-"""What a memory store knows besides messages: workers and rates. Synchronous; the caller holds the lock."""
+"""What a memory store knows besides messages: workers, rates, who told it what. Synchronous; the caller holds the lock."""
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from forebay.model.survey import RATES_KEPT, Presence, Rate, Rates, Survey, Workers, unknown
+from forebay.model.survey import (
+    MOST_AUDITED,
+    RATES_KEPT,
+    Audit,
+    Audited,
+    Presence,
+    Rate,
+    Rates,
+    Survey,
+    Workers,
+    unknown,
+)
 from forebay.stores.sums import Sums, minute_of
 
 if TYPE_CHECKING:
+    from forebay.model.query import Steered
     from forebay.model.when import Instant, Micros
+    from forebay.stores.face import Told
 
 
 class Sight:
@@ -20,6 +35,8 @@ class Sight:
         self._lease = lease
         self._minutes: dict[Instant, Sums] = {}
         self._present: dict[str, Presence] = {}
+        self._audit: deque[Audited] = deque(maxlen=MOST_AUDITED)
+        self._commands = 0
 
     def sums(self, now: Instant) -> Sums:
         """Where to add up what is done now."""
@@ -32,6 +49,16 @@ class Sight:
             began = now if known is None or not self._holds(known, now) else known.started
             self._present[worker] = replace(presence, worker=worker, started=began, seen=now)
 
+    def note(self, at: Instant, told: Told, done: Steered) -> None:
+        """Keep who told the store what, if that had an effect."""
+        if not done.touched:
+            return
+        self._commands += 1
+        audited = Audited(
+            number=self._commands, at=at, by=told.by, command=told.command, which=told.which, done=done
+        )
+        self._audit.appendleft(audited)
+
     def forget(self, now: Instant) -> None:
         """Forget what is too old."""
         self._minutes = {minute: sums for minute, sums in self._minutes.items() if minute >= now - RATES_KEPT}
@@ -43,6 +70,9 @@ class Sight:
             case Workers():
                 there = (one for _, one in sorted(self._present.items()) if self._holds(one, now))
                 return tuple(there)[: about.most]
+            case Audit(before=before):
+                found = (one for one in self._audit if before is None or one.number < before)
+                return tuple(islice(found, about.most))
             case Rates():
                 return tuple(self._rates(about))[: about.most]
             case _:

@@ -25,7 +25,7 @@ from forebay.errors import NotOpen
 from forebay.model.query import Page, Steered
 from forebay.model.survey import Groups
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
-from forebay.stores.face import Claimed, Face, refuse_transaction
+from forebay.stores.face import Claimed, Face, Told, refuse_transaction
 from forebay.stores.memory.ledger import Ledger
 from forebay.stores.signals import Signals
 
@@ -167,26 +167,30 @@ class MemoryStore(Face):
             self._signals.notify([Finished(), *map(Ready, queues)])
         return swept
 
-    async def _change(self, which: Selector, command: Change) -> Steered:
+    async def _change(self, which: Selector, command: Change, told: Told) -> Steered:
         with self._lock:
             now = self._now()
             queues = {entry.queue for entry in self._ledger.selected(which)}
             done = self._ledger.steer(which, command, now)
+            self._ledger.sight.note(now, told, done)
         self._signals.notify([Finished(), Cancels(), *map(Ready, queues)])
         return done
 
-    async def _hand_back(self, worker: str) -> int:
+    async def _hand_back(self, worker: str, told: Told) -> int:
         with self._lock:
-            lost = self._ledger.hand_back(worker, self._now())
+            now = self._now()
+            lost = self._ledger.hand_back(worker, now)
+            self._ledger.sight.note(now, told, Steered(changed=lost))
             queues = list(self._ledger.bindings)
         self._signals.notify([Finished(), *map(Ready, queues)])
         return lost
 
-    async def _switch(self, queue: str, *, paused: bool) -> int:
+    async def _switch(self, queue: str, told: Told, *, paused: bool) -> int:
         with self._lock:
-            known = self._ledger.paused
+            now, known = self._now(), self._ledger.paused
             changed = (queue in known) is not paused
             (known.add if paused else known.discard)(queue)
+            self._ledger.sight.note(now, told, Steered(changed=int(changed)))
         self._signals.notify([Ready(queue)])
         return int(changed)
 

@@ -16,8 +16,9 @@ from forebay.model.query import Page, Steered
 from forebay.model.survey import Groups
 from forebay.model.when import SECOND
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
-from forebay.stores.face import Claimed, Face, refuse_transaction, unless_cancelled
+from forebay.stores.face import Claimed, Face, Told, refuse_transaction, unless_cancelled
 from forebay.stores.sqlite import admission, extend, publish, queries, settle, steer, survey, upkeep
+from forebay.stores.sqlite.audit import Trail
 from forebay.stores.sqlite.claim import Claim, put_back
 from forebay.stores.sqlite.connection import connect, connect_to_look
 from forebay.stores.sqlite.listener import Listener, WakeDirectory
@@ -192,22 +193,25 @@ class SqliteStore(Face):
             look=upkeep.look, work=partial(upkeep.sweep, budget=budget), rows=budget
         )
 
-    async def _switch(self, queue: str, *, paused: bool) -> int:
-        return await self._thread().submit(work=partial(steer.switch, queue=queue, paused=paused))
+    async def _switch(self, queue: str, told: Told, *, paused: bool) -> int:
+        work = partial(steer.switch, queue=queue, paused=paused)
+        return await self._thread().submit(work=partial(Trail(told).whole, work=work))
 
-    async def _hand_back(self, worker: str) -> int:
-        return await self._thread().submit(work=partial(upkeep.hand_back, worker=worker))
+    async def _hand_back(self, worker: str, told: Told) -> int:
+        work = partial(upkeep.hand_back, worker=worker)
+        return await self._thread().submit(work=partial(Trail(told).whole, work=work))
 
-    async def _change(self, which: Selector, command: Change) -> Steered:
+    async def _change(self, which: Selector, command: Change, told: Told) -> Steered:
         """Carry out a command that concerns messages, some in each transaction."""
-        done, orders = Steered(), deque(steer.orders(which, command))
+        done, orders, trail = Steered(), deque(steer.orders(which, command)), Trail(told)
         while orders:
             order = orders.popleft()
             if which.limit is not None:
                 if (room := which.limit - done.touched) <= 0:
                     break
                 order = replace(order, room=min(order.room, room))
-            step = await self._thread().submit(look=order.look, work=order.work, rows=order.room)
+            work = partial(trail.part, order=order, before=done)
+            step = await self._thread().submit(look=order.look, work=work, rows=order.room)
             done += step.done
             if step.after is not None:
                 orders.append(replace(order, after=step.after))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from forebay.model.survey import RATES_KEPT, Presence, Rate, Rates, Survey, Workers, unknown
+from forebay.model.survey import RATES_KEPT, Audit, Presence, Rate, Rates, Survey, Workers, unknown
+from forebay.stores.sqlite.audit import audited
 from forebay.stores.sqlite.session import batch as encoded
 from forebay.stores.sums import minute_of
 
@@ -60,6 +61,9 @@ def survey(session: Session, about: Survey[Any]) -> tuple[Any, ...]:
                 msgspec.structs.replace(_PRESENCE.decode(said), worker=worker, started=started, seen=seen)
                 for worker, said, started, seen in rows
             )
+        case Audit(before=before):
+            page = {"before": _ALWAYS if before is None else before, "limit": about.most}
+            return tuple(map(audited, session.rows("audits", page)))
         case Rates():
             rows = session.rows(
                 "rates",

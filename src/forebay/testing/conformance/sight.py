@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from forebay.engine import Settlement, Source
 from forebay.errors import InvalidOption
 from forebay.model import query as q, verdict as v
+from forebay.model.message import EntryId
 from forebay.model.state import State
-from forebay.model.survey import MINUTE, RATES_KEPT, Groups, Presence, Rate, Rates, Survey, Workers
+from forebay.model.survey import MINUTE, RATES_KEPT, Audit, Groups, Presence, Rate, Rates, Survey, Workers
 from forebay.model.when import SECOND, After
 from forebay.testing.conformance.harness import FAILURE, but, claims, ids, refused, remembers
 
@@ -150,6 +151,52 @@ async def who_leaves_or_is_dead_is_not_seen_any_more(h: Harness) -> None:
     await stores[2].steer(q.Selector(), q.HandBack("two"))
 
     assert [there.worker for there in await stores[0].survey(Workers())] == ["three"]
+
+
+async def who_told_the_store_what_is_kept(h: Harness) -> None:
+    store = await h.store()
+    ana, began = q.Actor(name="ana", via="cli", why="too many"), h.now()
+    await h.publish(*h.messages(4))
+    first = await h.take_one()
+    gone = q.Selector(ids=(EntryId("m00002"), EntryId("nobody")))
+    done = [
+        await store.steer(gone, q.CancelNow(), by=ana),
+        await store.steer(q.Selector(queue="work"), q.Pause(), by=q.Actor(name="bob")),
+        await store.steer(q.Selector(), q.CancelNow()),
+        await store.steer(q.Selector(), q.HandBack("one")),
+    ]
+    assert [(one.changed, one.asked) for one in done] == [(1, 0), (1, 0), (2, 1), (1, 0)]
+    assert (await store.steer(q.Selector(), q.CancelNow(), by=ana)).touched == 0
+    assert (await h.state(first.id)) is State.CANCELLED
+
+    told = await store.survey(Audit())
+    assert [one.done for one in told] == done[::-1], "what had no effect is not noted"
+    assert [one.command for one in told[:2]] == [q.HandBack("one"), q.CancelNow()]
+    assert [one.by.name for one in told] == ["unknown", "unknown", "bob", "ana"]
+    assert (told[3].by, told[3].which, told[3].command) == (ana, gone, q.CancelNow())
+    assert all(began <= one.at <= h.now() for one in told)
+    assert await store.survey(Audit(limit=2)) == told[:2]
+    assert await store.survey(Audit(before=told[1].number)) == told[2:]
+
+
+async def a_command_on_many_is_one_line_in_the_audit(h: Harness) -> None:
+    await h.publish(*h.messages(2_300))
+    store = await h.store()
+    many = tuple(EntryId(f"m{n:05}") for n in range(1, 2_201))
+
+    named = await store.steer(q.Selector(ids=many), q.CancelNow())
+    rest = await store.steer(q.Selector(name="job"), q.Delete())
+
+    deleted, cancelled = await store.survey(Audit())
+    assert (named.changed, rest.changed) == (2_200, 2_300)
+    assert (cancelled.done, deleted.done) == (named, rest)
+    assert cancelled.which.ids == many[:100]
+
+
+async def an_actor_has_few_words(h: Harness) -> None:
+    assert h.traits.remembers
+    with refused(InvalidOption, "a very long reason"):
+        q.Actor(why="x" * 201)
 
 
 async def no_survey_is_longer_than_asked(h: Harness) -> None:
@@ -295,6 +342,9 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         an_event_arrives_once_in_each_queue,
         who_says_that_it_is_there_is_seen_until_it_is_silent_for_a_lease,
         who_leaves_or_is_dead_is_not_seen_any_more,
+        who_told_the_store_what_is_kept,
+        a_command_on_many_is_one_line_in_the_audit,
+        an_actor_has_few_words,
         no_survey_is_longer_than_asked,
         messages_are_selected_by_what_they_are_and_what_became_of_them,
         an_error_is_forgotten_when_its_message_is_redriven,

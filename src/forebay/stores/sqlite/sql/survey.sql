@@ -42,3 +42,16 @@ SELECT worker, said, started, seen FROM presence WHERE until > :now ORDER BY wor
 -- name: survey_look
 -- Whether rates or presences are to be forgotten. Without a lock. Index: the primary key's first row; a small table, read whole.
 SELECT EXISTS (SELECT 1 FROM rate WHERE minute < :before) OR EXISTS (SELECT 1 FROM presence WHERE until <= :now)
+
+-- name: audit_write
+-- Say who told the store what, or how far it has come since. In a transaction of the command. Index: the token.
+INSERT INTO audit (token, at, actor, command, which, done) VALUES (:token, :now, :actor, :command, :which, :done)
+ON CONFLICT (token) DO UPDATE SET done = excluded.done
+
+-- name: audit_trim
+-- Forget all but the last rows. After audit_write. Index: the two ends of the primary key.
+DELETE FROM audit WHERE number <= (SELECT max(a.number) FROM audit AS a) - :most
+
+-- name: audits
+-- The last rows, the newest first, from one on. Index: primary key, from its end.
+SELECT number, at, actor, command, which, done FROM audit WHERE number < :before ORDER BY number DESC LIMIT :limit
