@@ -264,6 +264,7 @@ class StoreMachine(RuleBasedStateMachine):
         if row.state in WAITING or (row.token and row.until <= self.clock.now()):
             assert changed == 1
             row.move(Event.CANCEL)
+            row.token = None
         else:
             assert changed == (row.state is State.RUNNING and not row.asked)
             row.asked |= row.state is State.RUNNING

@@ -16,7 +16,7 @@ from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.stores.counting import counted
-from forebay.stores.limits import SAMPLE, WINDOW, retry_after
+from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
 from forebay.stores.memory.sight import Sight
 from forebay.stores.sums import minute_of
 
@@ -127,12 +127,10 @@ class Ledger:
         if self._levels:
             queues = self._queues(message)
             fresh = [queue for queue in queues if not self._is_known(message, queue)]
-            full = next(filter(None, (self._full(queue, now) for queue in fresh)), None)
-            if full is not None and len(fresh) == len(queues):
-                return Published(Stored.FULL, EntryId(message.id), full=full)
-            if full is not None:
-                # A repeat: whoever has subscribed since is full.
-                return Published(Stored.DUPLICATE, EntryId(message.id), len(queues))
+            if (
+                refused := admitted(message, queues, fresh, lambda queue: self._full(queue, now))
+            ) is not None:
+                return refused
         return self.publish(message, now)
 
     def _full(self, queue: str, now: Instant) -> Full | None:

@@ -10,9 +10,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from forebay.engine import Finished, Full, Published, Stored
-from forebay.model.message import EntryId, entry_id
-from forebay.stores.limits import SAMPLE, WINDOW, retry_after
+from forebay.engine import Finished, Full, Published
+from forebay.model.message import entry_id
+from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
 from forebay.stores.sqlite.session import batch as encoded
 from forebay.stores.sqlite.tally import Cap, Tally
 
@@ -81,19 +81,18 @@ class _Entrance:
     def meet(self, n: int, message: Message, places: list[str]) -> None:
         """Let one in, or refuse it as a whole."""
         fresh = [queue for queue in places if self.known.isdisjoint(_names(message, queue))]
-        full = next((q for q in fresh if q in self.tallies and self.tallies[q].room <= 0), None)
-        if full is None:
-            for queue in fresh:
-                self.known.update(_names(message, queue))
-                if queue in self.tallies:
-                    self.tallies[queue].let(1)
-        elif len(fresh) == len(places):
-            self.refused[n] = Published(Stored.FULL, EntryId(message.id), full=self._reason(full))
-        else:
-            # A repeat of an event: who has subscribed since is full.
-            self.refused[n] = Published(Stored.DUPLICATE, EntryId(message.id), len(places))
+        if (refused := admitted(message, places, fresh, self._reason)) is not None:
+            self.refused[n] = refused
+            return
+        for queue in fresh:
+            self.known.update(_names(message, queue))
+            if queue in self.tallies:
+                self.tallies[queue].let(1)
 
-    def _reason(self, queue: str) -> Full:
+    def _reason(self, queue: str) -> Full | None:
+        """Why the queue takes no more, if that is so."""
+        if queue not in self.tallies or self.tallies[queue].room > 0:
+            return None
         if queue not in self._full:
             limit = self.tallies[queue].cap.limit
             recent: dict[str, Value] = {"queue": queue, "since": self.session.now - WINDOW, "most": SAMPLE}
