@@ -12,6 +12,8 @@ from forebay.model.state import FINISHED, State
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from forebay.model.query import Selector
+
 F = TypeVar("F", bound="Callable[..., Any]")
 
 STATES: Final = [state.value for state in State]
@@ -39,6 +41,12 @@ ended = click.option(
     metavar="STATE",
     help=f"Only what ends so; may be repeated: {', '.join(ENDED)}.",
 )
+key = click.option("--key", metavar="KEY", help="Only what was sent with this key.")
+error = click.option("--error", metavar="TYPE", help="Only what failed last of this type of exception.")
+fingerprint = click.option(
+    "--fingerprint", metavar="HEX", help="Only what failed last of this very fault (see forebay dead groups)."
+)
+worker = click.option("--worker", metavar="WORKER", help="Only what this worker is at work on.")
 as_json_lines = click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
 include = click.option(
     "--include",
@@ -80,6 +88,34 @@ def manner(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(manner=Manner(yes=yes, dry_run=dry_run, most=most, as_json=as_json), **others)
 
     return told
+
+
+def selects(*others: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options that say which messages, and ``others`` of them; the command is given them as its ``which``."""
+
+    def around(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def told(**given: Any) -> Any:
+            return command(which=_selector(given), **given)
+
+        for option in reversed((queue, *others, name, key, error, fingerprint)):
+            told = option(told)
+        return told
+
+    return around
+
+
+def _selector(given: dict[str, Any]) -> Selector:
+    """What the options among ``given`` select; they are taken out. Raises `InvalidName` for a name outside the grammar."""
+    from forebay.model.names import check_name  # not for help
+    from forebay.model.query import Selector
+
+    for what in ("queue", "name"):
+        if given[what] is not None:
+            check_name(given[what], what)
+    said = {word: given.pop(word) for word in ("queue", "name", "key", "error", "fingerprint")}
+    chosen = frozenset(State(state) for state in given.pop("states", ()))
+    return Selector(**said, states=chosen, worker=given.pop("worker", None))
 
 
 def limit(default: int | None, text: str) -> Callable[[F], F]:

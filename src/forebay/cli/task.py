@@ -8,6 +8,7 @@ import click
 
 from forebay.cli import options
 from forebay.errors import InvalidOption
+from forebay.model.state import FINISHED, State
 
 if TYPE_CHECKING:
     from forebay.cli.exits import Exit
@@ -30,9 +31,7 @@ def task() -> None:
         "forebay task list --state dead --json | jq -r '.[].id'",
     ),
 )
-@options.queue
-@options.states
-@options.name
+@options.selects(options.states, options.worker)
 @options.limit(50, "Show at most this many.")
 @options.cursor
 @options.no_body
@@ -41,9 +40,7 @@ def task() -> None:
 @options.url
 def list_(  # noqa: PLR0913  # one parameter for each option
     *,
-    queue: str | None,
-    states: tuple[str, ...],
-    name: str | None,
+    which: Selector,
     limit: int,
     cursor: str | None,
     no_body: bool,
@@ -56,7 +53,7 @@ def list_(  # noqa: PLR0913  # one parameter for each option
 
     show_list(
         url,
-        selector(queue, states, name),
+        which,
         Listing(limit=limit, cursor=cursor, body=not no_body, as_json=as_json, watch=watch),
     )
 
@@ -66,19 +63,15 @@ def list_(  # noqa: PLR0913  # one parameter for each option
         "forebay task tail --queue mail", "forebay task tail --state dead --json | jq -r '.id'"
     )
 )
-@options.queue
-@options.ended
-@options.name
+@options.selects(options.ended)
 @options.limit(None, "Stop after this many.")
 @click.option("--interval", metavar="TIME", default="1s", show_default=True, help="How long between two looks.")  # fmt: skip
 @options.no_body
 @options.as_json_lines
 @options.url
-def tail(  # noqa: PLR0913  # one parameter for each option
+def tail(  # one parameter for each option
     *,
-    queue: str | None,
-    states: tuple[str, ...],
-    name: str | None,
+    which: Selector,
     limit: int | None,
     interval: str,
     no_body: bool,
@@ -90,10 +83,12 @@ def tail(  # noqa: PLR0913  # one parameter for each option
     From now on, until Ctrl-C. However many end, and however long the terminal takes, each end is shown once; only what is deleted
     or run again before the next look is not.
     """
+    from msgspec.structs import replace
+
     from forebay.cli.tail import Following, follow
 
-    which = selector(queue, states or tuple(options.ENDED), name)
-    follow(url, which, Following(limit=limit, interval=interval, body=not no_body, as_json=as_json))
+    meant = which if which.states else replace(which, states=FINISHED)
+    follow(url, meant, Following(limit=limit, interval=interval, body=not no_body, as_json=as_json))
 
 
 @task.command(epilog=options.examples("forebay task show 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f"))
@@ -141,18 +136,14 @@ def wait(*, id: str, timeout: str | None, as_json: bool, url: str | None) -> Exi
     )
 )
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@options.queue
-@options.states
-@options.name
+@options.selects(options.states, options.worker)
 @options.limit(None, "Touch at most this many, the oldest first.")
 @options.manner
 @options.url
-def retry(  # noqa: PLR0913  # one parameter for each option
+def retry(  # one parameter for each option
     *,
     ids: tuple[str, ...],
-    queue: str | None,
-    states: tuple[str, ...],
-    name: str | None,
+    which: Selector,
     limit: int | None,
     manner: Manner,
     url: str | None,
@@ -164,8 +155,7 @@ def retry(  # noqa: PLR0913  # one parameter for each option
     """
     from forebay.cli.touch import RETRY
 
-    chosen = states or (() if ids else ("dead",))
-    return _touch(RETRY, ids, selector(queue, chosen, name, limit), manner=manner, url=url, said=bool(states))
+    return _touch(RETRY, ids, which, limit, manner=manner, url=url, states=frozenset({State.DEAD}))
 
 
 @task.command(
@@ -175,18 +165,14 @@ def retry(  # noqa: PLR0913  # one parameter for each option
     )
 )
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@options.queue
-@options.states
-@options.name
+@options.selects(options.states, options.worker)
 @options.limit(None, "Touch at most this many, the oldest first.")
 @options.manner
 @options.url
-def cancel(  # noqa: PLR0913  # one parameter for each option
+def cancel(  # one parameter for each option
     *,
     ids: tuple[str, ...],
-    queue: str | None,
-    states: tuple[str, ...],
-    name: str | None,
+    which: Selector,
     limit: int | None,
     manner: Manner,
     url: str | None,
@@ -197,7 +183,7 @@ def cancel(  # noqa: PLR0913  # one parameter for each option
     """
     from forebay.cli.touch import CANCEL
 
-    return _touch(CANCEL, ids, selector(queue, states, name, limit), manner=manner, url=url)
+    return _touch(CANCEL, ids, which, limit, manner=manner, url=url)
 
 
 @task.command(
@@ -207,18 +193,14 @@ def cancel(  # noqa: PLR0913  # one parameter for each option
     )
 )
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@options.queue
-@options.states
-@options.name
+@options.selects(options.states, options.worker)
 @options.limit(None, "Touch at most this many, the oldest first.")
 @options.manner
 @options.url
-def delete(  # noqa: PLR0913  # one parameter for each option
+def delete(  # one parameter for each option
     *,
     ids: tuple[str, ...],
-    queue: str | None,
-    states: tuple[str, ...],
-    name: str | None,
+    which: Selector,
     limit: int | None,
     manner: Manner,
     url: str | None,
@@ -229,41 +211,30 @@ def delete(  # noqa: PLR0913  # one parameter for each option
     """
     from forebay.cli.touch import DELETE
 
-    return _touch(DELETE, ids, selector(queue, states, name, limit), manner=manner, url=url)
+    return _touch(DELETE, ids, which, limit, manner=manner, url=url)
 
 
-def selector(
-    queue: str | None, states: tuple[str, ...], name: str | None, limit: int | None = None
-) -> Selector:
-    """What the options select. Raises `InvalidName` for a name outside the grammar."""
-    from forebay.model.names import check_name
-    from forebay.model.query import Selector
-    from forebay.model.state import State
-
-    return Selector(
-        queue=None if queue is None else check_name(queue, "queue"),
-        name=None if name is None else check_name(name, "name"),
-        states=frozenset(State(state) for state in states),
-        limit=limit,
-    )
-
-
-def _touch(  # what was said, and how it is to be done
+def _touch(  # noqa: PLR0913  # what was said, and how it is to be done
     verb: Verb,
     ids: tuple[str, ...],
     which: Selector,
+    limit: int | None,
     *,
     manner: Manner,
     url: str | None,
-    said: bool = True,
+    states: frozenset[State] = frozenset(),
 ) -> Exit:
+    """``states``: those that are meant where options are given and no --state."""
+    from msgspec.structs import replace
+
     from forebay.cli.loading import opened
     from forebay.cli.touch import touch
+    from forebay.model.query import Selector
 
-    chosen = which.queue is not None or which.name is not None or (said and bool(which.states))
-    if bool(ids) == chosen:
+    if bool(ids) == (which != Selector()):
         raise InvalidOption(
-            f"Say which tasks to {verb.word}: their ids, or some of --queue, --state and --name; not both, and not neither."
+            f"Say which tasks to {verb.word}: their ids, or some of --queue, --state, --name and the like; not both, and not neither."
         )
+    meant = which.states or (frozenset() if ids else states)
     with opened(url) as app:
-        return touch(app, verb, ids, which, manner)
+        return touch(app, verb, ids, replace(which, states=meant, limit=limit), manner)
