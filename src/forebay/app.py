@@ -42,13 +42,14 @@ from forebay.declaring.traits import (
     CLOCK,
     IDS,
     MEMORY,
-    TOPICS,
     Need,
     check_all,
     check_native,
     for_engine,
     needs_of_handler,
     needs_of_queues,
+    needs_room,
+    needs_topics,
 )
 from forebay.engine import EngineOptions, Published, Retention, Source, Timing, timing_from
 from forebay.engines import engine_for
@@ -145,6 +146,8 @@ class App:
         )
         if clock is not None:
             self._require(Need("App", "clock=", CLOCK))
+        if max_body is not None:
+            self._require(needs_room(limit))
         for feature in (MEMORY, IDS) if other is not None else ():
             self._require(Need("App", "bus=", feature))
         self._require(*needs_of_queues(self._queues))
@@ -303,7 +306,7 @@ class App:
         name = check_new_name(options.get("name") or getattr(function, "__name__", "?"), "handler")
         handler = handler_of(name, function, options, event_decoder(parameter), signature)
         self._require(*needs_of_handler(name, options))
-        topics = Need(f"Handler {name!r}", f"@app.subscribe({source.pattern!r})", TOPICS)
+        topics = needs_topics(f"Handler {name!r}", source)
         if self.bus is None:
             self._require(topics)
         else:

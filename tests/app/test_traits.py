@@ -13,12 +13,13 @@ from forebay.errors import Unsupported
 from forebay.stores.memory import MemoryEngine
 from forebay.testing import conformance
 from forebay.testing.hostile import HostileBus, HostileQueue
-from tests.runtime.kit import Spied, story, working
+from tests.runtime.kit import Spied, SpiedStore, story, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forebay.engine import Engine
+    from forebay.support.clock import Clock
 
 
 class Weaker(Spied):
@@ -51,7 +52,7 @@ def _subscriber(app: App) -> None:
         (lambda app: _task(app, priority=7), "priorities", "Handler 'job': priority=7 cannot be"),
         (lambda app: _task(app, backoff="5s"), "delay", "Handler 'job': backoff='5s' cannot be"),
         (lambda app: _task(app, backoff_cap=9), "delay", "Handler 'job': backoff_cap=9 cannot be"),
-        (_subscriber, "fan_out", "Handler 'note': @app.subscribe.* cannot be"),
+        (_subscriber, "fan_out", "Handler 'note': a subscription to 'orders..' cannot be"),
     ],
 )
 def test_a_handler_asks_for_nothing_that_its_engine_has_not(
@@ -81,6 +82,14 @@ def test_a_queue_has_no_option_that_its_engine_has_not(
         App(Weaker(MemoryEngine(), **{lacking: False}), queues={"mail": QueueOptions(**options)})
 
 
+def test_a_largest_body_is_one_that_the_engine_takes() -> None:
+    App(MemoryEngine(), max_body="64M")
+    with pytest.raises(
+        Unsupported, match=r"^App: max_body=67108865 cannot be: the memory engine has no room"
+    ):
+        App(MemoryEngine(), max_body=(64 << 20) + 1)
+
+
 @pytest.mark.parametrize("lacking", ["remembers", "dedupes", "fences"])
 def test_a_bus_is_joined_to_a_store_that_the_bridge_can_rely_on(lacking: str) -> None:
     with pytest.raises(Unsupported, match=r"^App: bus= cannot be: the memory engine has no"):
@@ -100,6 +109,26 @@ async def test_what_the_server_cannot_is_refused_when_it_is_opened() -> None:
 
     with pytest.raises(Unsupported, match=r"Handler 'job': priority=7 cannot be"):
         await app.__aenter__()
+
+
+class Probed(Spied):
+    """A bus whose server turns out to have no topics."""
+
+    def connect(self, worker: str, clock: Clock) -> SpiedStore:
+        store = super().connect(worker, clock)
+        self.inner = Weaker(self.inner, fan_out=False)
+        return store
+
+
+@story
+async def test_what_the_servers_of_a_bus_cannot_is_refused_when_a_worker_opens_it() -> None:
+    app = App(MemoryEngine(), bus=Probed(HostileBus()))
+    _subscriber(app)
+
+    with pytest.raises(
+        Unsupported, match=r"Queue 'app.orders._any': a subscription .* the hostile engine has no topics"
+    ):
+        await app.worker().run()
 
 
 def test_a_native_value_is_for_the_engine_that_knows_it() -> None:

@@ -129,11 +129,19 @@ async def step(world: World, n: int) -> None:
             batch = [world.message() for _ in range(chance.randint(1, 6))]
             await world.both(lambda store: store.publish(batch))
         case 3 | 4:
-            source, token, limit = chance.choice(SOURCES), Token(f"t{n}"), chance.randint(1, 5)
-            if world.held and chance.random() < 0.2:
-                again = chance.choice(world.held)
-                source, token = again.source, again.token
-            taken = await world.both(lambda store: store.receive([Ask(source, token, limit)], wait=0))
+            tokens = {held.source.queue: held.token for held in world.held}
+            asks = [
+                Ask(
+                    source,
+                    tokens[source.queue]
+                    if source.queue in tokens and chance.random() < 0.2
+                    else Token(f"{source.queue}{n}"),
+                    chance.randint(0, 5),
+                )
+                for source in chance.sample(SOURCES, chance.randint(1, 3))
+            ]
+            most = chance.choice((None, None, 1, 4, 8))
+            taken = await world.both(lambda store: store.receive(asks, wait=0, most=most))
             # A delivery may also have been made up from its id and token.
             taken = plain(taken) if chance.random() < 0.2 else taken
             world.held.extend(taken)
@@ -149,7 +157,8 @@ async def step(world: World, n: int) -> None:
             await world.both(lambda store: store.settle(batch_of))
         case 7 if world.held:
             some = [chance.choice(world.held) for _ in range(chance.randint(1, 3))]
-            await world.both(lambda store: store.extend(some))
+            under_way = [chance.choice(world.held).token] if chance.random() < 0.3 else []
+            await world.both(lambda store: store.extend(some, under_way=under_way))
         case 8:
             which = world.selector()
             command = chance.choice(

@@ -87,6 +87,11 @@ def needs_of_handler(name: str, options: Mapping[str, object]) -> list[Need]:
     ]
 
 
+def needs_topics(where: str, source: Source) -> Need:
+    """What a subscription asks for."""
+    return Need(where, f"a subscription to {source.pattern!r}", TOPICS)
+
+
 def needs_of_queues(queues: Mapping[str, QueueOptions]) -> list[Need]:
     """What the options of queues ask for."""
     return [
@@ -101,6 +106,16 @@ def needs_of_queues(queues: Mapping[str, QueueOptions]) -> list[Need]:
         )
         if asked
     ]
+
+
+def needs_room(size: int) -> Need:
+    """What a largest body asks for."""
+    feature = Feature(
+        lambda t: size <= t.max_body,
+        f"no room for bodies of {size:,} bytes",
+        "give a smaller one, store what is larger elsewhere and send a reference",
+    )
+    return Need("App", f"max_body={size}", feature)
 
 
 def check_all(needs: Iterable[Need], traits: Traits) -> None:

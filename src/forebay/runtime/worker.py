@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
-from forebay.declaring.traits import for_engine
+from forebay.declaring.traits import check_all, for_engine, needs_topics
 from forebay.engine import LeaseKind, Settlement, Store, Tethered
 from forebay.errors import ConfigError, InvalidOption
 from forebay.middleware import Middleware, compose
@@ -364,6 +364,8 @@ class Worker:
                     for route in subscriptions
                 ]
             )
+            needs = [needs_topics(f"Queue {route.source.queue!r}", route.source) for route in subscriptions]
+            check_all(needs, bus.traits)
         except BaseException:
             await bus.close()
             raise
