@@ -9,6 +9,7 @@ from forebay.codec import json
 from forebay.errors import ResultTimeout, TaskCancelled, TaskDead, TaskError, TaskExpired, TaskNotFound
 from forebay.model.query import CancelNow, Query, Selector, TaskRecord
 from forebay.model.state import FINISHED, State
+from forebay.model.story import attempts, numbered, word
 from forebay.model.when import SECOND, Duration, as_datetime, micros
 
 if TYPE_CHECKING:
@@ -123,8 +124,9 @@ class Handle(Generic[R]):
 def story(record: TaskRecord) -> str:
     """What happened to a task, a line for each try."""
     lines = []
-    for one in record.tries:
-        line = f"  try {one.number} at {as_datetime(one.started):%Y-%m-%d %H:%M:%S}Z on {one.worker}: {one.verdict}"
+    for number, one in numbered(record):
+        what = word(one) if number is None else f"attempt {number} {word(one)}"
+        line = f"  {as_datetime(one.started):%Y-%m-%d %H:%M:%S}Z on {one.worker}: {what}"
         lines.append(f"{line}, {one.error.type}: {one.error.message}" if one.error else line)
     return "\n".join(lines)
 
@@ -134,7 +136,7 @@ def _ended(kind: type[TaskError], record: TaskRecord) -> TaskError:
     why = f" ({record.reason})" if record.reason else ""
     error = f": {last.type}: {last.message}" if last else ""
     return kind(
-        f"Task {record.message.name} {record.id} is {record.state}{why}{error}",
+        f"Task {record.message.name} {record.id} is {record.state}{why}, attempts {attempts(record)}{error}",
         task_id=record.id,
         story=story(record),
     )

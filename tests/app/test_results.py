@@ -191,15 +191,14 @@ async def test_death_tells_its_story() -> None:
     async with working(app):
         handle = await job.send()
         with pytest.raises(
-            TaskDead, match=rf"^Task job {handle.id} is dead \(exhausted\): ValueError: no 2\n"
+            TaskDead, match=rf"^Task job {handle.id} is dead \(exhausted\), attempts 2: ValueError: no 2\n"
         ) as caught:
             await handle.result(5)
 
     assert caught.value.task_id == handle.id
     first, second = caught.value.story.splitlines()
-    assert "try 1 at " in first
-    assert "retry, ValueError: no 1" in first
-    assert "bury, ValueError: no 2" in second
+    assert ": attempt 1 failed, ValueError: no 1" in first
+    assert ": attempt 2 dead, ValueError: no 2" in second
 
 
 @story

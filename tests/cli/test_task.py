@@ -30,7 +30,7 @@ def test_list_shows_the_newest_first(store: str, cli: Cli) -> None:
 
     lines = cli("task", "list").out.splitlines()
 
-    assert lines[0].split() == ["id", "name", "queue", "state", "tries", "age", "note"]
+    assert lines[0].split() == ["id", "name", "queue", "state", "attempts", "age", "note"]
     assert [line.split()[0] for line in lines[1:]] == [second, first]
 
 

@@ -3,50 +3,37 @@
 from __future__ import annotations
 
 import base64
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import msgspec
 
 from forebay.cli.output import Column, clean, clean_lines, moment, say, span, table, timestamp
 from forebay.model.message import DEFAULT_PRIORITY, JSON
-from forebay.model.state import FINISHED, Event, State
+from forebay.model.state import FINISHED, State
+from forebay.model.story import attempts, numbered, word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from forebay.model.query import Progress, TaskRecord, Try
     from forebay.model.when import Instant
 
 COLUMNS: Final = (
-    Column("id"), Column("name"), Column("queue"), Column("state"), Column("tries", right=True), Column("age", right=True),
+    Column("id"), Column("name"), Column("queue"), Column("state"), Column("attempts", right=True), Column("age", right=True),
     Column("note", elastic=True),
 )  # fmt: skip
 TRY_COLUMNS: Final = (
-    Column("try", right=True), Column("started"), Column("took", right=True), Column("ended"), Column("worker"),
+    Column("attempt", right=True), Column("started"), Column("took", right=True), Column("ended"), Column("worker"),
     Column("error", elastic=True),
 )  # fmt: skip
 LONGEST_SHOWN: Final = 4_096
 """Characters of a body or result that people are shown; ``--json`` has them all."""
-WORDS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        Event.DONE: "done",
-        Event.RETRY: "failed",
-        Event.SNOOZE: "put off",
-        Event.RELEASE: "handed back",
-        Event.LOSE: "lease lost",
-        Event.BURY: "dead",
-        Event.CANCEL: "cancelled",
-        Event.EXPIRE: "expired",
-    }
-)
-"""How a try ended, in a person's words."""
 
 
 def row(record: TaskRecord, now: Instant) -> list[str]:
     """One line of a list."""
     return [
-        record.id, record.message.name, record.queue, record.state.value, str(len(record.tries)),
+        record.id, record.message.name, record.queue, record.state.value, str(record.attempts),
         span(max(0, now - record.created)), brief(record, now),
     ]  # fmt: skip
 
@@ -114,7 +101,7 @@ def story(record: TaskRecord, *, body: bool) -> None:
         say(f"  {clean(title):<9} {clean(text)}")
     if record.tries:
         say()
-        table(TRY_COLUMNS, [_try_row(one) for one in record.tries])
+        table(TRY_COLUMNS, [_try_row(number, one) for number, one in numbered(record)])
     trace = next((one.error.traceback for one in reversed(record.tries) if one.error is not None), "")
     if trace:
         _block("last traceback", trace)
@@ -154,10 +141,6 @@ def _facts(record: TaskRecord) -> list[tuple[str, str]]:
     message = record.message
     reason = f": {record.reason.value}" if record.reason else ""
     asked = ", asked to stop" if record.cancel_requested and record.state is State.RUNNING else ""
-    of = f" of {message.max_attempts}" if message.max_attempts else ""
-    counts = [f"{record.attempts}{of}"]
-    counts += [f"{record.crashes} lost with their worker"] if record.crashes else []
-    counts += [f"{record.releases} handed back"] if record.releases else []
     return [
         ("state", f"{record.state.value}{reason}{asked}"),
         ("queue", record.queue),
@@ -174,14 +157,20 @@ def _facts(record: TaskRecord) -> list[tuple[str, str]]:
         ("finished", moment(record.finished)),
         # What has succeeded was not halfway, whatever it said last.
         ("progress", "" if record.state is State.SUCCEEDED else _progress(record.progress).strip(", ")),
-        ("attempts", ", ".join(counts)),
+        ("attempts", attempts(record)),
     ]
 
 
-def _try_row(one: Try) -> list[str]:
+def _try_row(number: int | None, one: Try) -> list[str]:
     error = "" if one.error is None else f"{one.error.type}: {one.error.message}"
-    word = WORDS.get(one.verdict, one.verdict)
-    return [str(one.number), moment(one.started), span(one.ended - one.started), word, one.worker, error]
+    return [
+        str(number or ""),
+        moment(one.started),
+        span(one.ended - one.started),
+        word(one),
+        one.worker,
+        error,
+    ]
 
 
 def _try_document(one: Try) -> dict[str, Any]:  # any JSON
