@@ -347,7 +347,9 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """Watch for messages that come to an end."""
+    """Watch for messages that come to an end. Told with ``ids``, it is these that may have; without, it may be any."""
+
+    ids: frozenset[EntryId] = frozenset()
 
 
 class Cancels(msgspec.Struct, frozen=True):
@@ -478,8 +480,10 @@ class Store(Broker, Protocol):
         """Say that the worker this broker is in the name of is there, for another lease time from now, or (None) that it is gone."""
         ...
 
-    def watch(self, topic: Topic) -> AsyncIterator[None]:
-        """Hurry-up signals: something may have happened. Polling stays the safety net of whoever watches."""
+    def watch(self, topic: Topic) -> AsyncIterator[frozenset[EntryId] | None]:
+        """Hurry-up signals: something may have happened, first of all when the watch has begun. Polling stays the safety net of whoever
+        watches. Of `Finished` it tells whose ends they may be; None: anybody's.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -33,6 +34,7 @@ from forebay.errors import (
 )
 from forebay.model.query import Delete, Selector
 from forebay.stores.memory import MemoryEngine
+from forebay.stores.sqlite import SqliteEngine
 from forebay.testing.clock import Probe, eventually
 from forebay.testing.hostile import HostileBus
 from tests.runtime.kit import Spied, reaches, story, working
@@ -550,6 +552,44 @@ async def test_results_are_waited_for_without_polling_hard() -> None:
         await asyncio.wait([waiting])
 
     assert looks <= 4
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "sqlite, another process's worker"])
+@story
+async def test_the_ends_of_others_are_no_reason_to_look(kind: str, tmp_path: Path) -> None:
+    inner = MemoryEngine() if kind == "memory" else SqliteEngine(tmp_path / "x.db")
+    engine, go = Spied(inner), asyncio.Event()
+
+    def declared(app: App) -> App:
+        @app.task
+        async def held() -> int:
+            await go.wait()
+            return 7
+
+        @app.task
+        async def job(n: int) -> None: ...
+
+        return app
+
+    asking = declared(App(engine))
+    at_work = declared(App(SqliteEngine(tmp_path / "x.db"))) if "another" in kind else asking
+    async with asking, working(at_work), asyncio.TaskGroup() as group:
+        waiting = group.create_task((await asking.send("held")).result(30))
+        await eventually(lambda: engine.calls["find"] >= 3)
+        before = engine.calls["find"]
+        for n in range(100):
+            await asking.send("job", n)
+            await eventually(partial(ended, at_work, n + 1))
+        looks = engine.calls["find"] - before
+        go.set()
+        assert await waiting == 7
+
+    assert looks < 50, "for other reasons once a second"
+
+
+async def ended(app: App, number: int) -> bool:
+    counts = await app.count()
+    return sum(queue.states.get(State.SUCCEEDED, 0) for queue in counts.queues) >= number
 
 
 def test_a_sync_call_that_a_close_in_another_thread_cuts_off_says_that_its_outcome_is_unknown() -> None:

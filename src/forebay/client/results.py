@@ -6,13 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished
-from forebay.errors import EngineError, NotOpen, TaskNotFound, told
+from forebay.errors import EngineError, NotOpen, TaskNotFound, told as words
 from forebay.model.query import LONGEST_PAGE, Query, Selector
 from forebay.model.state import FINISHED, State
 from forebay.model.when import SECOND
 from forebay.support.logs import Log
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from forebay.engine import Store
     from forebay.model.message import EntryId
     from forebay.model.query import TaskRecord
@@ -33,6 +35,8 @@ class Results:
         self._waiting: dict[EntryId, set[asyncio.Future[TaskRecord]]] = {}
         self._some = asyncio.Event()
         self._changed = asyncio.Event()
+        # Whom to look for at the next change; None: everybody.
+        self._told: set[EntryId] | None = None
         self._closed = False
 
     async def wait(self, key: EntryId) -> TaskRecord:
@@ -42,7 +46,7 @@ class Results:
         future: asyncio.Future[TaskRecord] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, set()).add(future)
         self._some.set()
-        self._changed.set()
+        self._hear({key})
         try:
             return await future
         finally:
@@ -70,10 +74,15 @@ class Results:
             hurried = True
             while self._waiting:
                 self._changed.clear()
+                told, self._told = self._told, set()
                 try:
-                    await self._look(FINISHED if hurried else _ALL)
+                    await self._look(
+                        self._waiting.keys() if told is None or not hurried else told,
+                        FINISHED if hurried else _ALL,
+                    )
                 except EngineError as error:
-                    log.warning("results.wait", extra=told(error))
+                    log.warning("results.wait", extra=words(error))
+                    self._told = None
                     await self._clock.sleep(POLL // 4)
                 if self._waiting:
                     hurried = await self._clock.wait(self._changed, POLL)
@@ -81,18 +90,33 @@ class Results:
 
     async def _listen(self) -> None:
         try:
-            async for _ in self._store.watch(Finished()):
-                self._changed.set()
+            async for ended in self._store.watch(Finished()):
+                self._hear(ended)
         except EngineError as error:
-            log.warning("results.unwatched", extra=told(error))  # looked at without signals, then
+            log.warning("results.unwatched", extra=words(error))  # looked at without signals, then
 
-    async def _look(self, states: frozenset[State]) -> None:
-        """Answer those whose task has ended; looking at all states, those too whose task is no longer there."""
-        wanted = list(self._waiting)
+    def _hear(self, ended: AbstractSet[EntryId] | None) -> None:
+        """Some may have ended (None: any): look for those of them who are waited for."""
+        if ended is None:
+            self._told = None
+        elif waited_for := self._waiting.keys() & ended:
+            self._told = None if self._told is None else self._told | waited_for
+        else:
+            return
+        self._changed.set()
+
+    async def _look(self, keys: AbstractSet[EntryId], states: frozenset[State]) -> None:
+        """Answer those of ``keys`` whose task has ended; looking at all states, those too whose task is no longer there."""
+        wanted = list(keys & self._waiting.keys())
         for start in range(0, len(wanted), LONGEST_PAGE):
             ids = tuple(wanted[start : start + LONGEST_PAGE])
-            page = await self._store.find(Query(which=Selector(ids=ids, states=states), size=LONGEST_PAGE))
-            found = {record.id: record for record in page.records}
+            found = {record.id: record for record in await self._records(ids, states, brief=True)}
+            # Only those that failed have a story to tell.
+            failed = tuple(
+                r.id for r in found.values() if r.state in FINISHED and r.state is not State.SUCCEEDED
+            )
+            if failed:
+                found |= {record.id: record for record in await self._records(failed, states)}
             for key in ids:
                 for future in [f for f in self._waiting.get(key, ()) if not f.done()]:
                     if (record := found.get(key)) is None:
@@ -101,6 +125,14 @@ class Results:
                     elif record.state in FINISHED:
                         future.set_result(record)
             await asyncio.sleep(0)  # noqa: TID251  # let those who were answered leave before the next look
+
+    async def _records(
+        self, ids: tuple[EntryId, ...], states: frozenset[State], *, brief: bool = False
+    ) -> tuple[TaskRecord, ...]:
+        page = await self._store.find(
+            Query(which=Selector(ids=ids, states=states), size=LONGEST_PAGE, brief=brief)
+        )
+        return page.records
 
 
 def _gone(key: EntryId) -> TaskNotFound:

@@ -53,12 +53,16 @@ class By(StrEnum):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """One page of records: newest first unless ``oldest_first``. ``cursor`` is the ``next`` of the page before."""
+    """One page of records: newest first unless ``oldest_first``. ``cursor`` is the ``next`` of the page before.
+
+    ``brief``: how they stand and what they returned, without bodies, headers and stories.
+    """
 
     which: Selector = Selector()
     cursor: str | None = None
     size: int = 50
     oldest_first: bool = False
+    brief: bool = False
 
 
 class Try(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from forebay.engine import Ask, Delivery, Topic
+    from forebay.model.message import EntryId
     from forebay.model.query import Actor, Change, Command, Selector
     from forebay.model.when import Instant, Micros
+    from forebay.stores.signals import Wake
     from forebay.support.clock import Clock
 
 
@@ -64,14 +66,16 @@ class Face(ABC):
                 due = left if claimed.due is None else max(claimed.due - self._clock.now(), 0)
                 await self._clock.wait(event, min(left, due, left if self.poll is None else self.poll))
 
-    async def watch(self, topic: Topic) -> AsyncIterator[None]:
+    async def watch(self, topic: Topic) -> AsyncIterator[frozenset[EntryId] | None]:
         """Yield at once, whenever something may have happened, and where a signal can be lost now and then (not for `Cancels`)."""
         check_topic(topic)
-        with self._listening(topic) as event:
+        with self._listening(topic) as wake:
+            woken = False
             while True:
-                event.clear()
-                yield
-                await self._clock.wait(event, None if isinstance(topic, Cancels) else self.poll)
+                wake.clear()
+                ended = wake.take()
+                yield ended if woken else None
+                woken = await self._clock.wait(wake, None if isinstance(topic, Cancels) else self.poll)
 
     async def steer(self, which: Selector, command: Command, *, by: Actor = UNKNOWN) -> Steered:
         """Carry out a command, and note who gave it.
@@ -92,7 +96,7 @@ class Face(ABC):
     # -- what a store does in its own way
 
     @abstractmethod
-    def _listening(self, *topics: Topic) -> AbstractContextManager[asyncio.Event]:
+    def _listening(self, *topics: Topic) -> AbstractContextManager[Wake]:
         """An event that is set at each signal of ``topics``. Raises `NotOpen`."""
 
     @abstractmethod

@@ -6,6 +6,8 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 
+from msgspec.structs import replace
+
 from forebay.engine import (
     NOTHING,
     Cancels,
@@ -27,10 +29,9 @@ from forebay.model.survey import Groups
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
 from forebay.stores.face import Claimed, Face, Told, refuse_transaction
 from forebay.stores.memory.ledger import Ledger
-from forebay.stores.signals import Signals
+from forebay.stores.signals import Signals, Wake
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
@@ -135,7 +136,8 @@ class MemoryStore(Face):
         with self._lock:
             now = self._now()
             answers = [self._ledger.settle(settlement, now) for settlement in batch]
-        self._signals.notify({Finished(), *(Ready(s.delivery.source.queue) for s in batch)})
+        ended = Finished(frozenset(s.delivery.id for s in batch))
+        self._signals.notify({ended, *(Ready(s.delivery.source.queue) for s in batch)})
         self._tell([message for settlement in batch for message in settlement.then])
         return answers
 
@@ -205,6 +207,10 @@ class MemoryStore(Face):
             if after is not None:
                 found = [e for e in found if (e.seq > after if query.oldest_first else e.seq < after)]
             records = tuple(self._ledger.record(entry) for entry in found[:size])
+        if query.brief:
+            records = tuple(
+                replace(r, message=replace(r.message, body=b"", headers={}), tries=()) for r in records
+            )
         return Page(records, str(found[size - 1].seq) if len(found) > size else None)
 
     async def count(self) -> Counts:
@@ -237,7 +243,7 @@ class MemoryStore(Face):
         """Let go. The engine, and what it holds, stays."""
         self._open = False
 
-    def _listening(self, *topics: Topic) -> AbstractContextManager[asyncio.Event]:
+    def _listening(self, *topics: Topic) -> AbstractContextManager[Wake]:
         return self._signals.listening(*topics)
 
     def _now(self) -> Instant:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Cancels, Finished, Ready
+from forebay.model.message import EntryId
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 LONGEST_PATH: Final = 70
 """Bytes of the directory's path in an address, which has room for 107: some to spare for the name."""
 LONGEST_TEXT: Final = 4_096
-"""Bytes of queue names in one datagram; more is told as "any queue"."""
+"""Bytes of queue names or ids in one datagram; more is told as "any"."""
+FEW: Final = 4
+"""Datagrams that every kernel keeps for one socket, and drops none."""
+SHORTEST_ID: Final = 8
+"""Bytes: of more ids than would fit at this length no text is made."""
 STEADY: Final = 50_000_000
 """Nanoseconds after a change of the directory from which on its stamp, which is as coarse as the kernel's tick, tells of the next one."""
 _ANY: Final = b"*"
@@ -59,13 +64,15 @@ class WakeDirectory:
         news = set(news)
         queues = [topic.queue for topic in news if isinstance(topic, Ready)]
         text = "\n".join(queues).encode()
-        finished, cancels = Finished() in news, Cancels() in news
+        ends, cancels = [topic for topic in news if isinstance(topic, Finished)], Cancels() in news
         for name in self._names():
             if name in ours:
                 continue
             if name.startswith("r-") and queues:
                 self._send(name, text if len(text) <= LONGEST_TEXT else _ANY)
-            elif (name.startswith("f-") and finished) or (name.startswith("c-") and cancels):
+            elif name.startswith("f-") and ends:
+                self._send(name, _ended(ends))
+            elif name.startswith("c-") and cancels:
                 self._send(name, _ANY)
 
     def _names(self) -> list[str]:
@@ -138,6 +145,17 @@ class WakeDirectory:
         os.close(self._folder)
 
 
+def _ended(ends: list[Finished]) -> bytes:
+    """Whose ends they are, or "any": where that is not known, or they are too many for one datagram."""
+    if (
+        not all(topic.ids for topic in ends)
+        or SHORTEST_ID * sum(len(topic.ids) for topic in ends) > LONGEST_TEXT
+    ):
+        return _ANY
+    text = "\n".join(key for topic in ends for key in topic.ids).encode("utf-8", "replace")
+    return text if len(text) <= LONGEST_TEXT else _ANY
+
+
 def _kind(topic: Topic) -> str:
     """The letter of the sockets that hear of it."""
     return "r" if isinstance(topic, Ready) else "f" if isinstance(topic, Finished) else "c"
@@ -199,11 +217,15 @@ class Listener:
         with suppress(OSError):
             while len(texts) < _BURST:
                 texts.append(listener.recv(LONGEST_TEXT + 1))
-        if len(texts) > 1 or _ANY in texts:
-            # More than one may have been as many as fit, and then others were dropped.
+        if len(texts) > FEW or _ANY in texts:
+            # So many may have been as many as fit, and then others were dropped.
             self._signals.notify(self.topics())
-        elif texts:
-            self._signals.notify([Ready(queue) for queue in texts[0].decode("ascii", "replace").split("\n")])
+            return
+        names = [name for text in texts for name in text.decode("utf-8", "replace").split("\n")]
+        if names and listener is next((s for name, s in self._sockets.items() if name.startswith("f")), None):
+            self._signals.notify([Finished(frozenset(map(EntryId, names)))])
+        else:
+            self._signals.notify(map(Ready, names))
 
     def _unbind(self, name: str) -> None:
         self._folder.unbind(name, self._sockets.pop(name))

@@ -55,10 +55,10 @@ def find(session: Session, query: Query, size: int, after: int | None) -> tuple[
     picked = pick(session, which, which.states, cursor=after, limit=size + 1, oldest_first=oldest_first)
     shown = picked.found[:size]
     last = shown[-1] if len(picked.found) > size else picked.next
-    tries = stories(session.rows("tries", {"entries": numbers(shown), "keep": KEPT}))
-    records = tuple(
-        record(row, tries.get(row[0], ())) for row in session.rows("records", {"entries": numbers(shown)})
-    )
+    entries = numbers(shown)
+    tries = {} if query.brief else stories(session.rows("tries", {"entries": entries, "keep": KEPT}))
+    rows = session.rows("records_brief" if query.brief else "records", {"entries": entries})
+    records = tuple(record(row, tries.get(row[0], ())) for row in rows)
     return Page(records, None if last is None else str(last)), last is None or len(shown) == size
 
 

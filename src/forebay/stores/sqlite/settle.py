@@ -76,11 +76,11 @@ def settle(session: Session, settlements: Sequence[Settlement]) -> list[Settled]
         first.setdefault(place, settlement)
     batch = _Batch(session, first)
     if _tell_tries(session, batch) == len(first):
-        _apply(session, batch)
+        _apply(session, batch, settlements)
         return [Settled.OK] * len(settlements)
     known: dict[int, int] = dict(session.rows("settle_match", {"batch": encoded(list(first))}))
     told = {place: known.get(n) for n, place in enumerate(first)}
-    _apply(session, _Batch(session, {place: s for place, s in first.items() if told[place]}))
+    _apply(session, _Batch(session, {place: s for place, s in first.items() if told[place]}), settlements)
     answers = [Settled.STALE if told[place] is None else Settled.OK for place in places]
     if stale := answers.count(Settled.STALE):
         session.change("count_event", {"name": "stale", "n": stale})
@@ -123,11 +123,11 @@ def _printable(failure: v.Failure | None) -> v.Failure | None:
     return v.Failure(*(text.encode("utf-8", "backslashreplace").decode() for text in texts))
 
 
-def _apply(session: Session, batch: _Batch) -> None:
-    """Change the entries of a batch that is under its leases."""
+def _apply(session: Session, batch: _Batch, settlements: Sequence[Settlement]) -> None:
+    """Change the entries of a batch that is under its leases, which is what takes effect of ``settlements``."""
     if not batch.done and not batch.rest:
         return
-    session.news.add(Finished())
+    session.news.add(Finished(frozenset([s.delivery.id for s in settlements])))
     if batch.done:
         entries = numbers(chain.from_iterable(batch.done.values()))
         session.change("settle_done", {"entries": entries, "now": session.now})

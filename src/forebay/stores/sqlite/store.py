@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from forebay.model.query import Change, Counts, Progress, Query, Selector, TaskRecord
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Micros
+    from forebay.stores.signals import Wake
     from forebay.stores.sqlite.connection import Connection
     from forebay.stores.sqlite.engine import SqliteEngine
     from forebay.support.clock import Clock
@@ -272,7 +273,7 @@ class SqliteStore(Face):
         return self._open
 
     @contextmanager
-    def _listening(self, *topics: Topic) -> Iterator[asyncio.Event]:
+    def _listening(self, *topics: Topic) -> Iterator[Wake]:
         """Signals of ``topics`` from this process and others."""
         with self._signals.listening(*topics) as event, self._opened().listener.open(topics):
             yield event

@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from msgspec.structs import replace
+
 from forebay.engine import Ask, Delivery, Finished, Notice, Ready, Retention, Settled, Source, Stored
 from forebay.errors import InvalidOption
 from forebay.model import query as q, verdict as v
@@ -429,6 +431,41 @@ async def who_watches_is_told(h: Harness) -> None:
             watch.cancel()
 
 
+async def who_watches_ends_is_told_whose_they_are_or_that_they_may_be_anybodys(h: Harness) -> None:
+    watcher, told = await h.store("watcher"), Probe[object]("a signal")
+    heard: list[frozenset[EntryId] | None] = []
+    await h.publish(h.message(), h.message())
+    one, other = await h.take(2)
+
+    async def watch() -> None:
+        async for ended in watcher.watch(Finished()):
+            heard.append(ended)
+            told.hit(ended)
+
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch())
+        await told.wait()
+        assert heard == [None], "whoever begins to watch looks at all"
+        for n, delivery in enumerate((one, other), 2):
+            await h.settle(delivery, v.Done())
+            await told.wait(n)
+        watching.cancel()
+    assert all(any(ended is None or d.id in ended for ended in heard[1:]) for d in (one, other))
+
+
+async def a_brief_record_is_the_record_without_what_may_be_large(h: Harness) -> None:
+    message = but(h.message(body=b"large"), headers={"k": "v"}, key="k")
+    await h.publish(message)
+    await h.settle(await h.take_one(), v.Done(b"7"))
+    store = await h.store()
+
+    (whole,) = (await store.find(q.Query())).records
+    (brief,) = (await store.find(q.Query(brief=True))).records
+
+    assert whole.tries
+    assert brief == replace(whole, message=but(message, body=b"", headers={}), tries=())
+
+
 CLAIMS: Final = (
     *claims(
         "control",
@@ -453,6 +490,8 @@ CLAIMS: Final = (
         records_are_found_by_every_condition,
         the_counts_say_since_when_the_oldest_waits,
         who_watches_is_told,
+        who_watches_ends_is_told_whose_they_are_or_that_they_may_be_anybodys,
+        a_brief_record_is_the_record_without_what_may_be_large,
     ),
     *claims(
         "control",

@@ -158,6 +158,16 @@ GROUP BY kind HAVING kind IS NOT NULL
 -- All that is known of some entries but their tries. Without a lock. :entries is a JSON array of sequence numbers. Index: primary keys.
 SELECT r.* FROM json_each(:entries) AS j CROSS JOIN record AS r ON r.seq = j.value
 
+-- name: records_brief
+-- How some entries stand and what they returned, as records, without what may be large. Without a lock.
+-- :entries is a JSON array of sequence numbers. Index: primary keys.
+SELECT
+    r.seq, r.id, r.queue, r.state, r.created, r.due, r.expires, r.deadline, r.started, r.finished, r.attempts, r.crashes, r.releases,
+    r.cancel_requested, r.reason, r.result, r.share, r.note, r.overdue, r.at,
+    r.message_id, r.name, r.task_queue, r.topic, x'' AS body, r.content_type, NULL AS headers, r.key, r.priority,
+    r.max_attempts, r.timeout, r.unique_key, r.moments
+FROM json_each(:entries) AS j CROSS JOIN record AS r ON r.seq = j.value
+
 -- name: tries
 -- The stories of some entries, the last :keep tries of each. Without a lock. :entries is a JSON array of sequence numbers.
 -- Index: primary keys, in order for each entry.
