@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,11 +84,13 @@ def line_with(child: subprocess.Popen[str], word: str) -> str:
     raise AssertionError(f"{word!r} was never logged, but:\n{''.join(heard)}")
 
 
-def at_terminal(*arguments: str, types: str = "") -> tuple[int, str]:
+def at_terminal(*arguments: str, types: str = "", size: tuple[int, int] = (24, 80)) -> tuple[int, str]:
     """Run a command whose stdin, stdout and stderr are a terminal at which somebody types; its code and all that was seen."""
     here, there = pty.openpty()
+    termios.tcsetwinsize(there, size)
     command = [sys.executable, "-m", "forebay", *arguments]
-    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there) as child:
+    # Said in full: readline puts its own LINES and COLUMNS where a child would inherit them.
+    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there, env=dict(os.environ)) as child:
         os.close(there)
         os.write(here, types.encode())
         seen = b""

@@ -26,7 +26,8 @@ class Script:
             act()
         return act is not None
 
-    def afresh(self) -> None: ...
+    def draw(self, look: Callable[[], None]) -> None:
+        look()
 
 
 def test_once_is_one_snapshot(store: str, cli: Cli) -> None:
@@ -91,3 +92,20 @@ def test_at_a_terminal_q_gives_the_screen_back(store: str, monkeypatch: pytest.M
     assert "\x1b[?1049h" in seen
     assert seen.endswith("\x1b[?1049l")
     assert "0 ready, 0 running, 0 dead" in seen
+
+
+@pytest.mark.parametrize("size", [(24, 80), (5, 20), (2, 9), (1, 1)])
+@pytest.mark.parametrize("words", [("top", "--interval", "1h"), ("queue", "list", "--watch", "1h")])
+def test_no_terminal_is_too_small(
+    subscribed: str, words: tuple[str, ...], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+
+    code, seen = at_terminal(*words, types="q", size=size)
+
+    assert code == Exit.OK
+    _, _, picture = seen.partition("\x1b[H\x1b[J")
+    picture, left, _ = picture.partition("\x1b[?7h")
+    assert left, "the screen is given back, with lines that wrap"
+    assert picture.count("\n") < size[0], "the first line is still to be seen"
+    assert "\x1b[?7l" in seen, "a long line takes one line"

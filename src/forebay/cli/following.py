@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import StringIO
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -20,9 +22,9 @@ SHORTEST: Final = 100_000
 SHARE: Final = 4
 """A wait is at least so many times as long as the look before it took, so that watching is never most of a store's work."""
 _ENOUGH: Final = (b"q", b"Q", b"\x04")
-_ENTER: Final = "\x1b[?1049h\x1b[?25l"
-"""To a screen of its own, with the cursor hidden."""
-_LEAVE: Final = "\x1b[?25h\x1b[?1049l"
+_ENTER: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l"
+"""To a screen of its own, with the cursor hidden, and lines that do not wrap."""
+_LEAVE: Final = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _AFRESH: Final = "\x1b[H\x1b[J"
 
 
@@ -33,8 +35,8 @@ class Pauses(Protocol):
         """Wait; False if the person wants no more."""
         ...
 
-    def afresh(self) -> None:
-        """A new picture is coming: take the old one away, where there is a screen."""
+    def draw(self, look: Callable[[], None]) -> None:
+        """Show what ``look`` says: in place of what it said before, where there is a screen, and no more than fits on it."""
         ...
 
 
@@ -47,8 +49,9 @@ class Plain:
             select.select([bell], [], [], span / 1e6)
         return True
 
-    def afresh(self) -> None:
-        """Nothing to take away."""
+    def draw(self, look: Callable[[], None]) -> None:
+        """One picture follows the other."""
+        look()
 
 
 class Keys:
@@ -62,9 +65,23 @@ class Keys:
         typed = os.read(sys.stdin.fileno(), 64) if sys.stdin in ready else b" "
         return bool(typed) and not any(key in typed for key in _ENOUGH)
 
-    def afresh(self) -> None:
-        """Begin at the top."""
-        sys.stdout.write(_AFRESH)
+    def draw(self, look: Callable[[], None]) -> None:
+        """From the top, as many lines as there are; the terminal itself cuts those that are too long."""
+        picture = Picture()
+        with redirect_stdout(picture):
+            look()
+        lines = picture.getvalue().rstrip("\n").split("\n")[: shutil.get_terminal_size().lines]
+        # No line feed at the end: on the last line it would move the first one out of sight.
+        sys.stdout.write(_AFRESH + "\n".join(lines))
+        sys.stdout.flush()
+
+
+class Picture(StringIO):
+    """What is about to be seen on a terminal."""
+
+    def isatty(self) -> bool:
+        """As what it stands for."""
+        return True
 
 
 def repeated(watch: str | None, look: Callable[[], None]) -> None:
@@ -78,8 +95,7 @@ def repeated(watch: str | None, look: Callable[[], None]) -> None:
     # An interrupt is the usual way out.
     with suppress(KeyboardInterrupt), pauses() as between:
         while True:
-            between.afresh()
-            look()
+            between.draw(look)
             if not between.wait(span):
                 return
 

@@ -80,13 +80,18 @@ def _look(app: App, before: Counts | None) -> Look:
 
 
 def _show(look: Look, between: Pauses, *, as_json: bool) -> None:
-    from forebay.cli.output import Column, json_line, moment, say, table
-    from forebay.cli.queue import limit_column
+    from forebay.cli.output import json_line
 
     if as_json:
         json_line(_document(look))
-        return
-    between.afresh()
+    else:
+        between.draw(lambda: _picture(look))
+
+
+def _picture(look: Look) -> None:
+    from forebay.cli.output import Column, moment, say, table
+    from forebay.cli.queue import limit_column
+
     say(f"{moment(look.counts.now)}  {_sums(look)}")
     columns = [
         Column("queue"),
@@ -120,8 +125,8 @@ def _fitting(queues: list[QueueCounts]) -> tuple[list[QueueCounts], int]:
     """As many as a terminal has lines for, and how many are left over. All of them where lines follow each other."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return queues, 0
-    # Two lines of headings, one for what is left out, one for the cursor.
-    room = max(shutil.get_terminal_size().lines - 4, 1)
+    # Two lines of headings, one for what is left out.
+    room = max(shutil.get_terminal_size().lines - 3, 1)
     return queues[:room], max(len(queues) - room, 0)
 
 
