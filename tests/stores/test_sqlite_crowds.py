@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 
 from forebay.engine import Ask, EngineOptions, Source
 from forebay.stores.sqlite import upkeep
 from forebay.stores.sqlite.claim import PROMOTED, Claim
-from forebay.stores.sqlite.connection import connect
+from forebay.stores.sqlite.connection import APPLICATION, connect, migrations
 from forebay.stores.sqlite.session import Session, statements
 from forebay.support.ids import new_token
 
@@ -32,6 +33,10 @@ ENTRIES = (
 MESSAGES = (
     "INSERT INTO message (seq, id, name, queue, body, priority, copies) "
     "SELECT n + {first}, n + {first}, 't', 'a', x'', 0, 1 FROM numbers"
+)
+OLD = (
+    "INSERT INTO entry (seq, message, id, queue, priority, created, state, finished) "
+    "SELECT n, n, n, iif(n % 2, 'a', 'b'), 0, 1, iif(n % 3, 'succeeded', 'dead'), iif(n % 5, n, NULL) FROM numbers"
 )
 CROWDS = {
     "expired in another queue": {"queue": "'b'", "expires": "5"},
@@ -125,3 +130,20 @@ def test_what_is_forgotten_leaves_nothing_behind_and_takes_nothing_else(
     of = [seq - 1 if seq % 5 == 1 else seq for seq in left]
     assert dict(session.conn.execute("SELECT seq, copies FROM message")) == Counter(of)
     assert session.rows("sweep_kept") == ([("succeeded", len(left))] if left else [])
+
+
+def test_a_file_of_an_older_version_is_counted_once(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with apsw.Connection(str(path)) as old:
+        for step in migrations()[:3]:
+            old.execute(step)
+        old.execute(NUMBERS.format(30) + OLD)
+        old.pragma("application_id", APPLICATION)
+        old.pragma("user_version", 3)
+    old.close()
+
+    new = connect(str(path))
+    kept = new.execute("SELECT queue, state, n FROM kept ORDER BY 1, 2").fetchall()
+    new.close()
+
+    assert kept == [("a", "dead", 4), ("a", "succeeded", 8), ("b", "dead", 4), ("b", "succeeded", 8)]
