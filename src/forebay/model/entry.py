@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from forebay.model.names import matches
 from forebay.model.state import BORN, Event, State
@@ -24,8 +24,13 @@ class Birth(NamedTuple):
     deadline: Instant | None
 
 
+_AT_ONCE: Final = Birth(BORN[Event.PUBLISH], None, None, None)
+
+
 def birth(message: Message, now: Instant) -> Birth:
     """How a message that is published at ``now`` begins in each of its queues."""
+    if message.due is None and message.expires is None and message.deadline is None:
+        return _AT_ONCE
     due = resolve(message.due, now)
     event = Event.SCHEDULE if due is not None and due > now else Event.PUBLISH
     return Birth(BORN[event], due, resolve(message.expires, now), resolve(message.deadline, now))

@@ -40,7 +40,10 @@ class Sight:
 
     def sums(self, now: Instant) -> Sums:
         """Where to add up what is done now."""
-        return self._minutes.setdefault(minute_of(now), Sums())
+        minute = minute_of(now)
+        if (sums := self._minutes.get(minute)) is None:
+            sums = self._minutes[minute] = Sums()
+        return sums
 
     def attend(self, worker: str, presence: Presence | None, now: Instant) -> None:
         """A worker is there, or is gone."""
