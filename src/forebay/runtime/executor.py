@@ -57,10 +57,16 @@ class Live:
 class Tied:
     """A try's tie to its worker, for its context."""
 
-    __slots__ = ("_in_flight", "_run", "most")
+    __slots__ = ("_handler", "_in_flight", "_run")
 
-    def __init__(self, run: Run, in_flight: InFlight, most: int) -> None:
-        self._run, self._in_flight, self.most = run, in_flight, most
+    def __init__(self, run: Run, in_flight: InFlight, handler: Handler) -> None:
+        self._run, self._in_flight, self._handler = run, in_flight, handler
+
+    @property
+    def most(self) -> int:
+        """How many tries there are in all."""
+        handler = self._handler
+        return handler.policy.most(None if handler.relays else self._run.delivery.message.max_attempts)
 
     @property
     def is_cut(self) -> bool:
@@ -150,13 +156,9 @@ class Executor:
                 "MessageTooLarge", f"the body has {len(body)} bytes, the limit is {self._composer.max_body}"
             )
             return o.Buried(Reason.TOO_LARGE, failure, counts=False)
-        asked = None if handler.relays else delivery.message.max_attempts
         try:
             return Context(
-                delivery,
-                self._composer,
-                handler.decode(delivery.message),
-                Tied(run, self._in_flight, handler.policy.most(asked)),
+                delivery, self._composer, handler.decode(delivery.message), Tied(run, self._in_flight, handler)
             )
         except msgspec.ValidationError as error:
             return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)

@@ -233,8 +233,8 @@ class Runner:
         self._busy -= slots
         lane.busy -= slots
         self._freed.set()
-        waits, self._waits = self._waits, None
-        if waits is not None:
+        if (waits := self._waits) is not None:
+            self._waits = None
             waits.reschedule(0)
 
     def _start(self, lane: Lane, delivery: Delivery) -> None:
