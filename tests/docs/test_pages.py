@@ -116,3 +116,15 @@ def test_every_event_of_the_log_is_explained() -> None:
 
     assert {"task.dead", "loop.blocked", "settle.stale", "process.ended"} <= events
     assert sorted(event for event in events if f"`{event}`" not in told) == []
+
+
+STEP = re.compile(r"^\| `([a-z_/]+\.py)` \| `(\w+)` \|", re.MULTILINE)
+
+
+def test_the_path_of_a_message_leads_through_names_that_exist() -> None:
+    steps = STEP.findall(TEXTS["docs/a-message.md"])
+
+    assert len(steps) > 15
+    for file, name in steps:
+        code = (ROOT / "src" / "forebay" / file).read_text("utf-8")
+        assert re.search(rf"^(?:class|def|async def) {name}\b", code, re.MULTILINE), f"{file} has no {name}"
