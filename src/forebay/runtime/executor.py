@@ -158,7 +158,10 @@ class Executor:
             return o.Buried(Reason.TOO_LARGE, failure, counts=False)
         try:
             return Context(
-                delivery, self._composer, handler.decode(delivery.message), Tied(run, self._in_flight, handler)
+                delivery,
+                self._composer,
+                handler.decode(delivery.message),
+                Tied(run, self._in_flight, handler),
             )
         except msgspec.ValidationError as error:
             return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
