@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
+
 import pytest
 
 from forebay import App, QueueOptions, State
 from forebay.cli.exits import Exit
-from tests.cli.kit import Cli, Work
+from forebay.cli.queue import unworked
+from forebay.model.survey import Workers
+from forebay.testing.clock import eventually
+from tests.cli.kit import Cli, Work, shop
 
 
 def fill(cli: Cli, work: Work) -> dict[str, str]:
@@ -188,3 +194,44 @@ def test_a_limit_is_shown_where_there_is_one(full: str, cli: Cli) -> None:
     documents = {one["queue"]: one["limit"] for one in cli("queue", "list", "--json").document}
     assert documents == {"mail": 2, "billing.orders._any": 1}
     assert "2 full" in cli("top", "--once").out
+
+
+def test_a_queue_that_nobody_works_is_told_of(store: str, cli: Cli, work: Work) -> None:
+    first = cli("send", "greet", "Ada", "--queue", "mial")
+    again = cli("send", "greet", "Ada", "--queue", "mial")
+    listed = cli("queue", "list")
+
+    assert (first.code, again.code, listed.code) == (Exit.OK, Exit.OK, Exit.OK)
+    assert (
+        "queue 'mial' was not there before, and no worker takes from it now: the message waits." in first.err
+    )
+    assert "no worker takes from queue 'mial' now" in again.err
+    assert "messages wait in mial, and no worker that is there takes from it" in listed.err
+    assert cli("queue", "list", "--json").err == ""
+
+
+def test_a_queue_that_somebody_works_is_not(store: str, cli: Cli) -> None:
+    async def main() -> None:
+        worker = shop(store).worker()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run())
+            await worker.ready.wait()
+            async with App(store) as app:
+                await eventually(partial(app.survey, Workers()), what="the worker says that it is there")
+            sent = await asyncio.to_thread(_sent, store, "mail", "mial")
+            worker.stop()
+        assert sent == [
+            "",
+            "forebay: queue 'mial' was not there before, and no worker takes from it now: the message waits. Did you mean 'mail'?",
+        ]
+
+    asyncio.run(main())
+
+
+def _sent(store: str, *queues: str) -> list[str]:
+    told = []
+    with App(store) as app:
+        for queue in queues:
+            app.send_sync("greet", "Ada", queue=queue)
+            told.append(unworked(app, queue))
+    return told

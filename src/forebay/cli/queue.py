@@ -48,6 +48,47 @@ def list_(*, watch: str | None, as_json: bool, url: str | None) -> None:
 
     with opened(url) as app:
         repeated(watch, look)
+        if watch is None and not as_json:
+            _say_unworked(app)
+
+
+def _say_unworked(app: App) -> None:
+    """Which queues have messages that wait, and no worker."""
+    from forebay.cli.output import clean, note
+
+    worked = worked_queues(app)
+    alone = [one.queue for one in app.sync(app.count()).queues if waiting(one) and one.queue not in worked]
+    if alone:
+        some = ", ".join(map(clean, alone[:5])) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
+        note(
+            f"forebay: messages wait in {some}, and no worker that is there takes from {'it' if len(alone) == 1 else 'them'}."
+        )
+
+
+def worked_queues(app: App) -> set[str]:
+    """The queues that workers take from which are there now."""
+    from forebay.model.survey import Workers
+
+    return {queue for worker in app.sync(app.survey(Workers())) for queue in worker.queues}
+
+
+def unworked(app: App, name: str) -> str:
+    """A sentence on a queue to which something was sent and that nobody works; nothing if somebody does."""
+    import difflib
+
+    worked = worked_queues(app)
+    if name in worked:
+        return ""
+    near = difflib.get_close_matches(name, worked, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    one = next((one for one in app.sync(app.count()).queues if one.queue == name), None)
+    new = one is None or (one.limit is None and sum(one.states.values()) <= 1)
+    what = (
+        f"queue {name!r} was not there before, and no worker takes from it"
+        if new
+        else f"no worker takes from queue {name!r}"
+    )
+    return f"forebay: {what} now: the message waits.{meant}"
 
 
 def _table(counts: Counts) -> None:

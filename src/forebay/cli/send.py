@@ -83,6 +83,7 @@ def send(  # noqa: PLR0913  # one parameter for each option
     An ARG that is JSON is sent as that (7, true, [1, 2], '"7"'), any other as text. Put -- before one that begins with a dash.
     """
     from forebay.cli.output import document, note, say
+    from forebay.cli.queue import unworked
 
     given = _options(id=id, key=key, headers=headers, delay=delay, expires=expires, priority=priority)
     if unique is not None:
@@ -91,12 +92,15 @@ def send(  # noqa: PLR0913  # one parameter for each option
     named = {one: _value(text) for one, text in _pairs(keywords, "--kw")}
     with _sending(url, given, create=create) as app:
         handle = app.named(name, queue).options(**given).send_sync(*args, **named)
+        alone = "" if as_json else unworked(app, queue)
     if as_json:
         document({"id": handle.id, "duplicate": handle.duplicate})
         return
     say(handle.id)
     if handle.duplicate:
         note("forebay: it was there already; nothing was sent.")
+    elif alone:
+        note(alone)
 
 
 @click.command(
