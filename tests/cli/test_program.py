@@ -165,6 +165,16 @@ def test_commands_do_not_make_a_database(tmp_path: Path, cli: Cli) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_commands_say_that_there_was_a_database(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "forebay.db.lock").write_text("It was made.")
+
+    answer = cli("task", "list")
+
+    assert answer.code == Exit.ENGINE
+    assert "but there was one" in answer.err
+    assert not (tmp_path / "forebay.db").exists()
+
+
 def test_a_store_in_memory_is_of_no_use_to_commands(cli: Cli) -> None:
     answer = cli("task", "list", "--url", "memory://")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import stat
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from forebay.engine import Ask, EngineOptions, Ready, Source
 from forebay.errors import EngineRefused
+from forebay.model.checkup import Grade
 from forebay.model.message import Message
 from forebay.stores.sqlite import SqliteEngine, connection
 from forebay.stores.sqlite.place import check_place, filesystem
@@ -180,6 +182,9 @@ def test_where_there_was_a_database_no_new_one_is_begun(
     harm(path)
 
     refused(path, words)
+    findings = {finding.name: finding for finding in SqliteEngine(path).checkup(0)}
+    assert findings["file"].grade is Grade.FAIL
+    assert re.search(words.partition(":")[0], findings["file"].text)
 
     assert not path.exists() or not path.stat().st_size
     for name in ("x.db-wal", "x.db.lock"):

@@ -188,6 +188,11 @@ def opened(url: str | None, *, create: bool = False) -> Iterator[App]:
         )
     path = database_path(said)
     if path is not None and not path.exists() and not create:
+        lock = path.with_name(f"{path.name}.lock")
+        if lock.exists() and lock.stat().st_size:
+            raise EngineRefused(
+                f"There is no database file {path}, but there was one, as {lock} says: put it back, or say which file with --url."
+            )
         raise EngineRefused(
             f"There is no database file {path}: nothing was sent from here yet. "
             "Go to the folder of your app, or say which file with --url sqlite:///path.db."

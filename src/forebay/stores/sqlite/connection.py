@@ -54,11 +54,8 @@ class Connection(apsw.Connection):
             )
 
 
-def connect(path: str, patience: float = 1.0, *, made: bool = False) -> Connection:
-    """Open the file, create it if there is none, and bring its schema up to date. Raises `EngineRefused` for a file not ours, and for one
-    that is gone or empty though it was ``made`` before.
-    """
-    _check_there(path, made=made)
+def connect(path: str, patience: float = 1.0) -> Connection:
+    """Open the file, create it if there is none, and bring its schema up to date. Raises `EngineRefused` for a file not ours."""
     _create(path)
     _check_process(path)
     conn = Connection(path, patience)
@@ -95,32 +92,6 @@ def connect_to_look(path: str, patience: float) -> Connection:
         conn.close()
         raise
     return conn
-
-
-def _check_there(path: str, *, made: bool) -> None:
-    """Raise `EngineRefused` rather than begin anew where there was a database, or is its log: that would hide what is lost.
-
-    SQLite takes away the log of a database that is empty.
-    """
-    if _size(path):
-        return
-    what = "is gone" if _size(path) is None else "is empty"
-    anew = "To begin anew, stop all that uses it and delete"
-    if _size(f"{path}-wal"):
-        raise EngineRefused(
-            f"{path} {what}, but its log {path}-wal is there and may hold messages: put the database back."
-            f" {anew} {path}-wal and {path}.lock."
-        )
-    if made:
-        raise EngineRefused(f"{path} {what}, and there was a database: put it back. {anew} {path}.lock.")
-
-
-def _size(path: str) -> int | None:
-    """Bytes of a file; None if there is none."""
-    try:
-        return os.stat(path).st_size  # noqa: PTH116  # beside the others here
-    except FileNotFoundError:
-        return None
 
 
 def _create(path: str) -> None:

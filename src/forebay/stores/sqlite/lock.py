@@ -62,14 +62,9 @@ class FileLock:
         finally:
             self._gate.release()
 
-    @property
-    def marked(self) -> bool:
-        """Whether a database was ever made beside it."""
-        return os.fstat(self._file).st_size > 0
-
     def mark(self) -> None:
-        """Remember that there is a database. While it is held."""
-        if not self.marked:
+        """Remember that there is a database, for `check_place` to see. While it is held."""
+        if not os.fstat(self._file).st_size:
             os.write(self._file, b"The lock of the database beside it. Not empty: that was made.\n")
 
     def _take(self, deadline: float, patience: float) -> None:

@@ -36,6 +36,7 @@ def check_place(path: Path, *, create: bool, network: bool, mounts: str = MOUNTS
         raise EngineRefused(
             f"The directory {folder} of the database does not exist: create it, or choose another path."
         )
+    _check_there(path)
     try:
         kind = path.stat().st_mode
     except FileNotFoundError:
@@ -64,6 +65,34 @@ def check_place(path: Path, *, create: bool, network: bool, mounts: str = MOUNTS
             f"{path} is on a network file system ({kept}), where SQLite can lose data: use a local disk, or a server engine"
             " (?network=allow in the URL overrides this if only one host ever opens the file)."
         )
+
+
+def _check_there(path: Path) -> None:
+    """Raise `EngineRefused` rather than begin anew where there was a database, or is its log: that would hide what is lost.
+
+    SQLite takes away the log of a database that is empty.
+    """
+    if size := _size(path):
+        return
+    log, lock = (path.with_name(f"{path.name}{ending}") for ending in ("-wal", ".lock"))
+    what = "is gone" if size is None else "is empty"
+    if _size(log):
+        raise EngineRefused(
+            f"{path} {what}, but its log {log} is there and may hold messages: put the database back. To begin anew, stop all that uses it"
+            f" and delete {log} and {lock}."
+        )
+    if _size(lock):
+        raise EngineRefused(
+            f"{path} {what}, and there was a database: put it back. To begin anew, stop all that uses it and delete {lock}."
+        )
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None if there is none that can be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _may(path: Path, mode: int) -> bool:

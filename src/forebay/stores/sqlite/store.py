@@ -115,7 +115,7 @@ class SqliteStore(Face):
             return DatabaseThread(path, lock, session, self._tell, self._clock.now)
 
         def open_it(path: str, patience: float) -> Connection:
-            conn = connect(path, patience, made=lock.marked)
+            conn = connect(path, patience)
             lock.mark()
             return conn
 
