@@ -95,9 +95,9 @@ HOT = {
     },
     "pick_ids": ["SEARCH e USING INDEX entry_id (id=?)"],
     "created": ["SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"],
-    "created_range": ["SEARCH e"],
-    "pick_finished": ["SEARCH e USING INDEX entry_finished (queue=? AND state=? AND finished>?)"],
-    "pick_live": [
+    "range": ["SEARCH e"],
+    "finished": ["SEARCH d USING COVERING INDEX entry_finished (queue=? AND state=? AND finished>?)"],
+    "live": [
         "SEARCH r USING COVERING INDEX entry_ready (queue>? AND queue<?)",
         "SEARCH t USING COVERING INDEX entry_timed (queue>? AND queue<?)",
     ],

@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from forebay.model.query import By, Counts, Page, Query, Selector
 from forebay.model.state import State
 from forebay.model.when import SECOND
@@ -23,20 +21,19 @@ if TYPE_CHECKING:
     from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session, Value
 
-WALK: Final = 20_000
-"""Entries that one look walks past at most: some milliseconds. Whoever wants more looks again, from where it ended."""
+WALK: Final = 50_000
+"""Sequence numbers that one look passes by at most: some milliseconds. Whoever wants more looks again, from where it ended."""
 FEW: Final = 5_000
-"""Entries that wait, run, or finished since a moment, which are all looked at; where there are more, all entries are walked in order."""
-_UNORDERED: Final = frozenset({"pick_live", "pick_finished"})
+"""What waits or runs is all looked at where each kind of it is less; else all entries are walked in order."""
 SLACK: Final = 10 * SECOND
 """By how much the moments of creation may be out of the order of sequence numbers: clocks are set back, transactions wait."""
 _HIGHEST: Final = "\U0010ffff"
 """After all names of queues."""
-_LAST: Final = (1 << 63) - 1
-"""After all sequence numbers."""
 _ENDED: Final = frozenset({State.DEAD, State.CANCELLED, State.EXPIRED})
 _COUNTED: Final = frozenset({By.QUEUE, By.STATE})
 _LIVE: Final = frozenset({State.READY, State.SCHEDULED, State.RETRYING, State.RUNNING})
+_WHOLE: Final = frozenset({"pick_running", "pick_live", "pick_finished"})
+"""Statements that look at all there is, and sort it."""
 _RUNNING: Final = frozenset({State.RUNNING})
 
 
@@ -75,67 +72,59 @@ def pick(
     if which.ids:
         found = [seq for seq, state in named(session, which) if not states or state in states]
         found = [seq for seq in found if cursor is None or (seq > cursor if oldest_first else seq < cursor)]
-        return _cut(found if oldest_first else found[::-1], limit, None)
+        shown = (found if oldest_first else found[::-1])[:limit]
+        return Picked(shown, shown[-1] if len(found) > limit else None)
+    conditions, way = _conditions(which, states), "" if oldest_first else "_newest"
+    source = _source(session, which, states, conditions)
     after, before = _span(session, which)
     if cursor is not None:
         after, before = (max(after, cursor), before) if oldest_first else (after, min(before, cursor))
-    conditions = _conditions(which, states) | {"after": after, "before": before}
-    source = _source(which, states)
-    few = "pick_finished" if which.finished_since is not None else source
-    if few in _UNORDERED:
-        low, high = ("", _HIGHEST) if which.queue is None else (which.queue, which.queue)
-        passed, _, _, fits = session.row(few, {**conditions, "low": low, "high": high, "walk": FEW})
-        if passed < FEW:
-            return _cut(sorted(msgspec.json.decode(fits), reverse=not oldest_first), limit, None, passed)
-    source = source.replace("pick_live", "pick") + ("" if oldest_first else "_newest")
-    found, walked, step, last = [], 0, max(limit, 100), None
-    while len(found) < limit and walked < WALK:
-        step = min(step, WALK - walked)
-        walk = {**conditions, "after": after, "before": before, "walk": step}
-        passed, low, high, fits = session.row(source, walk)
-        found += sorted(msgspec.json.decode(fits), reverse=not oldest_first)
-        walked += passed
-        if passed < step:
-            return _cut(found, limit, None, walked)
-        last = after = high if oldest_first else after
-        if not oldest_first:
-            last = before = low
-        step *= 4
-    return _cut(found, limit, last, walked)
+    end = None
+    if source not in _WHOLE and before - after > WALK:
+        after, before, end = (
+            (after, after + WALK, after + WALK - 1)
+            if oldest_first
+            else (before - WALK, before, before - WALK + 1)
+        )
+    bounds = {"after": after, "before": before, "limit": limit}
+    found = [seq for (seq,) in session.rows(source + way, {**conditions, **bounds})]
+    # Whether there is more behind the last that was asked for is seen by whoever asks for it.
+    last = found[-1] if len(found) == limit else end
+    return Picked(found, last, before - after if source == "pick" else len(found))
 
 
-def _cut(found: list[int], limit: int, last: int | None, walked: int = 0) -> Picked:
-    """No more than was asked for. What was walked past beyond that is walked again."""
-    if len(found) > limit or (len(found) == limit and last is not None):
-        return Picked(found[:limit], found[limit - 1], walked)
-    return Picked(found, last, walked)
-
-
-def _source(which: Selector, states: AbstractSet[State]) -> str:
+def _source(
+    session: Session, which: Selector, states: AbstractSet[State], conditions: dict[str, Value]
+) -> str:
     """The statement whose index is likely to pass by the fewest."""
+    narrow = {"pick_fingerprint": which.fingerprint, "pick_error": which.error, "pick_key": which.key}
     if which.worker is not None or states == _RUNNING:
         return "pick_running"
-    narrow = {"pick_fingerprint": which.fingerprint, "pick_error": which.error, "pick_key": which.key}
     if (source := next((name for name, asked in narrow.items() if asked is not None), None)) is not None:
         return source
-    if not states:
-        return "pick"
-    return "pick_ended" if states <= _ENDED else "pick_live" if states <= _LIVE else "pick"
+    low, high = ("", _HIGHEST) if which.queue is None else (which.queue, which.queue)
+    conditions |= {"low": low, "high": high, "few": FEW}
+    if which.finished_since is not None and session.row("finished", conditions)[0] < FEW:
+        return "pick_finished"
+    if states and states <= _ENDED:
+        return "pick_ended"
+    if states and states <= _LIVE and session.row("live", conditions)[0] < FEW:
+        return "pick_live"
+    return "pick"
 
 
 def _span(session: Session, which: Selector) -> tuple[int, int]:
     """The sequence numbers between which all lies that was created in the selector's span."""
+    low, high = session.row("range")
     since, before = which.created_since, which.created_before
     return (
-        0 if since is None else _first_created(session, since - SLACK) - 1,
-        _LAST if before is None else _first_created(session, before + SLACK),
+        low - 1 if since is None else _first_created(session, since - SLACK, low, high + 1) - 1,
+        high + 1 if before is None else _first_created(session, before + SLACK, low, high + 1),
     )
 
 
-def _first_created(session: Session, when: Instant) -> int:
+def _first_created(session: Session, when: Instant, low: int, high: int) -> int:
     """The first sequence number of those created at a moment or later, as far as they were created in order: by halving."""
-    low, high = session.row("created_range")
-    high += 1
     while low < high:
         middle = (low + high) // 2
         rows = session.rows("created", {"seq": middle})
@@ -143,7 +132,7 @@ def _first_created(session: Session, when: Instant) -> int:
             high = middle
         else:
             low = rows[0][0] + 1
-    return int(low)
+    return low
 
 
 def named(session: Session, which: Selector) -> list[tuple[int, State]]:

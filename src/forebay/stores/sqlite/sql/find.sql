@@ -19,115 +19,96 @@
     AND (:fingerprint IS NULL OR (SELECT f.fingerprint FROM failure AS f WHERE f.entry = e.seq) = :fingerprint)
 )
 
--- name: piece_walked
--- Of a bounded walk: how many entries, the first and the last of them in order, and which of them are meant.
-SELECT count(*), min(seq), max(seq), json_group_array(seq) FILTER (WHERE fits) FROM walk
+-- name: piece_live
+-- What waits or runs, in the queues from :low to :high; no more than :few of each kind.
+-- Indexes: entry_ready, entry_timed; reads all leases, of which there are few.
+(
+    SELECT seq FROM (
+        SELECT r.seq FROM entry AS r INDEXED BY entry_ready WHERE r.state = 'ready' AND r.queue BETWEEN :low AND :high LIMIT :few
+    )
+    UNION ALL
+    SELECT seq FROM (
+        SELECT t.seq FROM entry AS t INDEXED BY entry_timed
+        WHERE t.state IN ('scheduled', 'retrying') AND t.queue BETWEEN :low AND :high LIMIT :few
+    )
+    UNION ALL
+    SELECT seq FROM (
+        SELECT u.seq FROM lease AS l CROSS JOIN json_each(l.entries) AS j CROSS JOIN entry AS u ON u.seq = j.value
+        WHERE u.token = l.token LIMIT :few
+    )
+)
+
+-- name: piece_finished
+-- What has finished since a moment, in the queues from :low to :high; no more than :few.
+-- Index: entry_finished by its range, for each queue and state of the small table kept.
+(
+    SELECT d.seq FROM kept AS k
+    CROSS JOIN entry AS d INDEXED BY entry_finished ON d.queue = k.queue AND d.state = k.state AND d.finished >= :finished_since
+    WHERE k.queue BETWEEN :low AND :high AND d.finished IS NOT NULL
+    LIMIT :few
+)
 
 -- name: pick
--- Walk the entries themselves, in one way or the other. Index: the primary key, in order.
-WITH walk AS MATERIALIZED (
-    SELECT e.seq AS seq, {piece_fits} AS fits
-    FROM entry AS e
-    WHERE e.seq > :after AND e.seq < :before
-    ORDER BY e.seq {way} LIMIT :walk
-)
-{piece_walked}
+-- Walk the entries themselves. Index: the primary key, in order.
+SELECT e.seq FROM entry AS e
+WHERE e.seq > :after AND e.seq < :before AND {piece_fits}
+ORDER BY e.seq {way} LIMIT :limit
 
 -- name: pick_ended
 -- Walk what has ended otherwise than well. Index: entry_ended, in order.
-WITH walk AS MATERIALIZED (
-    SELECT e.seq AS seq, {piece_fits} AS fits
-    FROM entry AS e INDEXED BY entry_ended
-    WHERE e.seq > :after AND e.seq < :before AND e.finished IS NOT NULL AND e.state <> 'succeeded'
-    ORDER BY e.seq {way} LIMIT :walk
-)
-{piece_walked}
+SELECT e.seq FROM entry AS e INDEXED BY entry_ended
+WHERE e.seq > :after AND e.seq < :before AND e.finished IS NOT NULL AND e.state <> 'succeeded' AND {piece_fits}
+ORDER BY e.seq {way} LIMIT :limit
 
 -- name: pick_key
 -- Walk what has one key. Index: entry_key, in order.
-WITH walk AS MATERIALIZED (
-    SELECT e.seq AS seq, {piece_fits} AS fits
-    FROM entry AS e INDEXED BY entry_key
-    WHERE e.seq > :after AND e.seq < :before AND e.key = :key
-    ORDER BY e.seq {way} LIMIT :walk
-)
-{piece_walked}
+SELECT e.seq FROM entry AS e INDEXED BY entry_key
+WHERE e.seq > :after AND e.seq < :before AND e.key = :key AND {piece_fits}
+ORDER BY e.seq {way} LIMIT :limit
 
 -- name: pick_error
 -- Walk what failed of one type of exception. Index: failure_error, in order, then primary keys.
-WITH walk AS MATERIALIZED (
-    SELECT e.seq AS seq, {piece_fits} AS fits
-    FROM failure AS f INDEXED BY failure_error
-    CROSS JOIN entry AS e ON e.seq = f.entry
-    WHERE f.entry > :after AND f.entry < :before AND f.error = :error
-    ORDER BY f.entry {way} LIMIT :walk
-)
-{piece_walked}
+SELECT e.seq FROM failure AS f INDEXED BY failure_error CROSS JOIN entry AS e ON e.seq = f.entry
+WHERE f.entry > :after AND f.entry < :before AND f.error = :error AND {piece_fits}
+ORDER BY f.entry {way} LIMIT :limit
 
 -- name: pick_fingerprint
 -- Walk what failed of one fault. Index: failure_fingerprint, in order, then primary keys.
-WITH walk AS MATERIALIZED (
-    SELECT e.seq AS seq, {piece_fits} AS fits
-    FROM failure AS f INDEXED BY failure_fingerprint
-    CROSS JOIN entry AS e ON e.seq = f.entry
-    WHERE f.entry > :after AND f.entry < :before AND f.fingerprint = :fingerprint
-    ORDER BY f.entry {way} LIMIT :walk
-)
-{piece_walked}
+SELECT e.seq FROM failure AS f INDEXED BY failure_fingerprint CROSS JOIN entry AS e ON e.seq = f.entry
+WHERE f.entry > :after AND f.entry < :before AND f.fingerprint = :fingerprint AND {piece_fits}
+ORDER BY f.entry {way} LIMIT :limit
 
 -- name: pick_running
--- Walk what runs. Reads all leases, of which there are few, and sorts what is under them. Indexes: primary keys.
-WITH walk AS MATERIALIZED (
-    SELECT e.seq AS seq, {piece_fits} AS fits
-    FROM lease AS l
-    CROSS JOIN json_each(l.entries) AS j
-    CROSS JOIN entry AS e ON e.seq = j.value
-    WHERE e.seq > :after AND e.seq < :before AND e.token = l.token AND (:worker IS NULL OR l.worker = :worker)
-    ORDER BY e.seq {way} LIMIT :walk
-)
-{piece_walked}
+-- What runs. Reads all leases, of which there are few, and sorts what is under them. Index: the primary key.
+SELECT e.seq FROM lease AS l CROSS JOIN json_each(l.entries) AS j CROSS JOIN entry AS e ON e.seq = j.value
+WHERE e.seq > :after AND e.seq < :before AND e.token = l.token AND (:worker IS NULL OR l.worker = :worker) AND {piece_fits}
+ORDER BY e.seq {way} LIMIT :limit
+
+-- name: finished
+-- How much has finished since a moment, counted no further than :few. Indexes: as said there; rows of the table are not read.
+SELECT count(*) FROM {piece_finished}
 
 -- name: pick_finished
--- What has finished since a moment, in no order; all of it if fewer are counted than :walk.
--- Index: entry_finished by its range, for each queue and state of the small table kept.
-WITH walk AS MATERIALIZED (
-    SELECT e.seq AS seq, {piece_fits} AND e.seq > :after AND e.seq < :before AS fits
-    FROM kept AS k
-    CROSS JOIN entry AS e INDEXED BY entry_finished ON e.queue = k.queue AND e.state = k.state AND e.finished >= :finished_since
-    WHERE k.queue BETWEEN :low AND :high AND e.finished IS NOT NULL
-    LIMIT :walk
-)
-{piece_walked}
+-- What has finished since a moment, where that is little: sorts it. Indexes: as said there, then the primary key.
+SELECT e.seq FROM {piece_finished} AS late CROSS JOIN entry AS e ON e.seq = late.seq
+WHERE e.seq > :after AND e.seq < :before AND {piece_fits}
+ORDER BY e.seq {way} LIMIT :limit
+
+-- name: live
+-- How much waits or runs, counted no further than three times :few. Indexes: as said there; rows of the table are read of what runs.
+SELECT count(*) FROM {piece_live}
 
 -- name: pick_live
--- What waits or runs, in the queues from :low to :high, in no order; all of it if fewer are counted than :walk.
--- Indexes: entry_ready, entry_timed; reads all leases, of which there are few; then primary keys.
-WITH walk AS MATERIALIZED (
-    SELECT e.seq AS seq, {piece_fits} AND e.seq > :after AND e.seq < :before AS fits
-    FROM (
-        SELECT seq FROM (
-            SELECT r.seq FROM entry AS r INDEXED BY entry_ready WHERE r.state = 'ready' AND r.queue BETWEEN :low AND :high LIMIT :walk
-        )
-        UNION ALL
-        SELECT seq FROM (
-            SELECT t.seq FROM entry AS t INDEXED BY entry_timed
-            WHERE t.state IN ('scheduled', 'retrying') AND t.queue BETWEEN :low AND :high LIMIT :walk
-        )
-        UNION ALL
-        SELECT seq FROM (
-            SELECT u.seq FROM lease AS l CROSS JOIN json_each(l.entries) AS j CROSS JOIN entry AS u ON u.seq = j.value
-            WHERE u.token = l.token LIMIT :walk
-        )
-    ) AS live CROSS JOIN entry AS e ON e.seq = live.seq
-    LIMIT :walk
-)
-{piece_walked}
+-- What waits or runs, where that is little: sorts it. Indexes: as said there, then the primary key.
+SELECT e.seq FROM {piece_live} AS live CROSS JOIN entry AS e ON e.seq = live.seq
+WHERE e.seq > :after AND e.seq < :before AND {piece_fits}
+ORDER BY e.seq {way} LIMIT :limit
 
 -- name: created
 -- The first entry from a sequence number on, and when it was created. Index: the primary key.
 SELECT e.seq, e.created FROM entry AS e WHERE e.seq >= :seq ORDER BY e.seq LIMIT 1
 
--- name: created_range
+-- name: range
 -- The first and the last sequence number. Index: the two ends of the primary key.
 SELECT coalesce((SELECT min(e.seq) FROM entry AS e), 0), coalesce((SELECT max(e.seq) FROM entry AS e), 0)
 
