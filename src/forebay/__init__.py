@@ -14,7 +14,7 @@ from forebay.support.version import __version__ as __version__
 if TYPE_CHECKING:
     from forebay.app import App
     from forebay.context import Context
-    from forebay.declaring.declare import QueueOptions
+    from forebay.declaring.options import QueueOptions
     from forebay.engine import Retention, Timing
     from forebay.handle import Handle
     from forebay.middleware import Call, Middleware
@@ -30,7 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "App": "forebay.app", "QueueOptions": "forebay.declaring.declare", "Context": "forebay.context", "Retention": "forebay.engine",
+    "App": "forebay.app", "QueueOptions": "forebay.declaring.options", "Context": "forebay.context", "Retention": "forebay.engine",
     "Timing": "forebay.engine", "Handle": "forebay.handle", "Call": "forebay.middleware", "Middleware": "forebay.middleware",
     "DeadLetter": "forebay.model.dead_letter",
     "Cancel": "forebay.model.outcome", "Dead": "forebay.model.outcome", "Retry": "forebay.model.outcome",

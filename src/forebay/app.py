@@ -21,11 +21,9 @@ from forebay.codec.signature import Unseen
 from forebay.compose import Composer, Draft, EventOptions, check_options
 from forebay.context import Context
 from forebay.declaring.declare import (
-    BLOCK_FOR,
     BatchDecorator,
     Company,
     Declared,
-    QueueOptions,
     TaskDecorator,
     as_declared,
     check_hook,
@@ -38,6 +36,7 @@ from forebay.declaring.declare import (
 )
 from forebay.declaring.handler import Route, event_decoder, task_decoder
 from forebay.declaring.including import Included
+from forebay.declaring.options import BLOCK_FOR, QueueOptions
 from forebay.declaring.traits import (
     CLOCK,
     IDS,

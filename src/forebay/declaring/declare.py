@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from dataclasses import dataclass, field, replace
 from typing import (
@@ -10,13 +9,10 @@ from typing import (
     Any,
     Concatenate,
     Final,
-    Literal,
     ParamSpec,
     Protocol,
-    TypeAlias,
     TypeVar,
     cast,
-    get_args,
     overload,
 )
 
@@ -26,6 +22,7 @@ from forebay.codec.signature import Signature
 from forebay.compose import Draft, check_timeout
 from forebay.context import Context
 from forebay.declaring.handler import DEFAULT_TIMEOUT, Handler, Route
+from forebay.declaring.options import QueueOptions
 from forebay.engine import Source
 from forebay.errors import InvalidOption
 from forebay.model.amounts import check_count
@@ -44,39 +41,6 @@ R = TypeVar("R")
 I = TypeVar("I")  # noqa: E741  # an item
 LONGEST_GATHERING: Final = 60 * SECOND
 """The longest time a message may wait for others to be handled with."""
-WhenFull: TypeAlias = Literal["reject", "block", "drop-expired"]
-BLOCK_FOR: Final = "10s"
-"""How long a sender waits for room, unless the queue's options say."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueOptions:
-    """What an App knows of one queue.
-
-    ``concurrency``: how many of its deliveries one worker process handles at a time; ``weight``: its share of the worker.
-    ``limit``: how many messages may wait in it before senders are refused (None: any number); it is kept with the queue, for senders of
-    every process. ``when_full``: ``"reject"`` raises `QueueFull`; ``"block"`` waits for room, ``block_for`` at most (default 10 s);
-    ``"drop-expired"`` ends what has expired, and then rejects. Retries and what handlers send with their success are never refused.
-    ``native``: what only one engine has, a value of a class of that engine.
-
-    >>> QueueOptions(limit=10_000, when_full="block", block_for="5s").limit
-    10000
-    """
-
-    concurrency: int | None = None
-    weight: int = 1
-    limit: int | None = None
-    when_full: WhenFull = "reject"
-    block_for: Duration | None = None
-    native: object | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit is not None:
-            check_count(self.limit, "QueueOptions(limit=...)", 1, 10_000_000)
-        _check_when_full(self)
-        if self.concurrency is not None:
-            check_count(self.concurrency, "QueueOptions(concurrency=...)", 1, 100_000)
-        check_count(self.weight, "QueueOptions(weight=...)", 1, 1_000)
 
 
 class TaskDecorator(Protocol):
@@ -156,28 +120,6 @@ def as_declared(source: Source, known: QueueOptions) -> Source:
     """``source`` with the limit and the native value that its options say."""
     drops = known.when_full == "drop-expired"
     return msgspec.structs.replace(source, limit=known.limit, drops_expired=drops, native=known.native)
-
-
-def _check_when_full(options: QueueOptions) -> None:
-    """Raise `InvalidOption` for a policy that does not exist, or does not go with the rest."""
-    if options.when_full not in get_args(WhenFull):
-        near = difflib.get_close_matches(str(options.when_full), get_args(WhenFull), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"it is one of {', '.join(get_args(WhenFull))}."
-        raise InvalidOption(f"QueueOptions(when_full={options.when_full!r}) is no policy: {hint}")
-    if options.when_full == "drop-expired" and options.limit is None:
-        raise InvalidOption(
-            "QueueOptions(when_full='drop-expired') needs a limit=: without one nothing is ever full."
-        )
-    if options.block_for is None:
-        return
-    if options.when_full != "block":
-        raise InvalidOption(
-            f"QueueOptions(block_for=...) goes with when_full='block', not with {options.when_full!r}, which does not wait."
-        )
-    if micros(options.block_for, "QueueOptions(block_for=...)") == 0:
-        raise InvalidOption(
-            "QueueOptions(block_for=...) must be longer than 0; when_full='reject' does not wait."
-        )
 
 
 def handler_of(

@@ -14,7 +14,7 @@ from forebay.errors import Unsupported
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from forebay.declaring.declare import QueueOptions
+    from forebay.declaring.options import QueueOptions
     from forebay.engine import Source, Traits
 
 STORE: Final = "sqlite:///forebay.db"

@@ -5,7 +5,7 @@ This room imports nothing of the rest of Forebay and is useful alone. docs/from-
 
 from forebay.local.background import Background, BackgroundTask
 from forebay.local.cases import Ended, Received, Sent
-from forebay.local.channel import Channel, ReceiveOnly, SendOnly, Statistics
+from forebay.local.channel import Channel, ReceiveOnly, SendOnly, Statistics, ThreadEnd
 from forebay.local.errors import (
     Cancelled,
     ClosedError,
@@ -23,7 +23,6 @@ from forebay.local.leaks import no_deadlock, no_leaks, report, waits
 from forebay.local.select import Default, Selected, TimedOut, select
 from forebay.local.supervise import Crash, GaveUp, Restart, Supervisor, recover
 from forebay.local.sync import Once, Semaphore, Shared, Singleflight, WaitGroup
-from forebay.local.threads import ThreadEnd
 from forebay.local.ticker import ticker
 from forebay.local.token import Token
 

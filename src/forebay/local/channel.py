@@ -7,18 +7,20 @@ only hands back its promise: no item is lost, none comes twice, and none is over
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from asyncio import get_running_loop
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
-from forebay.local.cases import ReceiveCase, SendCase, Ticket
+from forebay.local.cases import ReceiveCase, Received, SendCase, Ticket
 from forebay.local.errors import ClosedError, MisuseError, WouldBlock, WrongLoop
-from forebay.local.threads import ThreadEnd
+from forebay.local.select import Selected, TimedOut, select
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine, Iterator
 
 T = TypeVar("T")
+R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
@@ -31,6 +33,10 @@ class Statistics(NamedTuple):
     senders_waiting: int
     receivers_waiting: int
     closed: bool
+
+
+LOOK: Final = 0.5
+"""Seconds between two looks of another thread at whether the loop is still there."""
 
 
 class Channel(Generic[T]):
@@ -365,3 +371,88 @@ class ReceiveOnly(Generic[T_co]):
 
     def __aiter__(self) -> AsyncIterator[T_co]:
         return self._channel.__aiter__()
+
+
+class ThreadEnd(Generic[T]):
+    """Sends to and receives from a channel of a loop that runs in another thread.
+
+    ```python
+    end = lines.from_thread  # on the loop
+    await asyncio.to_thread(lambda: [end.send(line) for line in file])
+    ```
+    """
+
+    __slots__ = ("_channel", "_loop")
+
+    def __init__(self, channel: Channel[T], loop: asyncio.AbstractEventLoop) -> None:
+        self._channel, self._loop = channel, loop
+
+    def send(self, item: T, timeout: float | None = None) -> None:
+        """Hand over one item. Raises `ClosedError` as the channel does.
+
+        Raises `WouldBlock` after ``timeout`` seconds, and then nothing was sent.
+        """
+        if isinstance(self._run(select(self._channel.sending(item), timeout=timeout)), TimedOut):
+            raise WouldBlock(
+                f"{self._channel!r} took nothing for {timeout} s: receive faster, or wait longer."
+            )
+
+    def receive(self, timeout: float | None = None) -> T:
+        """Take one item. Raises `WouldBlock` after ``timeout`` seconds, and then nothing was taken; `ClosedError` at the channel's end."""
+        selected: Selected[T] = self._run(select(self._channel.receiving(), timeout=timeout))
+        match selected:
+            case Received(_, value):
+                return value
+            case TimedOut():
+                raise WouldBlock(f"{self._channel!r} had nothing for {timeout} s: wait longer, or stop.")
+            case _:
+                raise ClosedError(f"{self._channel!r} has ended: a `for` loop stops there by itself.")
+
+    def close(self) -> None:
+        """Close the channel, once."""
+
+        async def close() -> None:
+            self._channel.close()
+
+        self._run(close())
+
+    def __iter__(self) -> Iterator[T]:
+        """Items until the channel has ended."""
+        while True:
+            try:
+                yield self.receive()
+            except ClosedError:
+                return
+
+    def _run(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run on the loop, and block this thread until done."""
+        try:
+            if _on(self._loop):
+                raise WrongLoop(
+                    f"This thread runs the loop of {self._channel!r}: await its own send and receive."
+                )
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError as error:
+            work.close()
+            if isinstance(error, WrongLoop):
+                raise
+            raise ClosedError(
+                f"The loop of {self._channel!r} has ended: stop its threads before it."
+            ) from error
+        while True:
+            try:
+                return future.result(LOOK)
+            except concurrent.futures.CancelledError as error:
+                raise ClosedError(f"The loop of {self._channel!r} ended meanwhile.") from error
+            except TimeoutError:
+                # A loop may close with the call still on its list: then nobody would ever answer.
+                if self._loop.is_closed() and not future.done():
+                    work.close()
+                    raise ClosedError(f"The loop of {self._channel!r} ended meanwhile.") from None
+
+
+def _on(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
