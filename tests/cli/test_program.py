@@ -180,3 +180,12 @@ def test_a_store_in_memory_is_of_no_use_to_commands(cli: Cli) -> None:
 
     assert answer.code == Exit.USAGE
     assert "lives inside one process" in answer.err
+
+
+@pytest.mark.parametrize("noun", ["task", "queue", "dead"])
+def test_the_list_of_commands_names_every_verb_of_a_group(noun: str) -> None:
+    group = program.get_command(click.Context(program), noun)
+
+    assert isinstance(group, click.Group)
+    told = HOMES[noun][1].partition(":")[0].rstrip(".").split(", ")
+    assert sorted(told) == sorted(group.commands)

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from forebay.cli import options
-from forebay.errors import InvalidOption
+from forebay.cli.bulk import add_verbs
 from forebay.model.state import State
 
 if TYPE_CHECKING:
-    from forebay.cli.exits import Exit
-    from forebay.cli.touch import Manner, Verb
     from forebay.model.query import Selector
 
 BY: Final = ("fingerprint", "error", "name", "queue")
-every = click.option("--all", "every", is_flag=True, help="All dead letters of the engine.")
 
 
 @click.group()
@@ -55,62 +52,7 @@ def list_(  # noqa: PLR0913  # one parameter for each option
     )
 
 
-@dead.command(
-    epilog=options.examples(
-        "forebay dead retry 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f", "forebay dead retry --queue mail"
-    )
-)
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@every
-@options.selects()
-@options.limit(None, "Touch at most this many, the oldest first.")
-@options.manner
-@options.url
-def retry(  # one parameter for each option
-    *,
-    ids: tuple[str, ...],
-    every: bool,
-    which: Selector,
-    limit: int | None,
-    manner: Manner,
-    url: str | None,
-) -> Exit:
-    """Send dead letters back to work.
-
-    Their attempts are counted anew.
-    """
-    from forebay.cli.touch import REVIVE
-
-    return _touch(REVIVE, ids, which, limit, every=every, manner=manner, url=url)
-
-
-@dead.command(
-    epilog=options.examples(
-        "forebay dead discard 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f", "forebay dead discard --all --yes"
-    )
-)
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@every
-@options.selects()
-@options.limit(None, "Touch at most this many, the oldest first.")
-@options.manner
-@options.url
-def discard(  # one parameter for each option
-    *,
-    ids: tuple[str, ...],
-    every: bool,
-    which: Selector,
-    limit: int | None,
-    manner: Manner,
-    url: str | None,
-) -> Exit:
-    """Delete dead letters.
-
-    Their history goes with them.
-    """
-    from forebay.cli.touch import DISCARD
-
-    return _touch(DISCARD, ids, which, limit, every=every, manner=manner, url=url)
+add_verbs(dead, "dead")
 
 
 @dead.command(epilog=options.examples("forebay dead groups", "forebay dead groups --by error --queue mail"))
@@ -162,27 +104,3 @@ def _dead(which: Selector) -> Selector:
     from msgspec.structs import replace
 
     return replace(which, states=frozenset({State.DEAD}))
-
-
-def _touch(  # noqa: PLR0913  # what was said, and how it is to be done
-    verb: Verb,
-    ids: tuple[str, ...],
-    which: Selector,
-    limit: int | None,
-    *,
-    every: bool,
-    manner: Manner,
-    url: str | None,
-) -> Exit:
-    from msgspec.structs import replace
-
-    from forebay.cli.loading import opened
-    from forebay.cli.touch import touch
-    from forebay.model.query import Selector
-
-    if bool(ids) == (every or which != Selector()):
-        raise InvalidOption(
-            f"Say which dead letters to {verb.word}: their ids, or --all, --queue, --name and the like; not both, and not neither."
-        )
-    with opened(url) as app:
-        return touch(app, verb, ids, replace(_dead(which), limit=limit), manner)

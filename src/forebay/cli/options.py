@@ -57,6 +57,7 @@ include = click.option(
 cursor = click.option("--cursor", metavar="CURSOR", help="Go on where a page before this one ended.")
 
 
+every = click.option("--all", "every", is_flag=True, help="All dead letters of the engine.")
 dry_run = click.option("--dry-run", is_flag=True, help="Only show what would be touched.")
 most = click.option(
     "--max",
@@ -116,6 +117,11 @@ def _selector(given: dict[str, Any]) -> Selector:
     said = {word: given.pop(word) for word in ("queue", "name", "key", "error", "fingerprint")}
     chosen = frozenset(State(state) for state in given.pop("states", ()))
     return Selector(**said, states=chosen, worker=given.pop("worker", None))
+
+
+def none(command: F) -> F:
+    """No option at all."""
+    return command
 
 
 def limit(default: int | None, text: str) -> Callable[[F], F]:

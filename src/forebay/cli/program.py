@@ -37,7 +37,7 @@ HOMES: Final = {
         "list, tail, show, wait, retry, cancel, delete: messages and their stories.",
     ),
     "queue": ("forebay.cli.queue", "list, show, pause, resume, purge."),
-    "dead": ("forebay.cli.dead", "list, retry, discard: dead letters."),
+    "dead": ("forebay.cli.dead", "list, groups, retry, discard: dead letters."),
     "audit": ("forebay.cli.audit", "Show who told the engine what."),
     "workers": ("forebay.cli.workers", "Show the workers that are there."),
     "top": ("forebay.cli.top", "Watch the queues move."),

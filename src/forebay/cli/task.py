@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from forebay.cli import options
-from forebay.errors import InvalidOption
-from forebay.model.state import FINISHED, State
+from forebay.cli.bulk import add_verbs
+from forebay.model.state import FINISHED
 
 if TYPE_CHECKING:
     from forebay.cli.exits import Exit
-    from forebay.cli.touch import Manner, Verb
     from forebay.model.query import Selector
 
 
@@ -129,112 +128,4 @@ def wait(*, id: str, timeout: str | None, as_json: bool, url: str | None) -> Exi
     return wait_for(id, url, timeout, as_json=as_json)
 
 
-@task.command(
-    epilog=options.examples(
-        "forebay task retry 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f",
-        "forebay task retry --queue mail --state retrying --yes",
-    )
-)
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@options.selects(options.states, options.worker)
-@options.limit(None, "Touch at most this many, the oldest first.")
-@options.manner
-@options.url
-def retry(  # one parameter for each option
-    *,
-    ids: tuple[str, ...],
-    which: Selector,
-    limit: int | None,
-    manner: Manner,
-    url: str | None,
-) -> Exit:
-    """Make messages ready now, by id or by options.
-
-    Their attempts are counted anew.
-    Options without --state select dead letters only. What has succeeded runs once more if it is named, so think of its effects.
-    """
-    from forebay.cli.touch import RETRY
-
-    return _touch(RETRY, ids, which, limit, manner=manner, url=url, states=frozenset({State.DEAD}))
-
-
-@task.command(
-    epilog=options.examples(
-        "forebay task cancel 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f",
-        "forebay task cancel --name send_newsletter",
-    )
-)
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@options.selects(options.states, options.worker)
-@options.limit(None, "Touch at most this many, the oldest first.")
-@options.manner
-@options.url
-def cancel(  # one parameter for each option
-    *,
-    ids: tuple[str, ...],
-    which: Selector,
-    limit: int | None,
-    manner: Manner,
-    url: str | None,
-) -> Exit:
-    """Cancel messages, by id or by options.
-
-    What waits will not run; what runs is asked to stop.
-    """
-    from forebay.cli.touch import CANCEL
-
-    return _touch(CANCEL, ids, which, limit, manner=manner, url=url)
-
-
-@task.command(
-    epilog=options.examples(
-        "forebay task delete 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f",
-        "forebay task delete --state succeeded --name send_newsletter",
-    )
-)
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@options.selects(options.states, options.worker)
-@options.limit(None, "Touch at most this many, the oldest first.")
-@options.manner
-@options.url
-def delete(  # one parameter for each option
-    *,
-    ids: tuple[str, ...],
-    which: Selector,
-    limit: int | None,
-    manner: Manner,
-    url: str | None,
-) -> Exit:
-    """Delete messages, by id or by options.
-
-    Their history goes with them. What runs cannot be deleted: cancel it first.
-    """
-    from forebay.cli.touch import DELETE
-
-    return _touch(DELETE, ids, which, limit, manner=manner, url=url)
-
-
-def _touch(  # noqa: PLR0913  # what was said, and how it is to be done
-    verb: Verb,
-    ids: tuple[str, ...],
-    which: Selector,
-    limit: int | None,
-    *,
-    manner: Manner,
-    url: str | None,
-    states: frozenset[State] = frozenset(),
-) -> Exit:
-    """``states``: those that are meant where options are given and no --state."""
-    from msgspec.structs import replace
-
-    from forebay.cli.loading import opened
-    from forebay.cli.touch import touch
-    from forebay.model.query import Selector
-
-    if bool(ids) == (which != Selector()):
-        raise InvalidOption(
-            f"Say which tasks to {verb.word}: their ids, or some of --queue, --state, --name and the like; not both, and not neither."
-        )
-    meant = which.states or (frozenset() if ids else states)
-    with opened(url) as app:
-        return touch(app, verb, ids, replace(which, states=meant, limit=limit), manner)
+add_verbs(task, "task")

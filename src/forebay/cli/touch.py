@@ -77,6 +77,14 @@ DISCARD: Final = Verb(
 )
 REVIVE: Final = Verb(word="retry", past="retried", command=Redrive(), can=frozenset({State.DEAD}))
 PURGE: Final = Verb(word="delete", past="deleted", command=Delete(), can=WAITING, asks=True)
+OF: Final = {
+    "task retry": RETRY,
+    "task cancel": CANCEL,
+    "task delete": DELETE,
+    "dead retry": REVIVE,
+    "dead discard": DISCARD,
+}
+"""What the commands do that change messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
