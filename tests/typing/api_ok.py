@@ -14,6 +14,7 @@ from forebay import (
     Cancel,
     Context,
     Dead,
+    DeadLetter,
     Handle,
     QueueOptions,
     Retention,
@@ -23,7 +24,18 @@ from forebay import (
     WorkerOptions,
 )
 from forebay.engine import Published
-from forebay.model.query import Counts, Page, Query, TaskRecord
+from forebay.model.query import (
+    Actor,
+    By,
+    Counts,
+    Page,
+    Pause,
+    Query,
+    Selector,
+    Steered,
+    TaskRecord,
+)
+from forebay.model.survey import Audit, Audited, Group, Presence, Rate, Rates, Workers
 from forebay.testing.sent import Sent, SentEvent
 from forebay.testing.stage import Stage, Step, SyncStage
 
@@ -160,9 +172,24 @@ async def looks() -> None:
         assert_type(await handle.cancel(), bool)
         assert_type(await app.find(Query(size=3)), Page)
         assert_type(await app.count(), Counts)
+        assert_type(await app.count(by=By.NAME, which=Selector(queue="mail")), tuple[Group, ...])
+        assert_type(await app.survey(Workers()), tuple[Presence, ...])
+        assert_type(await app.survey(Rates(queue="mail")), tuple[Rate, ...])
+        assert_type(await app.survey(Audit(limit=3)), tuple[Audited, ...])
+        assert_type(await app.steer(Selector(), Pause(), by=Actor(name="ana")), Steered)
         await app.worker(
             WorkerOptions(concurrency=10, queues={"mail": 3}, strict=True, stop_within="10s")
         ).run()
+
+
+@app.on_dead
+def page(letter: DeadLetter) -> None:
+    assert_type(letter.name, str)
+
+
+@app.on_dead
+async def page_later(letter: DeadLetter) -> None:
+    assert_type(letter.attempts, int)
 
 
 def amounts() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from forebay import App, Context, QueueOptions, Retention, Retry, Timing, WorkerOptions
+from forebay.model.query import Query
 
 app = App("memory://")
 
@@ -133,3 +134,9 @@ async def testing() -> None:
         t.assert_sent(print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await t.run_all(at_most="all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         t.assert_published("a", 1, kye="7")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def looks() -> None:
+    await app.count(by="name")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await app.survey(Query())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.on_dead(3)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
