@@ -99,6 +99,7 @@ def test_stops_under_load_lose_nothing_spend_no_attempt_and_leave_nothing_open(t
         url = f"sqlite:///{tmp_path / 'stops.db'}"
         async with factory(url, runs) as app:
             await work_and_stop(factory(url, runs), dice)
+            await app.count()  # from here on its store has the connection that looks, too
             watch = Watch()
             sending = asyncio.get_running_loop().create_task(send_until(over, app, dice))
             for stop in range(STOPS):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from forebay.model.query import Actor, Command, Selector, Steered
-from forebay.model.survey import MOST_AUDITED, Audited
+from forebay.model.query import Steered
+from forebay.model.survey import MOST_AUDITED
 from forebay.stores.sqlite.session import batch as encoded
 from forebay.support.ids import Token, new_token
 
@@ -16,13 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forebay.stores.face import Told
-    from forebay.stores.sqlite.session import Row, Session, Value
+    from forebay.stores.sqlite.session import Session, Value
     from forebay.stores.sqlite.steer import Order, Step
-
-_ACTOR: Final = msgspec.json.Decoder(Actor)
-_COMMAND: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Command)
-_SELECTOR: Final = msgspec.json.Decoder(Selector)
-_STEERED: Final = msgspec.json.Decoder(Steered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +50,3 @@ class Trail:
         }
         session.change("audit_write", row)
         session.change("audit_trim", {"most": MOST_AUDITED})
-
-
-def audited(row: Row) -> Audited:
-    """A row of `audits` as a value."""
-    number, at, actor, command, which, done = row
-    return Audited(
-        number=number,
-        at=at,
-        by=_ACTOR.decode(actor),
-        command=_COMMAND.decode(command),
-        which=_SELECTOR.decode(which),
-        done=_STEERED.decode(done),
-    )

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from forebay.engine import Durability, EngineOptions, Ordering, Traits
-from forebay.stores.signals import Signals
+from forebay.engine import EngineOptions
 from forebay.stores.sqlite.checkup import Subject, checkup
-from forebay.stores.sqlite.session import statements
+from forebay.stores.sqlite.shared import TRAITS, Shared
 from forebay.stores.sqlite.store import SqliteStore
-from forebay.stores.sqlite.tally import Tallies
 
 if TYPE_CHECKING:
+    import os
+
+    from forebay.engine import Traits
     from forebay.model.checkup import Finding
     from forebay.model.when import Instant
+    from forebay.stores.signals import Signals
     from forebay.support.clock import Clock
-
-TRAITS: Final = Traits(
-    engine="sqlite",
-    durability=Durability.HOST,
-    ordering=Ordering.FIFO,
-    settles_atomically=True,
-    priorities=True,
-    delay=True,
-    expiry=True,
-    unique=True,
-    fan_out=True,
-    fences=True,
-    dedupes=True,
-    remembers=True,
-    exact=True,
-    virtual_clock=True,
-    shared=True,
-    limits=True,
-    max_body=64 << 20,
-)
 
 
 class SqliteEngine:
@@ -55,18 +35,7 @@ class SqliteEngine:
         create: bool = True,
         network: bool = False,
     ) -> None:
-        self.path = Path(path).absolute()
-        self.options, self.create, self.network = options, create, network
-        self.sql = statements()
-        self._share()
-
-    def _share(self) -> None:
-        """What the stores of this process have in common."""
-        self.process = os.getpid()
-        self.signals = Signals()
-        self.gate = threading.Lock()
-        self.sockets: set[str] = set()
-        self.tallies = Tallies()
+        self._shared = Shared(path=Path(path).absolute(), options=options, create=create, network=network)
 
     @property
     def traits(self) -> Traits:
@@ -74,18 +43,22 @@ class SqliteEngine:
         return TRAITS
 
     @property
+    def signals(self) -> Signals:
+        """What wakes those who wait in this process."""
+        return self._shared.signals
+
+    @property
     def url(self) -> str:
         """The file as a URL, with its absolute path."""
-        return f"sqlite:///{self.path}"
+        return f"sqlite:///{self._shared.path}"
 
     def connect(self, worker: str, clock: Clock) -> SqliteStore:
         """A store for the running loop, with a connection and a thread of its own once it is declared."""
-        if self.process != os.getpid():
-            # After a fork: the parent's locks may be held by threads that do not exist here.
-            self._share()
-        return SqliteStore(self, worker, clock)
+        self._shared = self._shared.here()
+        return SqliteStore(self._shared, worker, clock)
 
     def checkup(self, now: Instant, *, deep: bool = False) -> tuple[Finding, ...]:
         """Look the file over without changing it; ``deep`` reads all of it, however large it is."""
-        subject = Subject(self.path, self.options.timing.sweep, network=self.network, deep=deep)
-        return checkup(subject, self.sql, now)
+        shared = self._shared
+        subject = Subject(shared.path, shared.options.timing.sweep, network=shared.network, deep=deep)
+        return checkup(subject, shared.sql, now)

@@ -8,8 +8,9 @@ import msgspec
 
 from forebay.engine import Delivery
 from forebay.model.message import JSON, EntryId, Message
-from forebay.model.query import Progress, TaskRecord, Try
+from forebay.model.query import Actor, Command, Progress, Selector, Steered, TaskRecord, Try
 from forebay.model.state import State
+from forebay.model.survey import Audited
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import When
 from forebay.stores.sqlite.session import batch
@@ -33,6 +34,10 @@ class Moments(msgspec.Struct, frozen=True, omit_defaults=True):
 _HEADERS: Final = msgspec.json.Decoder(dict[str, str])
 _MOMENTS: Final = msgspec.json.Decoder(Moments)
 _FAILURE: Final = msgspec.json.Decoder(Failure)
+_ACTOR: Final = msgspec.json.Decoder(Actor)
+_COMMAND: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Command)
+_SELECTOR: Final = msgspec.json.Decoder(Selector)
+_STEERED: Final = msgspec.json.Decoder(Steered)
 _NO_MOMENTS: Final = Moments()
 
 
@@ -93,3 +98,16 @@ def stories(rows: Iterable[Row]) -> dict[int, tuple[Try, ...]]:
             Try(number=number, worker=worker, started=started, ended=ended, verdict=verdict, error=failure)
         )
     return {seq: tuple(tries) for seq, tries in found.items()}
+
+
+def audited(row: Row) -> Audited:
+    """A row of `audits` as a value."""
+    number, at, actor, command, which, done = row
+    return Audited(
+        number=number,
+        at=at,
+        by=_ACTOR.decode(actor),
+        command=_COMMAND.decode(command),
+        which=_SELECTOR.decode(which),
+        done=_STEERED.decode(done),
+    )

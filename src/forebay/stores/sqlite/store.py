@@ -26,6 +26,7 @@ from forebay.stores.sqlite.lock import FileLock, patience
 from forebay.stores.sqlite.place import check_place
 from forebay.stores.sqlite.reader import Reader
 from forebay.stores.sqlite.session import Session, batch as encoded
+from forebay.stores.sqlite.shared import TRAITS
 from forebay.stores.sqlite.thread import DatabaseThread
 from forebay.stores.sqlite.translate import translate
 
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from forebay.model.when import Micros
     from forebay.stores.signals import Wake
     from forebay.stores.sqlite.connection import Connection
-    from forebay.stores.sqlite.engine import SqliteEngine
+    from forebay.stores.sqlite.shared import Shared
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
 
@@ -75,16 +76,16 @@ class SqliteStore(Face):
 
     poll: ClassVar[Micros | None] = SECOND
 
-    def __init__(self, engine: SqliteEngine, worker: str, clock: Clock) -> None:
-        self._engine, self._worker, self._clock = engine, worker, clock
-        self._signals = engine.signals
+    def __init__(self, shared: Shared, worker: str, clock: Clock) -> None:
+        self._shared, self._worker, self._clock = shared, worker, clock
+        self._signals = shared.signals
         self._open: _Open | None = None
         self._opening = asyncio.Lock()
 
     @property
     def traits(self) -> Traits:
         """What a SQLite store can do."""
-        return self._engine.traits
+        return TRAITS
 
     # -- life
 
@@ -102,15 +103,15 @@ class SqliteStore(Face):
         )
 
     async def _start(self) -> _Open:
-        engine, path = self._engine, os.fspath(self._engine.path)
-        check_place(engine.path, create=engine.create, network=engine.network)
-        patient = patience(engine.options.timing)
+        shared, path = self._shared, os.fspath(self._shared.path)
+        check_place(shared.path, create=shared.create, network=shared.network)
+        patient = patience(shared.options.timing)
         with translate(path):
-            lock = FileLock(f"{path}.lock", engine.gate, patient)
+            lock = FileLock(f"{path}.lock", shared.gate, patient)
 
         def database(connect: Callable[[str, float], Connection]) -> DatabaseThread:
             def session() -> Session:
-                return Session(connect(path, patient / 2), engine.sql, engine.options, engine.tallies)
+                return Session(connect(path, patient / 2), shared.sql, shared.options, shared.tallies)
 
             return DatabaseThread(path, lock, session, self._tell, self._clock.now)
 
@@ -128,12 +129,12 @@ class SqliteStore(Face):
         try:
             await thread.start()
             with translate(path):
-                folder = WakeDirectory(engine.path.with_name(f"{engine.path.name}.wake"))
+                folder = WakeDirectory(shared.path.with_name(f"{shared.path.name}.wake"))
         except BaseException:
             await thread.close()
             lock.close()
             raise
-        listener = Listener(folder, self._signals, engine.sockets)
+        listener = Listener(folder, self._signals, shared.sockets)
         return _Open(thread, reader, lock, folder, listener, os.getpid())
 
     async def close(self) -> None:
@@ -283,4 +284,4 @@ class SqliteStore(Face):
         told = list(news)
         self._signals.notify(told)
         if self._open is not None:
-            self._open.folder.tell(told, self._engine.sockets)
+            self._open.folder.tell(told, self._shared.sockets)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from forebay.model.survey import RATES_KEPT, Audit, Presence, Rate, Rates, Survey, Workers, unknown
-from forebay.stores.sqlite.audit import audited
+from forebay.stores.sqlite.rows import audited
 from forebay.stores.sqlite.session import batch as encoded
 from forebay.stores.sums import minute_of
 
