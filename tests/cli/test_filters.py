@@ -26,6 +26,9 @@ def keys(store: str, cli: Cli, work: Work) -> dict[str, str]:
         (["--error", "ValueError", "--name", "greet"], []),
         (["--error", "Dead"], ["give_up"]),
         (["--key", "k"], []),
+        (["--sent-within", "1h", "--name", "give_up"], ["give_up"]),
+        (["--ended-within", "1h", "--name", "greet"], ["greet Ada"]),
+        (["--ended-within", "0s"], []),
         (["--worker", "nobody"], []),
         (["--state", "ready", "--queue", "mail"], ["waits"]),
         (["--name", "greet"], ["waits", "greet Ada"]),
@@ -63,3 +66,4 @@ def test_dead_letters_are_grouped_by_their_faults_and_a_group_is_retried(
 def test_ids_and_options_are_not_said_together(verb: str, keys: dict[str, str], cli: Cli) -> None:
     assert cli("dead", verb, keys["give_up"], "--error", "Dead").code == Exit.USAGE
     assert cli("dead", verb).code == Exit.USAGE
+    assert cli("dead", verb, "--ended-within", "soon").code == Exit.USAGE

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import apsw
+import msgspec
 import pytest
 
 from forebay.engine import Ask, Settlement, Source
@@ -16,6 +18,7 @@ from forebay.model.survey import Group, Groups
 from forebay.model.when import SECOND
 from forebay.stores import asked
 from forebay.stores.sqlite import SqliteEngine, queries
+from forebay.stores.sqlite.connection import APPLICATION, migrations
 from forebay.support.ids import Token
 from forebay.testing.clock import VirtualClock
 
@@ -113,6 +116,39 @@ def test_a_count_of_groups_that_would_look_at_too_many_is_refused(
             await store.survey(Groups(by=q.By.NAME))
         assert len(await store.survey(Groups(by=q.By.NAME, which=q.Selector(error="Boom")))) == 2
         assert sum(group.number for group in await store.survey(Groups(by=q.By.STATE))) == MANY
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_what_an_older_version_has_stored_is_found_by_name_key_and_error(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with apsw.Connection(str(path)) as old:
+        for step in migrations()[:4]:
+            old.execute(step)
+        old.pragma("application_id", APPLICATION)
+        old.pragma("user_version", 4)
+        for seq, state in ((1, "dead"), (2, "ready")):
+            old.execute(
+                "INSERT INTO message (seq, id, name, queue, body, key, priority, copies) VALUES (?, ?, 'red', 'a', x'', 'k', 4, 1)",
+                (seq, f"m{seq}"),
+            )
+            old.execute(
+                "INSERT INTO entry (seq, message, id, queue, state, priority, created, tries) VALUES (?, ?, ?, 'a', ?, 4, 0, 2)",
+                (seq, seq, f"m{seq}", state),
+            )
+        for number, error in ((1, "Boom"), (2, "Bang")):
+            told = msgspec.json.encode({"type": error, "message": "", "fingerprint": error.lower()}).decode()
+            old.execute("INSERT INTO try VALUES (1, ?, 'w', 0, 0, 'retry', ?)", (number, told))
+    old.close()
+
+    async def story() -> None:
+        store = SqliteEngine(path).connect("one", VirtualClock())
+        await store.declare([Source(queue="a")])
+        assert await found(store, q.Selector(name="red"), oldest_first=True) == ["m1", "m2"]
+        assert await found(store, q.Selector(key="k"), oldest_first=True) == ["m1", "m2"]
+        assert await found(store, q.Selector(error="Bang", fingerprint="bang"), oldest_first=True) == ["m1"]
+        assert await found(store, q.Selector(error="Boom"), oldest_first=True) == []
         await store.close()
 
     asyncio.run(story())

@@ -46,6 +46,10 @@ error = click.option("--error", metavar="TYPE", help="Only what failed last of t
 fingerprint = click.option(
     "--fingerprint", metavar="HEX", help="Only what failed last of this very fault (see forebay dead groups)."
 )
+sent_within = click.option(
+    "--sent-within", metavar="TIME", help="Only what was sent no longer ago than this: 15m, 2h."
+)
+ended_within = click.option("--ended-within", metavar="TIME", help="Only what ended no longer ago than this.")
 worker = click.option("--worker", metavar="WORKER", help="Only what this worker is at work on.")
 as_json_lines = click.option("--json", "as_json", is_flag=True, help="Print one JSON document a line.")
 include = click.option(
@@ -99,7 +103,7 @@ def selects(*others: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Cal
         def told(**given: Any) -> Any:
             return command(which=_selector(given), **given)
 
-        for option in reversed((queue, *others, name, key, error, fingerprint)):
+        for option in reversed((queue, *others, name, key, error, fingerprint, sent_within, ended_within)):
             told = option(told)
         return told
 
@@ -110,11 +114,19 @@ def _selector(given: dict[str, Any]) -> Selector:
     """What the options among ``given`` select; they are taken out. Raises `InvalidName` for a name outside the grammar."""
     from forebay.model.names import check_name  # not for help
     from forebay.model.query import Selector
+    from forebay.model.when import micros
+    from forebay.support.clock import SystemClock
 
     for what in ("queue", "name"):
         if given[what] is not None:
             check_name(given[what], what)
-    said = {word: given.pop(word) for word in ("queue", "name", "key", "error", "fingerprint")}
+    said: dict[str, Any] = {
+        word: given.pop(word) for word in ("queue", "name", "key", "error", "fingerprint")
+    }
+    now = SystemClock().now()
+    for word, bound in (("sent_within", "created_since"), ("ended_within", "finished_since")):
+        if (span := given.pop(word)) is not None:
+            said[bound] = now - micros(span, f"--{word.replace('_', '-')}")
     chosen = frozenset(State(state) for state in given.pop("states", ()))
     return Selector(**said, states=chosen, worker=given.pop("worker", None))
 
