@@ -7,7 +7,6 @@ import os
 import secrets
 import socket
 import sys
-import warnings
 import weakref
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from forebay.client.backpressure import Backpressure, refusal, refusal_of_many, 
 from forebay.client.loop_client import LoopClient
 from forebay.client.sync_bridge import SyncBridge
 from forebay.engine import Stored
-from forebay.errors import InUse, NotOpen
+from forebay.errors import NotOpen
 from forebay.handle import Handle
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def clients() -> list[Client]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """What an App stands on. One value, so that a test can put another in its place, whole."""
+    """What an App stands on. One value, so that another can be put in its place, whole. ``borrowed``: who lends it closes it."""
 
     engine: Engine
     bus: Engine | None
@@ -52,6 +51,7 @@ class Ground:
     composer: Composer
     patience: Mapping[str, Micros] = field(default_factory=dict)
     link: Callable[[Engine, str, Clock], LoopClient] = LoopClient
+    borrowed: bool = False
 
 
 class Client:
@@ -64,8 +64,7 @@ class Client:
         check: Callable[[Traits], None] = lambda _: None,
     ) -> None:
         self.ground, self._sources, self._check = ground, sources, check
-        self._own: Ground | None = None
-        self._staged = self._called = ""
+        self._called = ""
         self._links: dict[asyncio.AbstractEventLoop, LoopClient] = {}
         self._sync_bridge = SyncBridge(self._close_sync_bridge)
         self._pid, self._mark = 0, ""
@@ -189,65 +188,45 @@ class Client:
             await self.close()
 
     def close_portal(self) -> None:
-        """Close what the ``..._sync`` calls opened. On a stage that is the stage's own to close."""
-        if self._own is None:
+        """Close what the ``..._sync`` calls opened, unless that is somebody else's to close."""
+        if not self.ground.borrowed:
             self._sync_bridge.close()
 
-    # -- on a stage
-
-    @property
-    def staged_at(self) -> str:
-        """Where it was put on other ground; empty if it stands on its own."""
-        return self._staged if self._own is not None else ""
+    # -- what is open
 
     @property
     def calls(self) -> bool:
         """Whether a sync bridge for ``..._sync`` calls is open."""
         return self._sync_bridge.running
 
+    @property
+    def open_since(self) -> str | None:
+        """The place that opened it; None if nothing is open. Links whose loop has ended are let go of."""
+        self._forget_dead()
+        if self._links or self.calls:
+            return next((link.opened_at for link in self._links.values()), "") or self._called
+        return None
+
     def links(self) -> list[LoopClient]:
         """The links that are open, those whose loop has ended without closing them included."""
         return [link for link in list(self._links.values()) if link.is_open]
 
-    def lend(self, ground: Ground) -> None:
-        """Stand on other ground until `restore`. Raises `InUse` while the App is open, or stands on other ground already."""
-        if self._own is not None and not self._links_alive() and not self._sync_bridge.running:
-            self.restore()  # its loop has ended without leaving it
-        if self._own is not None:
-            raise InUse(f"The App is on a stage already, since {self._staged}: leave that block first.")
-        self._forget_dead()
-        if self._links or self._sync_bridge.running:
-            where = next((link.opened_at for link in self._links.values()), "") or self._called
-            raise InUse(
-                f"The App is open, since {where}: put app.testing() around what opens it, or close it first."
-            )
-        self._own, self.ground, self._staged = self.ground, ground, caller()
+    def release(self, known: Collection[LoopClient] | None = None) -> None:
+        """Close the sync bridge, and let go of links whose loop has ended. Not from the bridge's thread.
 
-    def restore(self) -> None:
-        """Back to its own ground, whatever was left open meanwhile. Not from the sync bridge's thread."""
+        ``known``: only if the bridge has a link that is not one of these.
+        """
+        bridging = next((link for loop, link in self._links.items() if self._sync_bridge.owns(loop)), None)
         try:
-            self._sync_bridge.close()
+            if known is None or (bridging is not None and bridging not in known):
+                self._sync_bridge.close()
         finally:
             self._forget_dead()  # those have said it themselves
-            left, self._links = self.links(), {}
-            self.ground, self._own = self._own or self.ground, None
-        for link in left:
-            warnings.warn(link.left_open, ResourceWarning, stacklevel=2)
 
-    def forget(self, known: Collection[LoopClient], staged: str) -> None:
-        """Let go of what was opened since ``known`` and ``staged`` were all, and what nobody will close any more: another stage, the
-        sync bridge, links whose loop has ended.
-        """
-        if self.staged_at not in ("", staged):
-            with warnings.catch_warnings(action="ignore"):  # whoever calls this has said it
-                self.restore()
-        bridging = next((link for loop, link in self._links.items() if self._sync_bridge.owns(loop)), None)
-        if bridging is not None and bridging not in known:
-            self._sync_bridge.close()
-        self._forget_dead()
-
-    def _links_alive(self) -> bool:
-        return any(not loop.is_closed() for loop in self._links)
+    def abandon(self) -> list[LoopClient]:
+        """Let go of all links without closing them; they are whoever's who asks."""
+        left, self._links = self.links(), {}
+        return left
 
     def _forget_dead(self) -> None:
         self._links = {loop: link for loop, link in self._links.items() if not loop.is_closed()}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Collection, Generator, Iterable
 
     from forebay import App
     from forebay.client.client import Client
@@ -77,7 +77,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, object, object]:
     """Fail a test that leaves open what it has opened. What its fixtures have opened they close later."""
-    before = {client: (set(client.links()), client.staged_at) for client in _doors()}
+    before = {client: (set(client.links()), _staged_at(client)) for client in _doors()}
     left: list[str] = []
     try:
         answer = yield  # what the test raised is raised here, and has precedence
@@ -85,9 +85,9 @@ def pytest_runtest_call() -> Generator[None, object, object]:
         for client in _doors():
             links, staged = before.get(client, (set(), ""))
             opened = [link for link in client.links() if link not in links]
-            left += [link.left_open for link in opened if link.opened_at != client.staged_at]
-            left += [_unleft(client.staged_at)] if client.staged_at not in ("", staged) else []
-            client.forget(links, staged)
+            left += [link.left_open for link in opened if link.opened_at != _staged_at(client)]
+            left += [_unleft(_staged_at(client))] if _staged_at(client) not in ("", staged) else []
+            _forget(client, links, staged)
     if left:
         pytest.fail("\n".join(dict.fromkeys(left)), pytrace=False)
     return answer
@@ -143,6 +143,18 @@ def _doors() -> Iterable[Client]:
     """All clients, if this process has had any use for them."""
     module = sys.modules.get("forebay.client.client")
     return () if module is None else module.clients()
+
+
+def _staged_at(client: Client) -> str:
+    """Where it was put on a stage, if this process has had any use for stages."""
+    module = sys.modules.get("forebay.testing.lending")
+    return "" if module is None else str(module.staged_at(client))
+
+
+def _forget(client: Client, known: Collection[LoopClient], staged: str) -> None:
+    from forebay.testing.lending import forget
+
+    forget(client, known, staged)
 
 
 def _links() -> list[LoopClient]:

@@ -35,6 +35,7 @@ from forebay.runtime.worker import Plant, lives_of
 from forebay.stores.memory import MemoryEngine
 from forebay.support.clock import SystemClock
 from forebay.testing.clock import VirtualClock
+from forebay.testing.lending import lend, restore
 from forebay.testing.sent import Known, Noting, Sends, shown_time, tally
 
 if TYPE_CHECKING:
@@ -584,7 +585,7 @@ class Testing:
         try:
             self._client.sync(self._raise_curtain(stage))
         except BaseException:
-            self._client.restore()
+            restore(self._client)
             raise
         return SyncStage(stage, self._client, self._known)
 
@@ -593,21 +594,24 @@ class Testing:
         try:
             self._client.sync(self._drop_curtain())
         finally:
-            self._client.restore()
+            restore(self._client)
 
     def _lend(self) -> Stage:
         client, plant = self._client, self._plant()
         stage = Stage(self._known, self._mode, plant.timing)
         composer = replace(plant.composer, outbox=None)  # events go straight to their groups
         link = partial(StageLink, stage)
-        client.lend(Ground(engine=stage.engine, bus=None, clock=stage.clock, composer=composer, link=link))
+        ground = Ground(
+            engine=stage.engine, bus=None, clock=stage.clock, composer=composer, link=link, borrowed=True
+        )
+        lend(client, ground)
         return stage
 
     async def _give_back(self) -> None:
         if self._client.calls:
-            await asyncio.to_thread(self._client.restore)  # it joins a thread
+            await asyncio.to_thread(restore, self._client)  # it joins a thread
         else:
-            self._client.restore()
+            restore(self._client)
 
     async def _rise(self, stage: Stage) -> AsyncExitStack:
         """Open the link and enter the lifespan; what is returned undoes it. No generator: a loop that ends would close it out of turn."""
