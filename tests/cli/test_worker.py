@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from forebay import State, __version__
+from forebay import App, State, __version__
 from forebay.cli.exits import Exit
 from tests.cli.kit import Cli, line_with, process
 
@@ -304,3 +304,20 @@ def test_a_worker_alone_shows_its_health(store: str, tmp_path: Path) -> None:
 
     assert (shown["ready"], shown["condition"], shown["pid"]) == (True, "working", child.pid)
     assert (child.returncode, beat.exists()) == (Exit.OK, False)
+
+
+def test_modules_that_are_included_reach_the_processes_of_a_supervisor(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "app.py").write_text("from forebay import App\napp = App('sqlite:///shop.db')\n")
+    (shop / "tasks.py").write_text(
+        "from shop.app import app\n@app.task\nasync def double(n: int) -> int:\n    return 2 * n\n"
+    )
+    words = ("worker", "shop.app:app", "--include", "shop.*", "--processes", "1")
+    with process(*words, cwd=tmp_path) as child:
+        line_with(child, "process.ready")
+        with App(f"sqlite:///{tmp_path / 'shop.db'}") as app:
+            assert app.send_sync("double", 21).result_sync(20) == 42
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=30)
+    assert child.returncode == Exit.OK
