@@ -331,13 +331,18 @@ class Notice(StrEnum):
 
 
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
-    """What one sweep did. ``more``: the budget ran out first."""
+    """What one sweep did. ``dead``: of the lost, those that were lost once too often. ``more``: the budget ran out first."""
 
     lost: int = 0
-    quarantined: int = 0
+    dead: tuple[EntryId, ...] = ()
     expired: int = 0
     deleted: int = 0
     more: bool = False
+
+    @property
+    def quarantined(self) -> int:
+        """How many of the lost were lost once too often."""
+        return len(self.dead)
 
 
 class Ready(msgspec.Struct, frozen=True):

@@ -5,24 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from forebay import App, Context, Dead, DeadLetter, State
-from forebay.engine import Timing
+from forebay.cli.serving import _hand_back
+from forebay.engine import Ask, EngineOptions, Source, Timing
 from forebay.errors import InvalidOption
 from forebay.model import verdict as v
 from forebay.model.policy import RetryPolicy
 from forebay.model.verdict import Failure, Reason
+from forebay.model.when import SECOND
 from forebay.runtime import dead_hooks
 from forebay.runtime.dead_hooks import DeadHooks
 from forebay.runtime.threads import Threads
-from forebay.testing.clock import eventually
+from forebay.stores.memory import MemoryEngine
+from forebay.support.clock import SystemClock
+from forebay.support.ids import new_token
+from forebay.testing.clock import VirtualClock, eventually
 from tests.runtime.kit import a_delivery, a_handler, one_try, reaches, story, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from forebay.model.query import TaskRecord
 
 GONE = v.Dead(Reason.ASKED, Failure("Dead", "no"))
 
@@ -189,6 +196,55 @@ async def test_a_stop_still_tells_of_what_died_last() -> None:
         worker.stop()
 
     assert told == [handle.id]
+
+
+@story
+async def test_a_sweep_tells_of_what_died_with_its_worker() -> None:
+    told = list[DeadLetter]()
+    timing = Timing(lease="1m", heartbeat="5s", sweep="20ms", crashes=1)
+    clock = VirtualClock()
+    engine = MemoryEngine(EngineOptions(timing=timing))
+    app = App(engine, timing=timing, clock=clock)
+    app.on_dead(told.append)
+
+    @app.task(queue="mail")
+    async def charge(n: int) -> None: ...
+
+    async with app:
+        handle = await charge.send(7)
+        gone = engine.connect("gone", clock)
+        await gone.declare([])
+        assert await gone.receive([Ask(Source(queue="mail"), new_token(), 1)], wait=0)
+        async with working(app):
+            await clock.advance(61 * SECOND)
+            await eventually(lambda: bool(told), what="the hook was called")
+
+    (letter,) = told
+    assert (letter.id, letter.reason, letter.attempts, letter.crashes) == (handle.id, Reason.CRASHED, 0, 1)
+    assert letter.error is not None
+    assert "lost 1 times" in letter.error.message
+
+
+@pytest.mark.parametrize("crashes", [1, 2])
+@story
+async def test_who_takes_back_what_a_dead_process_had_tells_of_what_is_dead_of_it(crashes: int) -> None:
+    engine = MemoryEngine(EngineOptions(timing=Timing(crashes=crashes)))
+    app, told = App(engine), list[str]()
+
+    class Told:
+        def on_dead(self, record: TaskRecord) -> None:
+            told.append(record.id)
+
+    async with app:
+        gone = engine.connect("gone", SystemClock())
+        await gone.declare([])
+        handle = await app.send("charge", 7, queue="mail")
+        await app.send("charge", 8, queue="other")
+        assert await gone.receive([Ask(Source(queue="mail"), new_token(), 1)], wait=0)
+
+        assert await _hand_back(app, cast("Any", Told()), "gone") == 1
+
+    assert told == [handle.id] * (crashes == 1)
 
 
 @story

@@ -18,7 +18,8 @@ from forebay.cli.output import Unread, clean_lines, let_go_of_streams, note, now
 from forebay.errors import ConfigError, ForebayError, InvalidOption, name_of, text_of
 from forebay.model.amounts import whole_number
 from forebay.model.names import check_name
-from forebay.model.query import Actor, HandBack, Selector
+from forebay.model.query import LONGEST_PAGE, Actor, HandBack, Query, Selector
+from forebay.model.state import State
 from forebay.model.when import SECOND, micros, seconds
 from forebay.processes.health import Health
 from forebay.processes.protocol import CELL_LOG
@@ -165,7 +166,7 @@ async def _work(
         async with AsyncExitStack() as stack:
             if link is not None:
                 link.hold(worker, patience(orders), _left_alone)
-                hand_back = partial(_hand_back, app) if app.engine.traits.remembers else None
+                hand_back = partial(_hand_back, app, worker) if app.engine.traits.remembers else None
                 attending = partial(link.attend, hand_back, supervision.fill, SystemClock())
                 await stack.enter_async_context(_beside(worker, attending))
             else:
@@ -188,9 +189,17 @@ def patience(orders: Orders) -> Micros:
     return orders.options.stop_within + CUT_OFF + LAST_SETTLE + SLACK
 
 
-async def _hand_back(app: App, name: str) -> int:
+async def _hand_back(app: App, worker: Worker, name: str) -> int:
+    """Take back what a dead worker had, and tell of what is dead of it."""
+    held = await app.find(Query(which=Selector(worker=name), size=LONGEST_PAGE))
     by = Actor(name=name, via="supervisor", why="its process died")
-    return (await app.steer(Selector(), HandBack(name), by=by)).changed
+    changed = (await app.steer(Selector(), HandBack(name), by=by)).changed
+    ids = tuple(record.id for record in held.records)
+    if ids:
+        gone = Selector(ids=ids, states=frozenset({State.DEAD}))
+        for record in (await app.find(Query(which=gone, size=LONGEST_PAGE))).records:
+            worker.on_dead(record)
+    return changed
 
 
 def _health(worker: Worker) -> Health:

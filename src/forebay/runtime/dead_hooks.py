@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forebay.engine import Delivery
-    from forebay.model.verdict import Verdict
+    from forebay.model.query import TaskRecord
+    from forebay.model.verdict import Reason, Verdict
 
 log = Log("forebay.dead_hooks")
 
@@ -44,8 +45,15 @@ class DeadHooks:
 
     def hear(self, delivery: Delivery, verdict: Verdict) -> None:
         """A verdict that took effect. Only some are anybody's last."""
-        if not self._hooks or (letter := _letter(delivery, verdict, self._crashes)) is None:
-            return
+        if self._hooks and (letter := _letter(delivery, verdict, self._crashes)) is not None:
+            self._add(letter)
+
+    def hear_of(self, record: TaskRecord) -> None:
+        """A message that died with its worker: what the store says of it."""
+        if self._hooks and record.state is State.DEAD and record.reason is not None:
+            self._add(_letter_of(record, record.reason))
+
+    def _add(self, letter: DeadLetter) -> None:
         if len(self._waiting) >= MOST:
             log.error("dead.untold", extra={"task": letter.name, "id": letter.id})
             return
@@ -117,6 +125,18 @@ def _letter(delivery: Delivery, verdict: Verdict, limit: int) -> DeadLetter | No
         error=end.error,
         attempts=delivery.attempts + end.attempts,
         crashes=delivery.crashes + end.crashes,
+    )
+
+
+def _letter_of(record: TaskRecord, reason: Reason) -> DeadLetter:
+    return DeadLetter(
+        id=record.id,
+        queue=record.queue,
+        message=record.message,
+        reason=reason,
+        error=record.tries[-1].error if record.tries else None,
+        attempts=record.attempts,
+        crashes=record.crashes,
     )
 
 

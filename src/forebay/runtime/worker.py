@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from forebay.declaring.handler import Handler, Route
     from forebay.engine import Broker, Engine, Published, Timing
     from forebay.model.message import Message
+    from forebay.model.query import TaskRecord
     from forebay.processes.protocol import Address
     from forebay.support.clock import Clock
 
@@ -470,7 +471,19 @@ class Worker:
 
     async def _keep(self, link: LoopClient, stop: asyncio.Event) -> None:
         plant = self._plant
-        await keep(cast("Store", link.broker), plant.clock, plant.timing, stop, plant.roll, ended=self._ended)
+        await keep(
+            cast("Store", link.broker),
+            plant.clock,
+            plant.timing,
+            stop,
+            plant.roll,
+            ended=self._ended,
+            on_dead=self.on_dead,
+        )
+
+    def on_dead(self, record: TaskRecord) -> None:
+        """Tell the App's hooks of a message that died with another worker. From the worker's loop."""
+        self._dead.hear_of(record)
 
     def _ended(self) -> int:
         """How many deliveries this worker has settled."""

@@ -328,7 +328,7 @@ class Ledger:
         """Take back lost leases, end what expired, forget what is past its retention."""
         over = [lease for lease in self._leases.values() if lease.until <= now]
         lost = [self.entries[key] for lease in over for key in lease.entries][:budget]
-        quarantined = sum(self._lose(entry, now) for entry in lost)
+        dead = tuple(sorted(entry.id for entry in lost if self._lose(entry, now)))
         late = [
             e
             for e in self.entries.values()
@@ -341,7 +341,7 @@ class Ledger:
             self._forget(entry)
         self.sight.forget(now)
         more = budget in (len(lost), len(late), len(old))
-        return Swept(lost=len(lost), quarantined=quarantined, expired=len(late), deleted=len(old), more=more)
+        return Swept(lost=len(lost), dead=dead, expired=len(late), deleted=len(old), more=more)
 
     def hand_back(self, worker: str, now: Instant) -> int:
         """Treat all leases of a dead worker as lost."""

@@ -17,6 +17,7 @@ from forebay.support.ids import Token
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from forebay.model.message import EntryId
     from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Row, Session
 
@@ -46,14 +47,14 @@ def look(session: Session) -> Swept | None:
 def sweep(session: Session, budget: int) -> Swept:
     """Take back lost leases, end what expired, forget what is past its retention."""
     overdue = session.rows("sweep_overdue", {"now": session.now, "limit": budget})
-    quarantined = lose(session, overdue)
+    dead = lose(session, overdue)
     expired = session.change("sweep_expire", {"now": session.now, "limit": budget})
     if expired:
         session.news.add(Finished())
     old = _old(session, budget)
     forget(session, old)
     more = survey.forget(session, budget) or budget in (len(overdue), expired, len(old))
-    return Swept(lost=len(overdue), quarantined=quarantined, expired=expired, deleted=len(old), more=more)
+    return Swept(lost=len(overdue), dead=dead, expired=expired, deleted=len(old), more=more)
 
 
 def hand_back(session: Session, worker: str) -> int:
@@ -64,10 +65,10 @@ def hand_back(session: Session, worker: str) -> int:
     return len(running)
 
 
-def lose(session: Session, rows: list[Row]) -> int:
-    """Take back entries (seq, queue, token, crashes, name) whose leases are lost; returns how many are dead of it."""
+def lose(session: Session, rows: list[Row]) -> tuple[EntryId, ...]:
+    """Take back entries (seq, queue, token, crashes, name) whose leases are lost; returns which are dead of it."""
     if not rows:
-        return 0
+        return ()
     most = session.options.timing.crashes
     ended = [
         Ended(seq, queue, Token(token), lost(crashes=crashes, most_crashes=most), name)
@@ -75,7 +76,8 @@ def lose(session: Session, rows: list[Row]) -> int:
     ]
     tell_tries(session, ended)
     take_effect(session, ended, settles=False)
-    return sum(e.effect.state in FINISHED for e in ended)
+    dead = numbers(e.seq for e in ended if e.effect.state in FINISHED)
+    return tuple(sorted(key for (key,) in session.rows("ids_of", {"entries": dead})))
 
 
 def forget(session: Session, seqs: Sequence[int]) -> None:

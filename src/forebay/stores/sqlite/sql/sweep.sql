@@ -34,6 +34,10 @@ CROSS JOIN json_each(l.entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value
 WHERE l.worker = :worker AND e.token = l.token
 
+-- name: ids_of
+-- The ids of some entries. :entries is a JSON array of sequence numbers. Index: primary key.
+SELECT e.id FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value
+
 -- name: sweep_expire
 -- End what waits and was not started in time, a bounded number. In a write transaction. Index: entry_late.
 UPDATE entry SET state = 'expired', finished = :now, unique_key = NULL
