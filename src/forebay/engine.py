@@ -414,7 +414,8 @@ class Broker(Protocol):
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
         """End deliveries, each with its verdict and its follow-ups; answers per item and in order.
 
-        Where traits say ``settles_atomically``, all of an item is one transaction. Elsewhere its follow-ups, and the new copy that a
+        The deliveries of a batch end first; what follows from them finds the unique keys free that they held. Where traits say
+        ``settles_atomically``, all of an item is one transaction. Elsewhere its follow-ups, and the new copy that a
         retry is, are with the engine before the delivery is acknowledged.
         """
         ...

@@ -214,7 +214,7 @@ async def compare(world: World) -> None:
     await world.both(lambda store: pages(store, query))
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [*range(10), 101, 135])
 def test_a_random_walk_ends_where_the_memory_store_ends(seed: int, tmp_path: Path) -> None:
     async def story() -> None:
         clock = VirtualClock()

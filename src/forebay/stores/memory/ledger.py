@@ -274,8 +274,16 @@ class Ledger:
 
     # -- settle and extend
 
-    def settle(self, settlement: Settlement, now: Instant) -> Settled:
-        """End one delivery, if its token still holds the entry; publish what follows from a Done."""
+    def settle(self, batch: Sequence[Settlement], now: Instant) -> list[Settled]:
+        """End deliveries, then publish what follows from them: it finds the unique keys free that they held."""
+        then: list[Message] = []
+        answers = [self._settle(settlement, then, now) for settlement in batch]
+        for message in then:
+            self.publish(message, now)
+        return answers
+
+    def _settle(self, settlement: Settlement, then: list[Message], now: Instant) -> Settled:
+        """End one delivery, if its token still holds the entry; what follows goes to ``then``."""
         delivery, verdict = settlement.delivery, settlement.verdict
         entry = self.entries.get(delivery.id)
         if entry is None or entry.token != delivery.token:
@@ -288,8 +296,7 @@ class Ledger:
         entry.settled_by = delivery.token
         if isinstance(verdict, v.Done):
             entry.result = verdict.result
-            for message in settlement.then:
-                self.publish(message, now)
+            then.extend(settlement.then)
         return Settled.OK
 
     def extend(self, delivery: Delivery, now: Instant, progress: q.Progress | None) -> Notice:
@@ -379,11 +386,10 @@ class Ledger:
         """Carry out a command that concerns messages."""
         can, done, found = q.changeable(command), q.Steered(), 0
         for entry in list(self.selected(which)):
-            if which.limit is not None and done.touched >= which.limit:
-                return done
             found += 1
             if entry.state in can:
-                done += self._change(entry, command, now)
+                if which.limit is None or done.touched < which.limit:
+                    done += self._change(entry, command, now)
             elif which.ids:
                 done += q.Steered(skipped={entry.state.value: 1})
         if which.ids and (absent := len(set(which.ids)) - found):

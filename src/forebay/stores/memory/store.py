@@ -135,7 +135,7 @@ class MemoryStore(Face):
         """End deliveries."""
         with self._lock:
             now = self._now()
-            answers = [self._ledger.settle(settlement, now) for settlement in batch]
+            answers = self._ledger.settle(batch, now)
         ended = Finished(frozenset(s.delivery.id for s in batch))
         self._signals.notify({ended, *(Ready(s.delivery.source.queue) for s in batch)})
         self._tell([message for settlement in batch for message in settlement.then])

@@ -76,7 +76,12 @@ class Order:
         fit = [seq for seq, state in found if state in can]
         skipped = Counter(state.value for _, state in found if state not in can)
         skipped[NOT_FOUND] = len(set(self.which.ids)) - len(found)
-        return Step(_change(session, fit[: self.room], self.command) + Steered(skipped=dict(+skipped)))
+        done = Steered(skipped=dict(+skipped))
+        while fit and done.touched < self.room:
+            room = self.room - done.touched
+            done += _change(session, fit[:room], self.command)
+            fit = fit[room:]
+        return Step(done)
 
 
 def orders(which: Selector, command: Change) -> list[Order]:

@@ -161,6 +161,19 @@ async def a_command_tells_apart_what_it_did(h: Harness) -> None:
     assert await h.states() == {State.RUNNING: 2, State.CANCELLED: 2, State.SUCCEEDED: 1}
 
 
+async def the_limit_of_a_command_on_ids_is_what_it_touches(h: Harness) -> None:
+    await h.publish(*h.messages(4))
+    asked = await h.take_one()
+    await h.steer(q.CancelNow(), asked.id)
+    store = await h.store()
+    ids = tuple(record.id for record in (await store.find(q.Query())).records)
+
+    told = await store.steer(q.Selector(ids=ids, limit=2), q.CancelNow())
+
+    assert told == q.Steered(changed=2, skipped={q.ASKED_BEFORE: 1})
+    assert await h.states() == {State.RUNNING: 1, State.CANCELLED: 2, State.READY: 1}
+
+
 async def what_has_succeeded_is_not_made_ready_again(h: Harness) -> None:
     await h.publish(*h.messages(2))
     done, dead = await h.take(2)
@@ -479,6 +492,7 @@ CLAIMS: Final = (
         what_was_asked_to_stop_is_not_tried_again,
         what_has_ended_is_not_cancelled,
         a_command_tells_apart_what_it_did,
+        the_limit_of_a_command_on_ids_is_what_it_touches,
         what_has_succeeded_is_not_made_ready_again,
         what_leaves_the_selected_states_meanwhile_is_not_touched,
         what_was_deleted_is_forgotten,

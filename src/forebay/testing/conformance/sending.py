@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from forebay.engine import Settled, Source, Stored
+from forebay.engine import Settled, Settlement, Source, Stored
 from forebay.errors import NotOpen
 from forebay.model import query as q, verdict as v
 from forebay.model.state import State
@@ -203,6 +203,18 @@ async def a_unique_key_is_free_when_its_holder_has_expired(h: Harness) -> None:
     assert (await _sent(h))[1] is Stored.STORED
 
 
+async def what_follows_finds_the_unique_keys_free_that_its_batch_held(h: Harness) -> None:
+    await h.publish(h.message("first"), but(h.message("second"), unique="u"))
+    first, second = await h.take(2)
+    follow = but(h.message("third"), unique="u")
+    broker = await h.broker()
+
+    answers = await broker.settle([Settlement(first, v.Done(), (follow,)), Settlement(second, v.Done())])
+
+    assert list(answers) == [Settled.OK, Settled.OK]
+    assert [one.message.name for one in await h.take(5)] == ["third"]
+
+
 async def a_redrive_takes_its_unique_key_back(h: Harness) -> None:
     message, _ = await _sent(h)
     dead = await h.bury()
@@ -279,6 +291,7 @@ CLAIMS: Final = (
         "unique",
         lambda t: t.unique and t.remembers,
         a_unique_key_is_free_when_its_holder_is_cancelled_or_deleted,
+        what_follows_finds_the_unique_keys_free_that_its_batch_held,
         a_redrive_takes_its_unique_key_back,
         a_redrive_is_refused_while_another_holds_its_unique_key,
         deleting_the_dead_leaves_another_holder_its_unique_key,
