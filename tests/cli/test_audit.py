@@ -6,7 +6,7 @@ import getpass
 
 import pytest
 
-from forebay.cli.audit import actor
+from forebay.cli.actor import actor
 from forebay.model.query import UNKNOWN
 from tests.cli.kit import Cli
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from forebay.cli import options
 
 if TYPE_CHECKING:
-    from forebay.model.query import Actor, Selector
+    from forebay.model.query import Selector
     from forebay.model.survey import Audited
 
 
@@ -50,18 +49,6 @@ def audit(*, limit: int, as_json: bool, url: str | None) -> None:
             for one in found
         ],
     )
-
-
-def actor() -> Actor:
-    """Who gives the commands of this process."""
-    from forebay.model.query import LONGEST_WORD, UNKNOWN, Actor
-
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):
-        # A container may run as a number that nobody has named.
-        name = UNKNOWN.name
-    return Actor(name=name[:LONGEST_WORD], via="command line")
 
 
 def _described(one: Audited) -> dict[str, Any]:  # any JSON

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from forebay.app import App
 from forebay.cli.loading import load
+from forebay.cli.orders import weights
 from forebay.cli.output import counted, span
-from forebay.cli.serving import weights
 from forebay.engine import Checkable, EngineOptions, Timing, timing_from
 from forebay.engines import engine_for
 from forebay.errors import ConfigError, ForebayError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 OLD: Final = 900 * SECOND
 """How long the oldest ready message of a queue may have been waiting before that is worth a word."""
 OLDEST_PYTHON: Final = (3, 11)
-OTHER_VARIABLES: Final = frozenset({"FOREBAY_DEBUG", "FOREBAY_DEMO_NOTEBOOK", "FOREBAY_CELL_LOG"})
+OTHER_VARIABLES: Final = frozenset({"FOREBAY_DEBUG", "FOREBAY_DEMO_NOTEBOOK", "FOREBAY_POOL_LOG"})
 """Variables that are no settings."""
 NAMED: Final = 5
 """Queues that are named in one line."""

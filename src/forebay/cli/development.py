@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, Self
 from forebay.cli.exits import Exit
 from forebay.cli.following import interruptible
 from forebay.cli.loading import parted
+from forebay.cli.orders import looks
 from forebay.cli.output import note
-from forebay.cli.serving import looks
 from forebay.errors import ConfigError
 from forebay.model.amounts import whole_number
 from forebay.model.when import SECOND

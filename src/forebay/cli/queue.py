@@ -173,7 +173,7 @@ def purge(*, name: str, manner: Manner, url: str | None) -> Exit:
 
 
 def _turn(name: str, command: Pause | Resume, past: str, *, as_json: bool, url: str | None) -> None:
-    from forebay.cli.audit import actor
+    from forebay.cli.actor import actor
     from forebay.cli.loading import opened
     from forebay.cli.output import document, say
     from forebay.model.query import Selector

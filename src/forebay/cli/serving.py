@@ -7,93 +7,34 @@ import logging
 import os
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from forebay import __version__
 from forebay.cli.exits import Exit, code_of
 from forebay.cli.loading import load
+from forebay.cli.orders import patience
 from forebay.cli.output import Unread, clean_lines, let_go_of_streams, note, nowhere, sentence, span
-from forebay.errors import ConfigError, ForebayError, InvalidOption, name_of, text_of
-from forebay.model.amounts import whole_number
-from forebay.model.names import check_name
+from forebay.errors import ConfigError, ForebayError, name_of, text_of
 from forebay.model.query import LONGEST_PAGE, Actor, HandBack, Query, Selector
 from forebay.model.state import State
-from forebay.model.when import SECOND, micros, seconds
+from forebay.model.when import seconds
 from forebay.processes.health import Health
-from forebay.processes.protocol import CELL_LOG
-from forebay.runtime.worker import CUT_OFF, LAST_SETTLE, WorkerOptions
+from forebay.processes.protocol import POOL_LOG
+from forebay.runtime.worker import WorkerOptions
 from forebay.support.clock import SystemClock
-from forebay.support.logs import Log, Looks
-from forebay.support.settings import read, read_all
+from forebay.support.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from forebay.app import App
+    from forebay.cli.orders import Orders
     from forebay.cli.supervising import Supervision
-    from forebay.model.when import Micros
     from forebay.processes.link import SupervisorLink
     from forebay.runtime.worker import Worker
 
 log = Log("forebay.worker")
-
-SLACK: Final = 5 * SECOND
-"""For all that has no limit of its own: closing files, ending the interpreter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """How the worker is to work, and how its log is to look."""
-
-    options: WorkerOptions
-    looks: Looks
-
-    @classmethod
-    def read(  # noqa: PLR0913  # one parameter for each option
-        cls,
-        *,
-        concurrency: str | None,
-        queues: str | None,
-        pool_processes: str | None,
-        strict: bool,
-        stop_within: str | None,
-        log_level: str | None,
-        log_format: str | None,
-    ) -> Self:
-        """From arguments, and for what they do not say from the settings. Raises `InvalidOption` or `InvalidName`."""
-        chosen = WorkerOptions(
-            concurrency=whole_number(read("concurrency", concurrency), "concurrency"),
-            queues=weights(read("queues", queues)),
-            strict=strict,
-            pool_processes=whole_number(read("pool_processes", pool_processes), "pool_processes", 0),
-            stop_within=micros(read("stop_within", stop_within), "stop_within"),
-        )
-        return cls(chosen, looks(log_level, log_format))
-
-
-def looks(level: str | None, form: str | None) -> Looks:
-    """How a log is to look, from arguments or settings. Raises `InvalidOption`."""
-    said = read_all()
-    asked = level is not None or said["log_level"].origin != "default"
-    return Looks(read("log_level", level), read("log_format", form), said["logging"].text, said=asked)
-
-
-def weights(text: str) -> Mapping[str, int] | None:
-    """Queues and their weights, in order; a queue without one has 1. Empty: None.
-
-    >>> weights("critical=6,default")
-    {'critical': 6, 'default': 1}
-    """
-    found: dict[str, int] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, weight = part.partition("=")
-        queue = check_name(name.strip(), "queue")
-        if queue in found:
-            raise InvalidOption(f"queues names {queue!r} twice.")
-        found[queue] = whole_number(weight.strip() or "1", f"the weight of queue {queue!r}")
-    return found or None
 
 
 def serve(
@@ -105,7 +46,7 @@ def serve(
     app = load(spec, include)
     ours = orders.looks.set_up()
     # The children that try one message at a time log as this process does.
-    os.environ[CELL_LOG] = orders.looks.words
+    os.environ[POOL_LOG] = orders.looks.words
     shares = _shares(spec, app, orders.options)
     if link is not None and not app.engine.traits.shared:
         raise ConfigError(
@@ -182,11 +123,6 @@ async def _work(
     if worker.stuck:
         _leave(worker.stuck)
     return code
-
-
-def patience(orders: Orders) -> Micros:
-    """How long a worker may take to stop in order, when all goes well and when it does not."""
-    return orders.options.stop_within + CUT_OFF + LAST_SETTLE + SLACK
 
 
 async def _hand_back(app: App, worker: Worker, name: str) -> int:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Self
 
 from forebay import __version__
 from forebay.cli.exits import Exit
+from forebay.cli.orders import SLACK, patience
 from forebay.cli.output import note
-from forebay.cli.serving import SLACK, patience
 from forebay.errors import InvalidOption
 from forebay.model.amounts import byte_size, whole_number
 from forebay.processes.health import Address, Health, marked, served
@@ -27,7 +27,7 @@ from forebay.support.settings import read
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from forebay.cli.serving import Orders
+    from forebay.cli.orders import Orders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

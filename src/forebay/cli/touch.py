@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from forebay.cli.audit import actor
+from forebay.cli.actor import actor
 from forebay.cli.exits import Exit
 from forebay.cli.output import clean, counted, document, note, say
 from forebay.errors import ConfigError, ForebayError, TaskNotFound

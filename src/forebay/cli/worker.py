@@ -108,7 +108,8 @@ def worker(  # noqa: PLR0913  # one parameter for each option
     With --processes a supervisor starts a process again that died, and hands what it held to the others at once. --concurrency is for each
     process.
     """
-    from forebay.cli.serving import Orders, serve
+    from forebay.cli.orders import Orders
+    from forebay.cli.serving import serve
     from forebay.cli.supervising import Supervision, supervise
     from forebay.processes.link import SupervisorLink
 

@@ -50,7 +50,7 @@ def main() -> None:
         after_in_child=lambda: os.close(line.detach())
     )  # else a fork would outlive us at our line
     _die_with(int(sys.argv[2]))
-    looks = os.environ.pop(protocol.CELL_LOG, "")
+    looks = os.environ.pop(protocol.POOL_LOG, "")
     orders = line.makefile("rb")
     address = _next(orders)
     if not isinstance(address, protocol.Address):

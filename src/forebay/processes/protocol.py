@@ -15,7 +15,7 @@ from forebay.model.query import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CELL_LOG: Final = "FOREBAY_CELL_LOG"
+POOL_LOG: Final = "FOREBAY_POOL_LOG"
 """The environment variable that says how a child is to log: the words of `Looks` of a worker that was started from the command line."""
 LENGTH: Final = struct.Struct(">I")
 LONGEST: Final = 256 << 20
