@@ -9,7 +9,7 @@ from collections import Counter
 
 import msgspec
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from forebay import App, State
 from forebay.cli.exits import Exit
@@ -126,6 +126,7 @@ def test_no_end_is_missed_and_none_shown_twice_while_work_goes_on(
 
 
 @settings(max_examples=30, deadline=None)
+@example(["back", "end", "wait"])
 @given(st.lists(st.sampled_from(["end", "look", "wait", "back"]), min_size=1, max_size=25))
 def test_no_end_is_missed_however_looks_and_clocks_lie(acts: list[str]) -> None:
     clock = Turned()

@@ -55,15 +55,19 @@ class Ends:
     clock: Clock
     ahead: Micros = 0
     known: dict[tuple[EntryId, Instant], None] = field(default_factory=dict)
+    offset: Micros | None = None
+    """By how much the store's clock was before the monotonic one at the look before."""
 
     def look(self) -> list[TaskRecord]:
         """The ends since the look before, in their order.
 
         A look begins where the one before it began, less some overlap, so that it sees what ended while that one was reading. A clock that
-        is set back takes the beginning with it.
+        is set back takes the beginning with it, by as much.
         """
         began = self.clock.now() + self.ahead
-        which = msgspec.structs.replace(self.which, finished_since=min(self.since, began - OVERLAP))
+        was, self.offset = self.offset, began - self.clock.monotonic()
+        back = 0 if was is None else max(was - self.offset, 0)
+        which = msgspec.structs.replace(self.which, finished_since=min(self.since - back, began - OVERLAP))
         found: list[TaskRecord] = []
         cursor: str | None = None
         while True:
