@@ -89,8 +89,9 @@ def at_terminal(*arguments: str, types: str = "", size: tuple[int, int] = (24, 8
     here, there = pty.openpty()
     termios.tcsetwinsize(there, size)
     command = [sys.executable, "-m", "forebay", *arguments]
-    # Said in full: readline puts its own LINES and COLUMNS where a child would inherit them.
-    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there, env=dict(os.environ)) as child:
+    # Without LINES and COLUMNS, which readline puts where a child, and so a test that runs in one, inherits them.
+    environ = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
+    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there, env=environ) as child:
         os.close(there)
         os.write(here, types.encode())
         seen = b""
