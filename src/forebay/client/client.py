@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from forebay.client.backpressure import Backpressure, refusal, refusal_of_many, unrouted
-from forebay.client.loop_client import LoopClient
+from forebay.client.loop_client import LoopClient, statuses_of
 from forebay.client.sync_bridge import SyncBridge
 from forebay.engine import Stored
 from forebay.errors import NotOpen
@@ -134,17 +134,20 @@ class Client:
         `Unrouted` if there is no queue for some.
         """
         bound = list(calls)
-        for call in bound:
-            self.ground.composer.check_size(call.task.name, call.body)
+        if max((len(call.body) for call in bound), default=0) > self.ground.composer.max_body:
+            for call in bound:
+                self.ground.composer.check_size(call.task.name, call.body)
         link = await self.link()
         answers = await link.publish_many(
             (call.message(self.ground.composer) for call in bound), self._backpressure()
         )
-        if lost := [c for c, a in zip(bound, answers, strict=True) if a.status is Stored.UNROUTED]:
+        statuses = statuses_of(answers)
+        if Stored.UNROUTED in statuses:
+            lost = [c for c, a in zip(bound, answers, strict=True) if a.status is Stored.UNROUTED]
             raise unrouted([call.draft.queue or "" for call in lost])
-        full = next((answer.refused for answer in answers if answer.status is Stored.FULL), None)
-        if full is None:
+        if Stored.FULL not in statuses:
             return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
+        full = next(filter(None, (answer.refused for answer in answers)))
         handles = [
             None if answer.status is Stored.FULL else self._handle(call, answer)
             for call, answer in zip(bound, answers, strict=True)

@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from forebay.support.clock import Clock
 
 log = Log("forebay.client")
+_STATUS: Final[Callable[[Published], Stored]] = attrgetter("status")
 
 BATCH: Final = 500
 REPEATS: Final = 3
@@ -137,7 +139,7 @@ class LoopClient:
                 stored = await storing
             finally:
                 storing.cancel()
-            if backpressure is not None and any(answer.status is Stored.FULL for answer in stored):
+            if backpressure is not None and Stored.FULL in statuses_of(stored):
                 stored = await backpressure.wait(partial(_repeated, self.broker.publish), sent, stored)
             answers += stored
         return answers
@@ -209,8 +211,15 @@ async def _repeated(
     return found
 
 
+def statuses_of(answers: Sequence[Published]) -> set[Stored]:
+    """What became of any of them: one look at all, where almost always all are stored."""
+    return set(map(_STATUS, answers))
+
+
 def _doubtful(answers: Sequence[Published]) -> list[int]:
     """The places of those of whom nobody can say whether they are stored."""
+    if Stored.UNKNOWN not in statuses_of(answers):
+        return []
     return [n for n, answer in enumerate(answers) if answer.status is Stored.UNKNOWN]
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import msgspec.inspect
-from msgspec.structs import asdict
+from msgspec.structs import asdict, astuple
 
 from forebay.codec import json
 from forebay.codec.faithful import equal, first_change
@@ -124,7 +124,7 @@ class Signature:
 
         Raises `InvalidArguments` if they do not fit, `NotSerialisable`, naming the argument, if one cannot be written as JSON.
         """
-        if self._simple and not kwargs and len(args) == len(self._names):
+        if plain := self._simple and not kwargs and len(args) == len(self._names):
             named = dict(zip(self._names, args, strict=True))
         else:
             named = self._bind(args, kwargs)
@@ -135,7 +135,7 @@ class Signature:
         except (msgspec.ValidationError, NotImplementedError, TypeError, ValueError) as error:
             raise InvalidArguments(f"{self.name}() does not take these arguments: {error}") from error
         try:
-            alike = asdict(read) == named
+            alike = astuple(read) == args if plain else asdict(read) == named
         except Exception:  # noqa: BLE001  # a user's type may raise anything when it is compared
             alike = False
         if not alike:

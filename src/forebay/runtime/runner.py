@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from forebay.engine import Ask, Settlement
 from forebay.errors import EngineUnavailable, OutcomeUnknown, told
 from forebay.model import verdict as v
-from forebay.model.outcome import Interrupted
+from forebay.model.outcome import Interrupted, Returned
 from forebay.model.policy import Facts, RetryPolicy, decide
 from forebay.model.when import SECOND, Micros
 from forebay.runtime.executor import mistaken
@@ -233,8 +233,13 @@ class Runner:
         self._busy -= slots
         lane.busy -= slots
         self._freed.set()
-        if (waits := self._waits) is not None:
-            self._waits = None
+        if self._waits is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Cut a receive short that waits: it is asked again, with the slots that are free now."""
+        waits, self._waits = self._waits, None
+        if waits is not None:
             waits.reschedule(0)
 
     def _start(self, lane: Lane, delivery: Delivery) -> None:
@@ -319,7 +324,12 @@ class Runner:
             log.exception("try.broken", extra={"task": run.delivery.message.name, "id": run.delivery.id})
             outcome, then = mistaken(error), ()
         self._suspects -= pool is not None and pool is gears.suspects
-        self._let_go(lane)
+        # As _let_go does, for each message.
+        self._busy -= 1
+        lane.busy -= 1
+        self._freed.set()
+        if self._waits is not None:
+            self._wake()
         self._end(run, handler, outcome, then, gears.clock.monotonic() - began)
 
     def _end(
@@ -336,15 +346,11 @@ class Runner:
         self, run: Run, handler: Handler | None, outcome: Outcome, then: tuple[Message, ...], took: Micros
     ) -> None:
         delivery = run.delivery
-        facts = Facts(
-            attempts=delivery.attempts,
-            now=delivery.received + took,
-            max_attempts=None if handler is not None and handler.relays else delivery.message.max_attempts,
-            deadline=delivery.deadline,
-            unknown_since=delivery.unknown_since,
-            grace=self._limits.grace,
-        )
-        verdict = decide(outcome, facts, handler.policy if handler else _NAMELESS, self._gears.roll())
+        if type(outcome) is Returned:
+            # As `decide` would say, for almost every try.
+            verdict: v.Verdict = v.Done(outcome.result)
+        else:
+            verdict = self._decided(delivery, handler, outcome, took)
         self._gears.settler.submit(run, Settlement(delivery, verdict, then))
         # What comes of it is settled: from here on nothing can change it.
         self._report(delivery, verdict, took)
@@ -353,6 +359,19 @@ class Runner:
                 listener(delivery, verdict)
             except Exception:
                 log.exception("listener.failed", extra={"task": delivery.message.name, "id": delivery.id})
+
+    def _decided(
+        self, delivery: Delivery, handler: Handler | None, outcome: Outcome, took: Micros
+    ) -> v.Verdict:
+        facts = Facts(
+            attempts=delivery.attempts,
+            now=delivery.received + took,
+            max_attempts=None if handler is not None and handler.relays else delivery.message.max_attempts,
+            deadline=delivery.deadline,
+            unknown_since=delivery.unknown_since,
+            grace=self._limits.grace,
+        )
+        return decide(outcome, facts, handler.policy if handler else _NAMELESS, self._gears.roll())
 
     def _report(self, delivery: Delivery, verdict: v.Verdict, took: Micros) -> None:
         """The one line that is logged of a try. No bodies; formatted only if somebody listens."""

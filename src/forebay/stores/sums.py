@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from forebay.model.state import Event
 from forebay.model.survey import MINUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from forebay.engine import Delivery
     from forebay.model.effect import Effect
     from forebay.model.when import Instant, Micros
 
 _ARRIVED, _SUCCEEDED, _FAILED, _DEAD, _RAN = range(5)
+_PLACE: Final[Callable[[Delivery], tuple[str, str]]] = attrgetter("source.queue", "message.name")
+_RECEIVED: Final[Callable[[Delivery], Instant]] = attrgetter("received")
 _COUNTED: Final = {Event.DONE: _SUCCEEDED, Event.RETRY: _FAILED, Event.LOSE: _FAILED, Event.BURY: _DEAD}
 
 
@@ -38,14 +42,19 @@ class Sums:
             if n:
                 self._place(queue, name)[_ARRIVED] += n
 
-    def succeed(self, deliveries: Iterable[Delivery], now: Instant) -> None:
-        """These are plainly done."""
-        places = self.places
+    def succeed(self, deliveries: Sequence[Delivery], now: Instant) -> dict[str, int]:
+        """These are plainly done; returns how many of each queue."""
+        queues: dict[str, int] = {}
+        for (queue, name), number in Counter(map(_PLACE, deliveries)).items():
+            place = self._place(queue, name)
+            place[_SUCCEEDED] += number
+            queues[queue] = queues.get(queue, 0) + number
+            if number == len(deliveries):
+                place[_RAN] += number * now - sum(map(_RECEIVED, deliveries))
+                return queues
         for delivery in deliveries:
-            key = (delivery.source.queue, delivery.message.name)
-            place = places.get(key) or self._place(*key)
-            place[_SUCCEEDED] += 1
-            place[_RAN] += now - delivery.received
+            self.places[_PLACE(delivery)][_RAN] += now - delivery.received
+        return queues
 
     def end(self, queue: str, name: str, effect: Effect, ran: Micros) -> None:
         """A try ended so. Of one that crashed it is not known how long it ran."""

@@ -63,7 +63,7 @@ class Claim:
 
     def work(self, session: Session) -> Claimed:
         """What the tokens hold already, and what that leaves room for."""
-        held = _held(session, self.asks)
+        held = _held(session, self.asks) if any(sight.leased for sight in self._sights) else {}
         room = self.room(sum(map(len, held.values())))
         # Nothing taken though there was something to do: worth another look at once.
         claimed = Claimed(due=session.now)
@@ -73,17 +73,14 @@ class Claim:
                 continue
             some = _tidy(session, ask, sight)
             if (limit := min(ask.limit, room)) > 0 and some:
-                taken = self._take(session, ask, limit)
-                claimed.deliveries.extend(taken)
-                claimed.fresh.extend([ask] if taken else [])
-                room -= len(taken)
+                room -= self._take(session, ask, limit, claimed)
         return claimed
 
-    def _take(self, session: Session, ask: Ask, limit: int) -> list[Delivery]:
-        """Up to ``limit`` entries of the front."""
+    def _take(self, session: Session, ask: Ask, limit: int, claimed: Claimed) -> int:
+        """Up to ``limit`` entries of the front; how many."""
         rows = session.rows("claim_front", {"queue": ask.source.queue, "now": session.now, "limit": limit})
         if not rows:
-            return []
+            return 0
         entries = numbers(row[0] for row in rows)
         lease: dict[str, Value] = {
             "token": ask.token,
@@ -92,9 +89,15 @@ class Claim:
             "held": len(rows),
             "entries": entries,
         }
-        session.change("claim_lease", lease)
+        if not session.change("claim_lease", lease):
+            # The same receive, repeated, is in this very transaction.
+            held = _held(session, [ask])[ask.token]
+            claimed.deliveries.extend(held)
+            return len(held)
         session.change("claim_take", {"token": ask.token, "now": session.now, "entries": entries})
-        return [delivery(row, ask.source, ask.token) for row in rows]
+        claimed.deliveries.extend([delivery(row, ask.source, ask.token) for row in rows])
+        claimed.fresh.append(ask)
+        return len(rows)
 
 
 def _is_due(sight: _Sight, session: Session) -> bool:
@@ -113,7 +116,7 @@ def _tidy(session: Session, ask: Ask, sight: _Sight) -> bool:
 
 
 def _held(session: Session, asks: Sequence[Ask]) -> dict[Token, list[Delivery]]:
-    """What is under the tokens already. Asked again here: the same receive, repeated, may be in this very transaction."""
+    """What is under the tokens already."""
     by_token = {ask.token: ask for ask in asks}
     held: dict[Token, list[Delivery]] = {}
     for token, *row in session.rows("claim_held", {"tokens": batch(list(by_token))}):

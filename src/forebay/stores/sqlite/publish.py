@@ -90,17 +90,23 @@ def _store(session: Session, plan: _Plan) -> list[Published]:
         )
         if stored < sum(map(len, plan.seqs)):
             refused = _refused(session, plan)
-    if len(rows) == 1 and plain and not refused:
-        session.sums.arrive({_PLACE(messages[0]): 1})
-    else:
-        session.sums.arrive(
-            Counter(map(_PLACE, messages)) if plain and not refused else _stored(plan, refused)
-        )
+    if plain and not refused:
+        return _as_usual(session, messages)
+    session.sums.arrive(_stored(plan, refused))
     session.news.update(Ready(queue) for queue in {queue for queues in plan.queues for queue in queues})
     answers = [_answer(m, seqs, refused) for m, seqs in zip(messages, plan.seqs, strict=True)]
     if unrouted := sum(a.groups == 0 for a in answers):
         session.change("count_event", {"name": "unrouted", "n": unrouted})
     return answers
+
+
+def _as_usual(session: Session, messages: Sequence[Message]) -> list[Published]:
+    """All are stored, each in a queue of its own choice, as most batches are."""
+    places = Counter(map(_PLACE, messages)) if len(messages) > 1 else {_PLACE(messages[0]): 1}
+    session.sums.arrive(places)
+    session.news.update([Ready(queue) for queue in {queue for queue, _ in places}])
+    stored = Stored.STORED
+    return [Published(stored, EntryId(message.id)) for message in messages]
 
 
 def _stored(plan: _Plan, refused: dict[int, str]) -> Counter[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from forebay.engine import Finished, Ready, Settled
@@ -18,15 +19,17 @@ from forebay.stores.sqlite.publish import publish
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from forebay.engine import Delivery, Settlement
     from forebay.model.effect import Effect
-    from forebay.model.message import Message
+    from forebay.model.message import EntryId, Message
     from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session, Value
     from forebay.support.ids import Token
 
+_ID: Final[Callable[[Delivery], EntryId]] = attrgetter("id")
+_TOKEN: Final[Callable[[Delivery], Token]] = attrgetter("token")
 KEPT: Final = 100
 """Tries kept per entry; older ones are dropped first."""
 
@@ -49,14 +52,15 @@ class _Batch:
 
     def __init__(self, session: Session, settlements: Mapping[tuple[int, Token], Settlement]) -> None:
         self.done: dict[Token, list[int]] = {}
-        self.succeeded: list[Delivery] = []
         self.rest: list[Ended] = []
         self.followed: list[tuple[int, v.Done, tuple[Message, ...]]] = []
+        last, seqs = None, list[int]()
         for (seq, token), settlement in settlements.items():
             verdict = settlement.verdict
             if type(verdict) is v.Done:
-                self.done.setdefault(token, []).append(seq)
-                self.succeeded.append(settlement.delivery)
+                if token is not last:
+                    last, seqs = token, self.done.setdefault(token, [])
+                seqs.append(seq)
                 if verdict.result is not None or settlement.then:
                     self.followed.append((seq, verdict, settlement.then))
             else:
@@ -64,23 +68,26 @@ class _Batch:
                 change = effect(verdict, crashes=delivery.crashes, most_crashes=most, now=session.now)
                 place = (delivery.message.name, delivery.received)
                 self.rest.append(Ended(seq, delivery.source.queue, token, change, *place))
+        self.succeeded = [
+            s.delivery for s in settlements.values() if not self.rest or type(s.verdict) is v.Done
+        ]
 
 
 def settle(session: Session, settlements: Sequence[Settlement]) -> list[Settled]:
     """End deliveries, with what follows from them; answers per item and in order."""
-    seqs = seqs_of(session, [s.delivery for s in settlements])
-    places = [(seq, s.delivery.token) for seq, s in zip(seqs, settlements, strict=True)]
-    # Of a delivery that is in the batch twice, the first settlement counts, and the second repeats it.
-    first: dict[tuple[int, Token], Settlement] = {}
-    for place, settlement in zip(places, settlements, strict=True):
-        first.setdefault(place, settlement)
+    deliveries = [s.delivery for s in settlements]
+    places = list(zip(seqs_of(session, deliveries), map(_TOKEN, deliveries), strict=True))
+    first = dict(zip(places, settlements, strict=True))
+    if len(first) < len(places):
+        # Of a delivery that is in the batch twice, the first settlement counts, and the second repeats it.
+        first |= dict(zip(reversed(places), reversed(settlements), strict=True))
     batch = _Batch(session, first)
     if _tell_tries(session, batch) == len(first):
-        _apply(session, batch, settlements)
+        _apply(session, batch, deliveries)
         return [Settled.OK] * len(settlements)
     known: dict[int, int] = dict(session.rows("settle_match", {"batch": encoded(list(first))}))
     told = {place: known.get(n) for n, place in enumerate(first)}
-    _apply(session, _Batch(session, {place: s for place, s in first.items() if told[place]}), settlements)
+    _apply(session, _Batch(session, {place: s for place, s in first.items() if told[place]}), deliveries)
     answers = [Settled.STALE if told[place] is None else Settled.OK for place in places]
     if stale := answers.count(Settled.STALE):
         session.change("count_event", {"name": "stale", "n": stale})
@@ -123,15 +130,15 @@ def _printable(failure: v.Failure | None) -> v.Failure | None:
     return v.Failure(*(text.encode("utf-8", "backslashreplace").decode() for text in texts))
 
 
-def _apply(session: Session, batch: _Batch, settlements: Sequence[Settlement]) -> None:
-    """Change the entries of a batch that is under its leases, which is what takes effect of ``settlements``."""
+def _apply(session: Session, batch: _Batch, deliveries: Sequence[Delivery]) -> None:
+    """Change the entries of a batch that is under its leases, which is what takes effect of ``deliveries``."""
     if not batch.done and not batch.rest:
         return
-    session.news.add(Finished(frozenset([s.delivery.id for s in settlements])))
+    session.news.add(Finished(frozenset(map(_ID, deliveries))))
     if batch.done:
         entries = numbers(chain.from_iterable(batch.done.values()))
         session.change("settle_done", {"entries": entries, "now": session.now})
-        session.sums.succeed(batch.succeeded, session.now)
+        session.each("settle_kept", list(session.sums.succeed(batch.succeeded, session.now).items()))
         loosen(session, Counter({token: len(seqs) for token, seqs in batch.done.items()}))
     if batch.rest:
         take_effect(session, batch.rest, settles=True)

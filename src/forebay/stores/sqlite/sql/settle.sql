@@ -41,6 +41,10 @@ UPDATE entry SET
     unique_key = NULL
 WHERE seq IN (SELECT value FROM json_each(:entries))
 
+-- name: settle_kept
+-- So many more that succeeded are kept. After settle_done, once for each queue of the batch. Index: primary key of kept.
+INSERT INTO kept (queue, state, n) VALUES (:queue, 'succeeded', :n) ON CONFLICT DO UPDATE SET n = n + :n
+
 -- name: settle_effects
 -- What the end of a try changes, but for those that plainly succeeded. After settle_try. Index: primary key.
 -- :batch is a JSON array of arrays: seq; state; state if it was asked to stop while it ran; whether the state is final; attempts,
