@@ -23,12 +23,13 @@ _COUNTED: Final = {Event.DONE: _SUCCEEDED, Event.RETRY: _FAILED, Event.LOSE: _FA
 
 
 class Sums:
-    """``places``: by queue and name how many arrived, succeeded, failed and died, and how long they ran."""
+    """``places``: by queue and name how many arrived, succeeded, failed and died, and how long they ran. ``wanted``: to be written now."""
 
-    __slots__ = ("places",)
+    __slots__ = ("places", "wanted")
 
     def __init__(self) -> None:
         self.places: dict[tuple[str, str], list[int]] = {}
+        self.wanted = False
 
     def _place(self, queue: str, name: str) -> list[int]:
         place = self.places.get((queue, name))

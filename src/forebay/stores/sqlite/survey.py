@@ -27,6 +27,12 @@ def add_up(session: Session) -> None:
         session.each("rate_add", rows)
 
 
+def want(session: Session) -> bool:
+    """Have what was carried written by this transaction."""
+    session.sums.wanted = True
+    return True
+
+
 def carry(session: Session) -> None:
     """Leave what this transaction did to the end of another."""
     minute = minute_of(session.now)

@@ -19,7 +19,7 @@ import apsw
 from forebay.errors import EngineError, EngineRefused, EngineUnavailable, NotOpen, OutcomeUnknown
 from forebay.stores.sqlite.checkpoint import Checkpoints
 from forebay.stores.sqlite.lock import OPENING
-from forebay.stores.sqlite.survey import add_up, carry
+from forebay.stores.sqlite.survey import add_up, carry, want
 from forebay.stores.sqlite.translate import translate
 
 if TYPE_CHECKING:
@@ -150,10 +150,8 @@ class DatabaseThread:
         if self._later is not None:
             self._later.cancel()
             self._later = None
-            # If that fails the next transaction does it.
-            self.submit(work=lambda _: True).add_done_callback(
-                lambda done: done.cancelled() or done.exception()
-            )
+            # If that fails a later transaction does it.
+            self.submit(work=want).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def close(self) -> None:
         """Carry out what is in line, close the connection, and end. Idempotent."""
@@ -276,8 +274,11 @@ class DatabaseThread:
                     conn.execute("BEGIN IMMEDIATE")
                     session.now = self._now()
                     session.sums.places.clear()
+                    session.sums.wanted = False
                     values = [work(session) for work in works]
-                    if not lone:
+                    # What lone writes have left is for one that adds something itself: a claim is in a hurry.
+                    adds = not lone and bool(session.sums.places or session.sums.wanted)
+                    if adds:
                         add_up(session)
                 with translate(self._path, committing=True):
                     conn.execute("COMMIT")
@@ -290,7 +291,7 @@ class DatabaseThread:
                 raise
             if lone:
                 carry(session)
-            else:
+            elif adds:
                 session.carried.clear()
             took = time.monotonic() - began
         # A slow one counts at once, fast ones little by little.
