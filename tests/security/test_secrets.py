@@ -207,7 +207,7 @@ def test_a_project_file_that_is_wrong_is_not_quoted(folder: Path, monkeypatch: p
     assert leaks(str(caught.value)) == []
 
 
-def test_neither_a_worker_nor_its_health_says_the_secret_of_a_bus(folder: Path) -> None:
+def test_a_worker_that_is_refused_at_its_start_says_no_secret(folder: Path) -> None:
     said = ran(folder, "worker", "leaky:app", url=f"sqlite:///{folder / 'f.db'}?password={URL_SECRET}")
 
     assert "unknown option" in said
