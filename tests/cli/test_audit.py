@@ -24,7 +24,7 @@ def test_commands_are_listed_with_who_gave_them(
 
     assert head.split() == ["when", "who", "via", "command", "changed", "asked", "skipped", "which"]
     assert "CancelNow" in cancelled
-    assert cancelled.endswith("ids=1 ids")
+    assert cancelled.endswith("1 by id")
     assert "Pause" in paused
     assert paused.endswith("queue=mail")
     assert "\x1b" not in paused

@@ -70,13 +70,13 @@ def _conditions(which: Selector) -> dict[str, Any]:  # any JSON
     """What it says, and nothing of what it does not."""
     import msgspec
 
-    return {name: value for name, value in msgspec.to_builtins(which).items() if value not in (None, [])}
+    return {name: value for name, value in msgspec.to_builtins(which).items() if value not in (None, [], ())}
 
 
 def _words(which: Selector) -> str:
-    said = {
-        name: value if name != "ids" else f"{len(value)} ids" for name, value in _conditions(which).items()
-    }
     return " ".join(
-        f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in said.items()
+        f"{len(value)} by id"
+        if name == "ids"
+        else f"{name}={','.join(value) if isinstance(value, list | tuple) else value}"
+        for name, value in _conditions(which).items()
     )
