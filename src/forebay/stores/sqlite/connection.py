@@ -54,9 +54,13 @@ class Connection(apsw.Connection):
             )
 
 
-def connect(path: str, patience: float = 1.0) -> Connection:
-    """Open the file, create it if there is none, and bring its schema up to date. Raises `EngineRefused` for a file not ours."""
-    _create(path)
+def connect(path: str, patience: float = 1.0, *, create: bool = True) -> Connection:
+    """Open the file, create it if there is none and that is wanted, and bring its schema up to date.
+
+    Raises `EngineRefused` for a file not ours, FileNotFoundError for none.
+    """
+    if create:
+        _create(path)
     _check_process(path)
     conn = Connection(path, patience)
     try:

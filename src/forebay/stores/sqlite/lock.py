@@ -62,9 +62,14 @@ class FileLock:
         finally:
             self._gate.release()
 
+    @property
+    def marked(self) -> bool:
+        """Whether there was a database before. While it is held."""
+        return os.fstat(self._file).st_size > 0
+
     def mark(self) -> None:
         """Remember that there is a database, for `check_place` to see. While it is held."""
-        if not os.fstat(self._file).st_size:
+        if not self.marked:
             os.write(self._file, b"The lock of the database beside it. Not empty: that was made.\n")
 
     def _take(self, deadline: float, patience: float) -> None:

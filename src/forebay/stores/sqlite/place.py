@@ -36,7 +36,7 @@ def check_place(path: Path, *, create: bool, network: bool, mounts: str = MOUNTS
         raise EngineRefused(
             f"The directory {folder} of the database does not exist: create it, or choose another path."
         )
-    _check_there(path)
+    check_there(path)
     try:
         kind = path.stat().st_mode
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def check_place(path: Path, *, create: bool, network: bool, mounts: str = MOUNTS
         )
 
 
-def _check_there(path: Path) -> None:
+def check_there(path: Path) -> None:
     """Raise `EngineRefused` rather than begin anew where there was a database, or is its log: that would hide what is lost.
 
     SQLite takes away the log of a database that is empty.

@@ -23,7 +23,7 @@ from forebay.stores.sqlite.claim import Claim, put_back
 from forebay.stores.sqlite.connection import connect, connect_to_look
 from forebay.stores.sqlite.listener import Listener, WakeDirectory
 from forebay.stores.sqlite.lock import FileLock, patience
-from forebay.stores.sqlite.place import check_place
+from forebay.stores.sqlite.place import check_place, check_there
 from forebay.stores.sqlite.reader import Reader
 from forebay.stores.sqlite.session import Session, batch as encoded
 from forebay.stores.sqlite.shared import TRAITS
@@ -120,7 +120,13 @@ class SqliteStore(Face):
             return DatabaseThread(path, lock, session, self._tell, self._clock.now)
 
         def open_it(path: str, patience: float) -> Connection:
-            conn = connect(path, patience)
+            # Under the lock, and so for the wait for it: what has gone since the first look is not begun anew.
+            check_there(shared.path)
+            try:
+                conn = connect(path, patience, create=not lock.marked)
+            except FileNotFoundError:
+                check_there(shared.path)
+                raise
             lock.mark()
             return conn
 
