@@ -229,17 +229,12 @@ class Runner:
         return sorted(lanes, key=lambda lane: -(self._gears.roll() ** (1 / lane.route.weight)))
 
     def _let_go(self, lane: Lane, slots: int = 1) -> None:
-        """Slots are free again."""
+        """Slots are free again. A receive that waits is cut short: it is asked again, with the slots that are free now."""
         self._busy -= slots
         lane.busy -= slots
         self._freed.set()
-        if self._waits is not None:
-            self._wake()
-
-    def _wake(self) -> None:
-        """Cut a receive short that waits: it is asked again, with the slots that are free now."""
-        waits, self._waits = self._waits, None
-        if waits is not None:
+        if (waits := self._waits) is not None:
+            self._waits = None
             waits.reschedule(0)
 
     def _start(self, lane: Lane, delivery: Delivery) -> None:
@@ -324,12 +319,7 @@ class Runner:
             log.exception("try.broken", extra={"task": run.delivery.message.name, "id": run.delivery.id})
             outcome, then = mistaken(error), ()
         self._suspects -= pool is not None and pool is gears.suspects
-        # As _let_go does, for each message.
-        self._busy -= 1
-        lane.busy -= 1
-        self._freed.set()
-        if self._waits is not None:
-            self._wake()
+        self._let_go(lane)
         self._end(run, handler, outcome, then, gears.clock.monotonic() - began)
 
     def _end(

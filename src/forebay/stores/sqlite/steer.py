@@ -86,8 +86,7 @@ class Order:
 
 def orders(which: Selector, command: Change) -> list[Order]:
     """The transactions of a command to begin with: one, or one for each thousand of many ids."""
-    ids = which.ids or ((),)
-    parts = [which.ids[n : n + CHUNK] for n in range(0, len(ids), CHUNK)]
+    parts = [which.ids[n : n + CHUNK] for n in range(0, max(len(which.ids), 1), CHUNK)]
     return [Order(msgspec.structs.replace(which, ids=part), command, 0, CHUNK) for part in parts]
 
 
