@@ -15,6 +15,8 @@ from forebay.model.when import Instant
 
 LONGEST_PAGE = 1_000
 """No page holds more records, whatever is asked for."""
+TRIES_KEPT = 100
+"""Tries kept of each message; older ones are dropped first."""
 
 
 class Selector(msgspec.Struct, frozen=True, kw_only=True):

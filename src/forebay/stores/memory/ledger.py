@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from forebay.model.when import Instant
     from forebay.support.ids import Token
 
-LONGEST_HISTORY = 100
-"""Tries kept per message; older ones are dropped first."""
-
 
 @dataclass(slots=True)
 class Entry:
@@ -550,7 +547,7 @@ class Ledger:
                 error=error,
             )
         )
-        del entry.history[:-LONGEST_HISTORY]
+        del entry.history[: -q.TRIES_KEPT]
 
     def _redrive(self, entry: Entry, now: Instant) -> q.Steered:
         unique = entry.message.unique

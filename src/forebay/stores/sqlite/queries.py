@@ -6,13 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from forebay.model.query import By, Counts, Page, Query, Selector
+from forebay.model.query import TRIES_KEPT, By, Counts, Page, Query, Selector
 from forebay.model.state import State
 from forebay.model.when import SECOND
 from forebay.stores.counting import counted
 from forebay.stores.sqlite.rows import record, stories
 from forebay.stores.sqlite.session import batch as encoded, numbers
-from forebay.stores.sqlite.settle import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -53,7 +52,7 @@ def find(session: Session, query: Query, size: int, after: int | None) -> tuple[
     shown = picked.found[:size]
     last = shown[-1] if len(picked.found) > size else picked.next
     entries = numbers(shown)
-    tries = {} if query.brief else stories(session.rows("tries", {"entries": entries, "keep": KEPT}))
+    tries = {} if query.brief else stories(session.rows("tries", {"entries": entries, "keep": TRIES_KEPT}))
     rows = session.rows("records_brief" if query.brief else "records", {"entries": entries})
     records = tuple(record(row, tries.get(row[0], ())) for row in rows)
     return Page(records, None if last is None else str(last)), last is None or len(shown) == size

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from forebay.engine import Finished, Ready, Settled
 from forebay.model import verdict as v
 from forebay.model.effect import effect
+from forebay.model.query import TRIES_KEPT
 from forebay.model.state import FINISHED
 from forebay.stores.sqlite.publish import publish
 from forebay.stores.sqlite.session import batch as encoded, numbers
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 _ID: Final[Callable[[Delivery], EntryId]] = attrgetter("id")
 _TOKEN: Final[Callable[[Delivery], Token]] = attrgetter("token")
-KEPT: Final = 100
-"""Tries kept per entry; older ones are dropped first."""
 
 
 class Ended(NamedTuple):
@@ -167,7 +166,7 @@ def take_effect(session: Session, ended: Sequence[Ended], *, settles: bool) -> N
         for f in (e.effect,)
     ]
     session.change("settle_effects", {"batch": encoded(rows), "now": session.now, "settles": int(settles)})
-    session.change("try_trim", {"entries": numbers(e.seq for e in ended), "keep": KEPT})
+    session.change("try_trim", {"entries": numbers(e.seq for e in ended), "keep": TRIES_KEPT})
     errors = [(e.seq, error) for e in ended if (error := _printable(e.effect.error)) is not None]
     if errors:
         session.each("failure_keep", [(seq, error.type, error.fingerprint) for seq, error in errors])
