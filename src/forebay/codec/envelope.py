@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from forebay.model.flow import Step
 from forebay.model.message import DEFAULT_PRIORITY, JSON, Message, MessageId
 from forebay.model.when import Micros, When
 
@@ -33,6 +34,7 @@ class _Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
     unique: str | None = None
     max_attempts: int | None = None
     timeout: Micros | None = None
+    step: Step | None = None
     data: msgspec.Raw = msgspec.Raw(b"")
     data_base64: str = ""
 

@@ -6,6 +6,7 @@ from typing import Final, NewType
 
 import msgspec
 
+from forebay.model.flow import Step
 from forebay.model.when import Micros, When
 
 MessageId = NewType("MessageId", str)
@@ -23,7 +24,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is published. A task has a ``queue``, an event a ``topic``; with both it is one group's copy of an event.
 
     ``body`` is JSON, or raw bytes under another ``content_type``. ``due``, ``expires`` and ``deadline`` are moments: not started before,
-    not started after, not tried any more after. ``timeout`` is the length of one try in microseconds.
+    not started after, not tried any more after. ``timeout`` is the length of one try in microseconds. ``step``: its place in a flow.
     """
 
     id: MessageId
@@ -41,6 +42,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unique: str | None = None
     max_attempts: int | None = None
     timeout: Micros | None = None
+    step: Step | None = None
 
 
 def entry_id(message: MessageId, queue: str, *, copied: bool) -> EntryId:

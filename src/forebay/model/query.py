@@ -11,6 +11,7 @@ from forebay.errors import InvalidOption
 from forebay.model.message import EntryId, Message
 from forebay.model.state import Event, State, origins
 from forebay.model.verdict import Failure, Reason
+from forebay.model.waits import Waits
 from forebay.model.when import Instant
 
 LONGEST_PAGE = 1_000
@@ -91,7 +92,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a store knows of one entry."""
+    """Everything a store knows of one entry. ``waits``: what for, where that is not its time or a worker."""
 
     id: EntryId
     message: Message
@@ -111,6 +112,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress | None = None
     result: bytes | None = None
     tries: tuple[Try, ...] = ()
+    waits: Waits | None = None
 
 
 class Page(msgspec.Struct, frozen=True):

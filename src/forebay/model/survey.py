@@ -7,7 +7,11 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from forebay.errors import InvalidOption
+from forebay.model.flow import Condition, FlowState, Role
+from forebay.model.message import EntryId
 from forebay.model.query import LONGEST_PAGE, Actor, By, Command, Selector, Steered
+from forebay.model.state import State
+from forebay.model.verdict import Failure, Reason
 from forebay.model.when import SECOND, Instant, Micros
 
 R = TypeVar("R")
@@ -123,6 +127,70 @@ class Audit(Survey[Audited], frozen=True, kw_only=True):
     """Who told the store what, the newest first; of those ``before`` one. The last ten thousand are kept."""
 
     before: int | None = None
+
+
+class FlowRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow: how many of its ``steps`` are in which state. ``finished``: when its last step was over, an instant."""
+
+    id: str
+    state: FlowState
+    created: Instant
+    finished: Instant | None = None
+    steps: dict[State, int] = {}
+
+
+class Flows(Survey[FlowRecord], frozen=True, kw_only=True):
+    """Flows, the newest first: those with these ``ids``, if any are named, in this ``state``, if one is; ``before``: of those created
+    before an instant.
+    """
+
+    ids: tuple[str, ...] = ()
+    state: FlowState | None = None
+    before: Instant | None = None
+
+
+class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a flow: the ``task`` it runs, the ids of its parents, how many of those are ``open``, have ``failed``, were ``skipped``."""
+
+    id: EntryId
+    name: str
+    task: str
+    queue: str
+    state: State
+    when: Condition
+    role: Role
+    after: tuple[str, ...] = ()
+    open: int = 0
+    failed: int = 0
+    skipped: int = 0
+    attempts: int = 0
+    reason: Reason | None = None
+    error: Failure | None = None
+    started: Instant | None = None
+    finished: Instant | None = None
+
+
+class Steps(Survey[StepRecord], frozen=True, kw_only=True):
+    """The steps of one ``flow`` in the order in which they were added, from the one after ``beyond`` on."""
+
+    flow: str
+    beyond: EntryId | None = None
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """A parent of a step, and what it returned, as JSON."""
+
+    id: EntryId
+    name: str
+    state: State
+    result: bytes | None = None
+
+
+class Parents(Survey[Parent], frozen=True, kw_only=True):
+    """The parents ``of`` a step, in the order in which it names them, from the one after ``beyond`` on."""
+
+    of: EntryId
+    beyond: EntryId | None = None
 
 
 def unknown(about: object) -> InvalidOption:

@@ -29,7 +29,9 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Reason(StrEnum):
-    """Why a message became a dead letter."""
+    """Why a message became a dead letter; the last two: why a step of a flow was cancelled, as what it needed has failed, or as it is not
+    needed.
+    """
 
     EXHAUSTED = "exhausted"
     NOT_RETRYABLE = "not-retryable"
@@ -41,6 +43,8 @@ class Reason(StrEnum):
     RESULT = "result"
     DEADLINE = "deadline"
     CRASHED = "crashed"
+    PARENT_FAILED = "parent-failed"
+    SKIPPED = "skipped"
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from forebay.engine import Delivery
+from forebay.model.flow import Step
 from forebay.model.message import JSON, EntryId, Message
 from forebay.model.query import Actor, Command, Progress, Selector, Steered, TaskRecord, Try
 from forebay.model.state import State
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 
 
 class Moments(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The moments of a message as its sender wrote them. Most messages have none."""
+    """The moments of a message as its sender wrote them, and its place in a flow. Most messages have none of it."""
 
     due: When | None = None
     expires: When | None = None
     deadline: When | None = None
+    step: Step | None = None
 
 
 _HEADERS: Final = msgspec.json.Decoder(dict[str, str])
@@ -44,8 +46,15 @@ _NO_MOMENTS: Final = Moments()
 def message_row(seq: int, message: Message, copies: int) -> tuple[Value, ...]:
     """The row of a message, in the order of `publish_messages`."""
     moments = None
-    if message.due is not None or message.expires is not None or message.deadline is not None:
-        moments = batch(Moments(message.due, message.expires, message.deadline))
+    step = message.step
+    if (
+        step is not None
+        or message.due is not None
+        or message.expires is not None
+        or message.deadline is not None
+    ):
+        step = None if step is None else msgspec.structs.replace(step, after=())
+        moments = batch(Moments(message.due, message.expires, message.deadline, step))
     return (
         seq, message.id, message.name, message.queue, message.topic, message.body,
         None if message.content_type == JSON else message.content_type, batch(message.headers) if message.headers else None,
@@ -71,7 +80,7 @@ def message(fields: list[Any]) -> Message:
     return Message(
         id=key, name=name, queue=queue, topic=topic, body=body, content_type=content or JSON,
         headers={} if headers is None else _HEADERS.decode(headers), key=group, priority=priority, due=when.due, expires=when.expires,
-        deadline=when.deadline, unique=unique, max_attempts=attempts, timeout=timeout,
+        deadline=when.deadline, unique=unique, max_attempts=attempts, timeout=timeout, step=when.step,
     )  # fmt: skip
 
 

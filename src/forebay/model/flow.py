@@ -1,0 +1,122 @@
+"""Flows: steps that wait for others. What a step is, and the one decision of when it runs; pure.
+
+A step's parents are told to it one by one as they come to an end, and it keeps three numbers: how many are open, have failed, were skipped.
+What becomes of it follows from those (`stands`), in whatever order they came, and again if a parent is opened once more by a retry.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Final
+
+import msgspec
+
+from forebay.model.state import State
+from forebay.model.verdict import Reason
+
+LONGEST_FLOW: Final = 100_000
+"""Steps that are sent at once; a flow grows further from its steps."""
+MOST_PARENTS: Final = 100_000
+"""Parents of one step."""
+
+
+class Condition(StrEnum):
+    """When a step runs: once all its parents have succeeded, as soon as one has failed, or once all are over, however."""
+
+    ALL_SUCCEEDED = "all_succeeded"
+    ANY_FAILED = "any_failed"
+    ALL_DONE = "all_done"
+
+
+class Gather(StrEnum):
+    """What a step is handed besides its own arguments: nothing, the result of its one parent, or a list of the results of all, in the
+    order in which it names them (None for one that has none).
+    """
+
+    NONE = "none"
+    ONE = "one"
+    ALL = "all"
+
+
+class Role(StrEnum):
+    """What a step is for: work; to wait for an event; or what runs once the rest of its flow is over, well or not."""
+
+    WORK = "work"
+    EVENT = "event"
+    ON_DONE = "on_done"
+    ON_FAILED = "on_failed"
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message's place in a flow. ``name``: unlike any other of the flow. ``after``: the ids of its parents, in the same flow.
+
+    A store keeps ``after`` apart, and hands it out by `Steps` only: a delivery's step has none.
+    """
+
+    flow: str
+    name: str
+    after: tuple[str, ...] = ()
+    when: Condition = Condition.ALL_SUCCEEDED
+    gather: Gather = Gather.NONE
+    role: Role = Role.WORK
+
+
+class FlowState(StrEnum):
+    """Where a flow stands: as long as a step is open it runs; then it has failed if a step failed for its own sake, was cancelled if one
+    was, and has succeeded else.
+    """
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class End(IntEnum):
+    """How a step has ended, as those that wait for it see it; OPEN: it has not."""
+
+    OPEN = 0
+    SUCCEEDED = 1
+    FAILED = 2
+    SKIPPED = 3
+
+
+class Move(StrEnum):
+    """What becomes of a waiting step: it waits on, runs, or is cancelled, since a parent failed or since it is not needed."""
+
+    WAIT = "wait"
+    RUN = "run"
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+def end_of(state: State, reason: Reason | None) -> End:
+    """How those that wait for it see a step in ``state``."""
+    match state:
+        case State.SUCCEEDED:
+            return End.SUCCEEDED
+        case State.CANCELLED if reason is Reason.SKIPPED:
+            return End.SKIPPED
+        case State.DEAD | State.CANCELLED | State.EXPIRED:
+            return End.FAILED
+        case _:
+            return End.OPEN
+
+
+def stands(when: Condition, *, open_: int, failed: int, skipped: int) -> Move:
+    """What becomes of a step that waits, with so many parents open, failed and skipped (the others have succeeded).
+
+    >>> stands(Condition.ALL_SUCCEEDED, open_=3, failed=1, skipped=0)
+    <Move.FAIL: 'fail'>
+    """
+    match when:
+        case Condition.ALL_SUCCEEDED if failed:
+            return Move.FAIL
+        case Condition.ALL_SUCCEEDED if skipped:
+            return Move.SKIP
+        case Condition.ANY_FAILED if failed:
+            return Move.RUN
+        case Condition.ANY_FAILED if not open_:
+            return Move.SKIP
+        case _:
+            return Move.WAIT if open_ else Move.RUN
