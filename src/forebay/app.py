@@ -67,7 +67,7 @@ from forebay.runtime.worker import Plant, Worker, WorkerOptions
 from forebay.support.clock import Clock, SystemClock
 from forebay.support.ids import Ids
 from forebay.support.settings import read, read_all
-from forebay.tasks import BatchOptions, BoundTask, HandlerOptions, SubscribeOptions, Task
+from forebay.tasks import BatchOptions, BoundTask, HandlerOptions, SubscribeOptions, Task, send_many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -347,7 +347,7 @@ class App:
 
         >>> await app.send_many([send_receipt.bind(n, mail) for n, mail in orders])  # doctest: +SKIP
         """
-        return await self._client.send_many(calls)
+        return await send_many(self._client, calls)
 
     async def publish(self, topic: str, event: object, **options: Unpack[EventOptions]) -> Published:
         """Publish an event to a topic: every subscribed group gets a copy. ``bytes`` go as they are, anything else as JSON.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from forebay.codec import json
 from forebay.errors import ResultTimeout, TaskCancelled, TaskDead, TaskError, TaskExpired, TaskNotFound
@@ -13,25 +13,10 @@ from forebay.model.story import attempts, numbered, word
 from forebay.model.when import SECOND, Duration, as_datetime, micros
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from forebay.client.loop_client import LoopClient
+    from forebay.client.client import Client
     from forebay.model.message import EntryId
 
 R = TypeVar("R")
-T = TypeVar("T")
-
-
-class Ways(Protocol):
-    """What a handle needs of its App: the way into the engine, with a loop and without one."""
-
-    async def link(self) -> LoopClient:
-        """The running loop's way into the engine. Raises `NotOpen`."""
-        ...
-
-    def sync(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine of the App for a caller without a loop."""
-        ...
 
 
 class Handle(Generic[R]):
@@ -43,7 +28,7 @@ class Handle(Generic[R]):
     __slots__ = ("_client", "_returns", "duplicate", "id")
 
     def __init__(
-        self, key: EntryId, returns: Any, client: Ways, *, duplicate: bool = False
+        self, key: EntryId, returns: Any, client: Client, *, duplicate: bool = False
     ) -> None:  # a type form
         self.id, self.duplicate = key, duplicate
         self._returns, self._client = returns, client

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -11,18 +11,22 @@ from typing import (
     Generic,
     Literal,
     ParamSpec,
-    Protocol,
     TypedDict,
     TypeVar,
     Unpack,
 )
 
+from forebay.client.backpressure import refusal_of_many, unrouted
+from forebay.client.loop_client import statuses_of
 from forebay.compose import Composer, Draft, SendOptions
-from forebay.handle import Handle, Ways
+from forebay.engine import Stored
+from forebay.handle import Handle
 from forebay.model.when import Duration
 
 if TYPE_CHECKING:
+    from forebay.client.client import Client
     from forebay.codec.signature import Signature, Unseen
+    from forebay.engine import Published
     from forebay.model.message import Message
 
 P = ParamSpec("P")
@@ -81,13 +85,35 @@ class BoundTask(Generic[R]):
         """A new message for this call."""
         return composer.message(self.task.name, self.draft, self.body)
 
+    async def send(self) -> Handle[R]:
+        """Send it. As `Task.send`."""
+        client = self.task.client
+        return self.handle(await client.publish(self.message(client.ground.composer)))
 
-class Sender(Ways, Protocol):
-    """What a task needs of its App."""
+    def handle(self, answer: Published) -> Handle[R]:
+        """What its sender holds, after the engine has answered."""
+        duplicate = answer.status is Stored.DUPLICATE
+        return Handle(answer.id, self.task.signature.returns, self.task.client, duplicate=duplicate)
 
-    async def send(self, call: BoundTask[R]) -> Handle[R]:
-        """Send a bound task."""
-        ...
+
+async def send_many(client: Client, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
+    """Send many bound tasks, in batches. Raises `QueueFull`, with the handles of what was stored, if anything was refused, and `Unrouted`
+    if there is no queue for some.
+    """
+    bound, composer = list(calls), client.ground.composer
+    if max((len(call.body) for call in bound), default=0) > composer.max_body:
+        for call in bound:
+            composer.check_size(call.task.name, call.body)
+    answers = await client.publish_many(call.message(composer) for call in bound)
+    statuses = statuses_of(answers)
+    if Stored.UNROUTED in statuses:
+        lost = [c for c, a in zip(bound, answers, strict=True) if a.status is Stored.UNROUTED]
+        raise unrouted([call.draft.queue or "" for call in lost])
+    if Stored.FULL not in statuses:
+        return [call.handle(answer) for call, answer in zip(bound, answers, strict=True)]
+    full = next(filter(None, (answer.refused for answer in answers)))
+    handles = [None if a.status is Stored.FULL else c.handle(a) for c, a in zip(bound, answers, strict=True)]
+    raise refusal_of_many(full, handles)
 
 
 class Task(Generic[P, R, C, T]):
@@ -100,10 +126,10 @@ class Task(Generic[P, R, C, T]):
     """
 
     def __init__(
-        self, function: Callable[C, T], signature: Signature | Unseen, draft: Draft, name: str, client: Sender
+        self, function: Callable[C, T], signature: Signature | Unseen, draft: Draft, name: str, client: Client
     ) -> None:
         self.function, self.name, self.signature = function, name, signature
-        self._draft, self._client = draft, client
+        self._draft, self.client = draft, client
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
@@ -131,11 +157,11 @@ class Task(Generic[P, R, C, T]):
         Raises `SendError` (nothing was stored), `EngineUnavailable` (nothing was stored), or `OutcomeUnknown`. Cancelled, the message may
         still be sent.
         """
-        return await self._client.send(self.bind(*args, **kwargs))
+        return await self.bind(*args, **kwargs).send()
 
     def send_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """`send`, for callers without an event loop."""
-        return self._client.sync(self._client.send(self.bind(*args, **kwargs)))
+        return self.client.sync(self.bind(*args, **kwargs).send())
 
     def options(self, **options: Unpack[SendOptions]) -> Task[P, R, C, T]:
         """The same task with other options for its messages. Raises `InvalidOption` or `InvalidName`.
@@ -143,7 +169,7 @@ class Task(Generic[P, R, C, T]):
         >>> await send_receipt.options(delay="5m", priority=9).send(7, "a@example.org")  # doctest: +SKIP
         """
         draft = self._draft.with_options(options, f"{self.name}.options()")
-        return Task(self.function, self.signature, draft, self.name, self._client)
+        return Task(self.function, self.signature, draft, self.name, self.client)
 
     if not TYPE_CHECKING:
 

@@ -65,7 +65,7 @@ def test_a_moment_that_no_calendar_has_is_shown_as_the_nearest(store: str, cli: 
     with App(store) as app:
         known = app.named("greet")
         late = Draft("mail", fixed={"due": At(instant), "expires": At(2**62), "deadline": At(2**62)})
-        old: Task[..., Any, ..., Any] = Task(known.function, known.signature, late, "greet", known._client)
+        old: Task[..., Any, ..., Any] = Task(known.function, known.signature, late, "greet", known.client)
         handle = old.send_sync("Ada")
     edge = "9999-12-31" if instant > 0 else "0001-01-01"
 

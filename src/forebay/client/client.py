@@ -1,4 +1,4 @@
-"""An App's way out: one link for each event loop that uses it, a sync bridge for callers without one, and the sending of bound tasks."""
+"""An App's way out: one link for each event loop that uses it, and a sync bridge for callers without one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from forebay.client.backpressure import Backpressure, refusal, refusal_of_many, unrouted
-from forebay.client.loop_client import LoopClient, statuses_of
+from forebay.client.backpressure import Backpressure, refusal, unrouted
+from forebay.client.loop_client import LoopClient
 from forebay.client.sync_bridge import SyncBridge
 from forebay.engine import Stored
 from forebay.errors import NotOpen
-from forebay.handle import Handle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from forebay.model.message import Message
     from forebay.model.when import Micros
     from forebay.support.clock import Clock
-    from forebay.tasks import BoundTask
 
 R = TypeVar("R")
 
@@ -107,10 +105,6 @@ class Client:
             "asyncio.run_coroutine_threadsafe, or use the ..._sync methods in a thread without a loop."
         )
 
-    async def send(self, call: BoundTask[R]) -> Handle[R]:
-        """Send one bound task."""
-        return self._handle(call, await self.publish(call.message(self.ground.composer)))
-
     async def publish(self, message: Message) -> Published:
         """Publish one message. Raises `QueueFull` when there is no room, or none in the time that the App would wait, and `Unrouted` for
         a task that no queue takes; an event may have nobody who does.
@@ -129,30 +123,9 @@ class Client:
             raise unrouted([message.queue])
         return answer
 
-    async def send_many(self, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
-        """Send many bound tasks, in batches. Raises `QueueFull`, with the handles of what was stored, if anything was refused, and
-        `Unrouted` if there is no queue for some.
-        """
-        bound = list(calls)
-        if max((len(call.body) for call in bound), default=0) > self.ground.composer.max_body:
-            for call in bound:
-                self.ground.composer.check_size(call.task.name, call.body)
-        link = await self.link()
-        answers = await link.publish_many(
-            (call.message(self.ground.composer) for call in bound), self._backpressure()
-        )
-        statuses = statuses_of(answers)
-        if Stored.UNROUTED in statuses:
-            lost = [c for c, a in zip(bound, answers, strict=True) if a.status is Stored.UNROUTED]
-            raise unrouted([call.draft.queue or "" for call in lost])
-        if Stored.FULL not in statuses:
-            return [self._handle(call, answer) for call, answer in zip(bound, answers, strict=True)]
-        full = next(filter(None, (answer.refused for answer in answers)))
-        handles = [
-            None if answer.status is Stored.FULL else self._handle(call, answer)
-            for call, answer in zip(bound, answers, strict=True)
-        ]
-        raise refusal_of_many(full, handles)
+    async def publish_many(self, messages: Iterable[Message]) -> list[Published]:
+        """Publish many messages, in batches, each of which is stored whole or not at all but for what is FULL; answers in order."""
+        return await (await self.link()).publish_many(messages, self._backpressure())
 
     def sync(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine of this App for a caller without a loop."""
@@ -251,11 +224,6 @@ class Client:
 
     async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
         await self._links.pop(loop).close()
-
-    def _handle(self, call: BoundTask[R], answer: Published) -> Handle[R]:
-        return Handle(
-            answer.id, call.task.signature.returns, self, duplicate=answer.status is Stored.DUPLICATE
-        )
 
 
 def caller() -> str:
