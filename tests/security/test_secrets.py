@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import traceback
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,25 +57,39 @@ def leaks(said: str) -> list[str]:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_no_log_of_a_worker_holds_a_payload_or_a_header(folder: Path, log_format: str) -> None:
+def test_no_log_and_no_health_of_a_worker_holds_a_payload_or_a_header(folder: Path, log_format: str) -> None:
     with App(f"sqlite:///{folder / 'f.db'}") as app:
         for name, value in (("greet", BODY_SECRET), ("count", BODY_SECRET), ("unknown", BODY_SECRET)):
             task = app.named(name, "mail").options(headers={"authorization": HEADER_SECRET})
             task.send_sync(value)
     environment = {**os.environ, "PYTHONPATH": str(folder), "FOREBAY_LOG_FORMAT": log_format}
     environment |= {"FOREBAY_URL": f"sqlite:///{folder / 'f.db'}", "FOREBAY_LOG_LEVEL": "debug"}
-    with process("worker", "leaky:app", cwd=folder, env=environment) as child:
+    words = ("worker", "leaky:app", "--health", "0", "--health-file", str(folder / "beat"))
+    with process(*words, cwd=folder, env=environment) as child:
         assert child.stderr is not None
         said, wanted = "", {"task.dead", "task.unknown", "task.retry"}
         for line in child.stderr:
             said += line
+            if (served := re.search(r"health\.served.*port\W+(\d+)", line)) is not None:
+                for target in ("live", "ready", "elsewhere"):
+                    said += _asked(int(served[1]), target)
             if "task.dead" in line:
                 wanted -= {"task.dead"} if "greet" in line else set()
             wanted -= {word for word in ("task.unknown", "task.retry") if word in line}
             if not wanted:
                 child.send_signal(signal.SIGTERM)
     assert not wanted, said
+    assert '"condition"' in said
     assert leaks(said) == []
+
+
+def _asked(port: int, target: str) -> str:
+    """What the health of a worker answers, whatever it is."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{target}", timeout=5) as answer:
+            return str(answer.headers) + answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return str(error.headers) + error.read().decode()
 
 
 SCHEMES = (
