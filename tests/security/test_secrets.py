@@ -87,9 +87,9 @@ def _asked(port: int, target: str) -> str:
     """What the health of a worker answers, whatever it is."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{target}", timeout=5) as answer:
-            return str(answer.headers) + answer.read().decode()
+            return f"{answer.headers}{answer.read()!r}"
     except urllib.error.HTTPError as error:
-        return str(error.headers) + error.read().decode()
+        return f"{error.headers}{error.read()!r}"
 
 
 SCHEMES = (
