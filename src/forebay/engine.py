@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from forebay.model.checkup import Finding
+    from forebay.model.note import Revised, Revision
     from forebay.model.query import Actor, Command, Counts, Page, Progress, Query, Selector, Steered
     from forebay.model.survey import Presence, Survey
     from forebay.support.clock import Clock
@@ -365,7 +366,13 @@ class Losses(msgspec.Struct, frozen=True):
     """Watch for leases that have ended with their connection. For brokers that are `Tethered`; others refuse it."""
 
 
-Topic: TypeAlias = Ready | Finished | Cancels | Losses
+class Noted(msgspec.Struct, frozen=True):
+    """Watch for changes of notes of one kind."""
+
+    kind: str
+
+
+Topic: TypeAlias = Ready | Finished | Cancels | Losses | Noted
 """What can be watched."""
 
 
@@ -479,7 +486,16 @@ class Store(Broker, Protocol):
         ...
 
     async def survey(self, about: Survey[R]) -> tuple[R, ...]:
-        """What it knows besides messages: `Workers`, `Rates`, `Groups`, `Audit`. Bounded by the question."""
+        """What it knows besides messages: `Workers`, `Rates`, `Groups`, `Audit`, `Notes`. Bounded by the question."""
+        ...
+
+    async def note(self, batch: Sequence[Revision]) -> Sequence[Revised]:
+        """Change small definitions that all processes share, in one transaction; answers per item and in order.
+
+        A note is changed if what stands has still the version that was read; with the change its messages are stored, or neither is. What
+        says already what it is to say is taken and changes nothing, so that a call may be repeated. `Notes` of `survey` reads
+        them. Raises `InvalidOption` for more than a thousand at a time, and where there are too many of a kind.
+        """
         ...
 
     async def attend(self, presence: Presence | None) -> None:

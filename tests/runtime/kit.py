@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from forebay import App, Handle, State, Worker, WorkerOptions
     from forebay.engine import Engine, Notice, Published, Settled, Settlement, Swept, Topic, Traits
     from forebay.middleware import Call
+    from forebay.model.note import Revised, Revision
     from forebay.model.outcome import Outcome
     from forebay.model.query import (
         Actor,
@@ -233,6 +234,10 @@ class SpiedStore:
 
     async def survey(self, about: Survey[R]) -> tuple[R, ...]:
         answer: tuple[R, ...] = await self._engine.call("survey", about, self.inner.survey(about))
+        return answer
+
+    async def note(self, batch: Sequence[Revision]) -> Sequence[Revised]:
+        answer: Sequence[Revised] = await self._engine.call("note", batch, self.inner.note(batch))
         return answer
 
     async def attend(self, presence: Presence | None) -> None:

@@ -93,6 +93,13 @@ HOT = {
             "pick_fingerprint": "f USING COVERING INDEX failure_fingerprint (fingerprint=? AND rowid>? AND rowid<?)",
         }.items()
     },
+    "note_named": ["SEARCH n USING INDEX sqlite_autoindex_note_1 (kind=? AND name=?)"],
+    "note_highest": ["SEARCH note USING COVERING INDEX note_version (kind=?)"],
+    "notes": ["SEARCH note USING INDEX note_version (kind=? AND version>?)"],
+    "note_old": [
+        "SEARCH n USING INDEX note_gone (at<?)",
+        "SEARCH m USING COVERING INDEX note_version (kind=?)",
+    ],
     "pick_ids": ["SEARCH e USING INDEX entry_id (id=?)"],
     "created": ["SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"],
     "range": ["SEARCH e"],

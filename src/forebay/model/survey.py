@@ -195,4 +195,6 @@ class Parents(Survey[Parent], frozen=True, kw_only=True):
 
 def unknown(about: object) -> InvalidOption:
     """For a question that no store knows."""
-    return InvalidOption(f"A store is asked for Workers(), Rates(), Groups() or Audit(), not for {about!r}.")
+    return InvalidOption(
+        f"A store is asked for Workers(), Rates(), Groups(), Audit() or Notes(), not for {about!r}."
+    )

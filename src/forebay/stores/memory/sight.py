@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from forebay.model.note import Notes
 from forebay.model.survey import (
     MOST_AUDITED,
     RATES_KEPT,
@@ -20,6 +21,7 @@ from forebay.model.survey import (
     Workers,
     unknown,
 )
+from forebay.stores.memory.notes import Pinned
 from forebay.stores.sums import Sums, minute_of
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Sight:
         self._present: dict[str, Presence] = {}
         self._audit: deque[Audited] = deque(maxlen=MOST_AUDITED)
         self._commands = 0
+        self.notes = Pinned()
 
     def sums(self, now: Instant) -> Sums:
         """Where to add up what is done now."""
@@ -66,6 +69,7 @@ class Sight:
         """Forget what is too old."""
         self._minutes = {minute: sums for minute, sums in self._minutes.items() if minute >= now - RATES_KEPT}
         self._present = {name: one for name, one in self._present.items() if self._holds(one, now)}
+        self.notes.forget(now)
 
     def survey(self, about: Survey[Any], now: Instant) -> tuple[Any, ...]:
         """Rows of what is asked about."""
@@ -76,6 +80,8 @@ class Sight:
             case Audit(before=before):
                 found = (one for one in self._audit if before is None or one.number < before)
                 return tuple(islice(found, about.most))
+            case Notes():
+                return self.notes.survey(about)
             case Rates():
                 return tuple(self._rates(about))[: about.most]
             case _:

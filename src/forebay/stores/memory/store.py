@@ -14,6 +14,7 @@ from forebay.engine import (
     Durability,
     EngineOptions,
     Finished,
+    Noted,
     Notice,
     Ordering,
     Published,
@@ -24,6 +25,7 @@ from forebay.engine import (
     check_sources,
 )
 from forebay.errors import NotOpen
+from forebay.model.note import check_revisions
 from forebay.model.query import Page, Steered
 from forebay.model.survey import Groups
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from forebay.engine import Ask, Delivery, Settlement, Source, Swept, Topic
     from forebay.model.message import EntryId, Message
+    from forebay.model.note import Revised, Revision
     from forebay.model.query import Change, Counts, Progress, Query, Selector
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Instant
@@ -232,6 +235,18 @@ class MemoryStore(Face):
         return groups(
             about, Counter(v for e in selected if (v := self._ledger.value(e, about.by)) is not None)
         )
+
+    async def note(self, batch: Sequence[Revision]) -> Sequence[Revised]:
+        """Change notes, and store what goes with them."""
+        check_revisions(batch)
+        with self._lock:
+            now = self._now()
+            answers, then = self._ledger.sight.notes.revise(batch, now)
+            for message in then:
+                self._ledger.publish(message, now)
+        self._signals.notify({Noted(answer.note.kind) for answer in answers if answer.changed})
+        self._tell(then)
+        return answers
 
     async def attend(self, presence: Presence | None) -> None:
         """Say that this worker is there, or gone."""

@@ -1,8 +1,8 @@
 """Hurry-up signals between processes: datagrams into a private directory beside the file. They carry no truth and may be lost.
 
-Each store that listens has a socket there. ``r-<pid>-<random>`` wants to know of ready work, ``f-...`` of finished messages and ``c-...``
-of running ones that are asked to stop; those two exist only while somebody waits for them. Whoever committed something tells all the
-others; nobody waits for anybody.
+Each store that listens has a socket there. ``r-<pid>-<random>`` wants to know of ready work, ``f-...`` of finished messages, ``c-...``
+of running ones that are asked to stop and ``n-...`` of changed notes; those three exist only while somebody waits for them. Whoever
+committed something tells all the others; nobody waits for anybody.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from forebay.engine import Cancels, Finished, Ready
+from forebay.engine import Cancels, Finished, Noted, Ready
 from forebay.model.message import EntryId
 
 if TYPE_CHECKING:
@@ -62,18 +62,20 @@ class WakeDirectory:
         if self._near is None:
             return
         news = set(news)
-        queues = [topic.queue for topic in news if isinstance(topic, Ready)]
-        text = "\n".join(queues).encode()
+        queues = _joined(topic.queue for topic in news if isinstance(topic, Ready))
+        notes = _joined(topic.kind for topic in news if isinstance(topic, Noted))
         ends, cancels = [topic for topic in news if isinstance(topic, Finished)], Cancels() in news
         for name in self._names():
             if name in ours:
                 continue
             if name.startswith("r-") and queues:
-                self._send(name, text if len(text) <= LONGEST_TEXT else _ANY)
+                self._send(name, queues)
             elif name.startswith("f-") and ends:
                 self._send(name, _ended(ends))
             elif name.startswith("c-") and cancels:
                 self._send(name, _ANY)
+            elif name.startswith("n-") and notes:
+                self._send(name, notes)
 
     def _names(self) -> list[str]:
         """Who listens; nobody where this process has no descriptor left to look with. They poll as well.
@@ -118,7 +120,7 @@ class WakeDirectory:
 
     def deaf(self) -> tuple[int, int]:
         """How many of the sockets here nobody has open any more, and of how many. Changes nothing."""
-        names = [name for name in os.listdir(self._folder) if name.startswith(("r-", "f-", "c-"))]  # noqa: PTH208  # by descriptor
+        names = [name for name in os.listdir(self._folder) if name.startswith(tuple(_TOPICS))]  # noqa: PTH208  # by descriptor
         return sum(not self._hears(name) for name in names), len(names)
 
     def _hears(self, name: str) -> bool:
@@ -156,9 +158,19 @@ def _ended(ends: list[Finished]) -> bytes:
     return text if len(text) <= LONGEST_TEXT else _ANY
 
 
+def _joined(names: Iterable[str]) -> bytes:
+    """Names as one datagram, or "any" where they are too many for one."""
+    text = "\n".join(names).encode()
+    return text if len(text) <= LONGEST_TEXT else _ANY
+
+
+_TOPICS: Final[dict[str, type]] = {"r-": Ready, "f-": Finished, "c-": Cancels, "n-": Noted}
+"""How the names of the sockets begin that hear of a topic."""
+
+
 def _kind(topic: Topic) -> str:
-    """The letter of the sockets that hear of it."""
-    return "r" if isinstance(topic, Ready) else "f" if isinstance(topic, Finished) else "c"
+    """How the names of the sockets begin that hear of it."""
+    return next(start for start, kind in _TOPICS.items() if isinstance(topic, kind))
 
 
 class Listener:
@@ -195,24 +207,24 @@ class Listener:
     def _start(self, kind: str) -> None:
         name = next((name for name in self._sockets if name.startswith(kind)), None)
         if name is None:
-            name = f"{kind}-{os.getpid()}-{os.urandom(6).hex()}"
+            name = f"{kind}{os.getpid()}-{os.urandom(6).hex()}"
             listener = self._folder.bind(name)
             if listener is None:
                 return
             self._ours.add(name)
             self._sockets[name] = listener
-        self._hear(self._sockets[name])
-        self._loop.add_reader(self._sockets[name], self._hear, self._sockets[name])
+        self._hear(self._sockets[name], kind)
+        self._loop.add_reader(self._sockets[name], self._hear, self._sockets[name], kind)
 
     def _stop(self, kind: str) -> None:
         for name, listener in list(self._sockets.items()):
             if name.startswith(kind):
                 self._loop.remove_reader(listener)
                 # Telling of finished messages is work for every settle of every process: not unless somebody waits.
-                if kind != "r":
+                if kind != "r-":
                     self._unbind(name)
 
-    def _hear(self, listener: socket.socket) -> None:
+    def _hear(self, listener: socket.socket, kind: str) -> None:
         texts: list[bytes] = []
         with suppress(OSError):
             while len(texts) < _BURST:
@@ -222,10 +234,10 @@ class Listener:
             self._signals.notify(self.topics())
             return
         names = [name for text in texts for name in text.decode("utf-8", "replace").split("\n")]
-        if names and listener is next((s for name, s in self._sockets.items() if name.startswith("f")), None):
+        if kind != "f-":
+            self._signals.notify(map(Noted if kind == "n-" else Ready, names))
+        elif names:
             self._signals.notify([Finished(frozenset(map(EntryId, names)))])
-        else:
-            self._signals.notify(map(Ready, names))
 
     def _unbind(self, name: str) -> None:
         self._folder.unbind(name, self._sockets.pop(name))

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from forebay.engine import NOTHING, R, check_sources
 from forebay.errors import NotOpen
+from forebay.model.note import Notes, check_revisions
 from forebay.model.query import Page, Steered
 from forebay.model.survey import Groups
 from forebay.model.when import SECOND
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
 from forebay.stores.face import Claimed, Face, Told, refuse_transaction, unless_cancelled
-from forebay.stores.sqlite import admission, extend, publish, queries, settle, steer, survey, upkeep
+from forebay.stores.sqlite import admission, extend, notes, publish, queries, settle, steer, survey, upkeep
 from forebay.stores.sqlite.audit import Trail
 from forebay.stores.sqlite.claim import Claim, put_back
 from forebay.stores.sqlite.connection import connect, connect_to_look
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         Traits,
     )
     from forebay.model.message import EntryId, Message
+    from forebay.model.note import Revised, Revision
     from forebay.model.query import Change, Counts, Progress, Query, Selector, TaskRecord
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Micros
@@ -250,6 +252,9 @@ class SqliteStore(Face):
 
     async def survey(self, about: Survey[R]) -> tuple[R, ...]:
         """What is known besides messages."""
+        if isinstance(about, Notes):
+            # They are few, and read so often that a third thread is not woken for them.
+            return cast("tuple[R, ...]", await self._thread().submit(look=partial(notes.survey, about=about)))
         # What this process has not written yet is written first.
         await self._thread().submit(look=lambda s: None if s.carried else True, work=survey.want)
         if isinstance(about, Groups):
@@ -266,6 +271,14 @@ class SqliteStore(Face):
             if after is None:
                 return groups(about, total)
             check_walk(walked)
+
+    async def note(self, batch: Sequence[Revision]) -> Sequence[Revised]:
+        """Change notes, and store what goes with them."""
+        check_revisions(batch)
+        rows = len(batch) + sum(len(revision.then) for revision in batch)
+        return await self._thread().submit(
+            look=partial(notes.look, batch=batch), work=partial(notes.revise, batch=batch), rows=rows
+        )
 
     async def attend(self, presence: Presence | None) -> None:
         """Say that this worker is there, or gone."""

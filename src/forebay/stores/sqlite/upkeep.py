@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from forebay.engine import Finished, Swept
 from forebay.model.effect import lost
 from forebay.model.state import FINISHED, State
-from forebay.stores.sqlite import survey
+from forebay.stores.sqlite import notes, survey
 from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import Ended, take_effect, tell_tries
 from forebay.support.ids import Token
@@ -38,6 +38,7 @@ def look(session: Session) -> Swept | None:
     if (
         session.row("sweep_look", {"now": session.now, **limits})[0]
         or survey.look(session)
+        or notes.is_old(session)
         or _surplus(session)
     ):
         return None
@@ -54,6 +55,7 @@ def sweep(session: Session, budget: int) -> Swept:
     old = _old(session, budget)
     forget(session, old)
     more = survey.forget(session, budget) or budget in (len(overdue), expired, len(old))
+    more = notes.forget(session, budget) or more
     return Swept(lost=len(overdue), dead=dead, expired=expired, deleted=len(old), more=more)
 
 

@@ -22,6 +22,7 @@ from forebay.testing.conformance import (
     leases,
     life,
     limits,
+    notes,
     progress,
     retries,
     sending,
@@ -45,6 +46,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *life.CLAIMS,
     *limits.CLAIMS,
     *sight.CLAIMS,
+    *notes.CLAIMS,
 )
 
 
