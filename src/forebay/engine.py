@@ -236,11 +236,17 @@ class Ask(msgspec.Struct, frozen=True):
     """What a `receive` asks of one source: up to ``limit`` new messages, under the lease ``token``. Each ask has a token of its own.
 
     With ``limit`` 0 it asks for nothing new, only for what the token holds already.
+
+    ``names``: what the caller has handlers for. A store hands out to it, before it is due and in its place, what is called so and was put
+    off because a worker did not know its name (`Snooze.unknown`), and keeps, whatever the limit, that somebody knows it: since when
+    nobody has, it counts from then on. The look costs a search for each name, so a worker names them now and then and not in each ask. An
+    engine that remembers nothing ignores them: there a message that is put off comes to whoever is there when it is due.
     """
 
     source: Source
     token: Token
     limit: int
+    names: tuple[str, ...] = ()
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

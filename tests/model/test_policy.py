@@ -108,6 +108,16 @@ def test_a_snooze_past_the_deadline_is_dead_and_spends_nothing() -> None:
     assert verdict.error is not None
 
 
+def test_an_unknown_name_that_is_handed_on_is_put_off_once() -> None:
+    def put_off(since: int | None) -> v.Verdict:
+        facts = Facts(attempts=0, now=NOW, unknown_since=since, grace=300 * SECOND, handed_on=True)
+        return decide(Nameless("gone"), facts, POLICY, 0.5)
+
+    assert put_off(None) == v.Snooze(At(NOW + 300 * SECOND), unknown=True)
+    assert put_off(NOW - 299 * SECOND) == v.Snooze(At(NOW + SECOND), unknown=True)
+    assert isinstance(put_off(NOW - 300 * SECOND), v.Dead)
+
+
 @given(st.none() | st.integers(0, 400 * SECOND), st.integers(0, 300 * SECOND))
 def test_an_unknown_name_is_put_off_for_its_grace_and_no_longer(ago: int | None, grace: int) -> None:
     since = None if ago is None else NOW - ago

@@ -137,6 +137,7 @@ async def step(world: World, n: int) -> None:
                     if source.queue in tokens and chance.random() < 0.2
                     else Token(f"{source.queue}{n}"),
                     chance.randint(0, 5),
+                    chance.choice(((), (), ("red",), ("red", "blue"), ("red", "orders.new"))),
                 )
                 for source in chance.sample(SOURCES, chance.randint(1, 3))
             ]

@@ -43,6 +43,12 @@ HOT = {
         "SEARCH e USING INDEX entry_ready (queue=?)",
         "SEARCH m USING INTEGER PRIMARY KEY (rowid=?)",
     ],
+    "claim_known": ["SEARCH e USING INDEX entry_nameless (queue=? AND name=?)"],
+    "claim_tell_known": ["entry_nameless (queue=? AND name=?)"],
+    "claim_date": [
+        "SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH k USING PRIMARY KEY (queue=? AND name=?)",
+    ],
     "claim_take": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
     "settle_try": [
         "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",

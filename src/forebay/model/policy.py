@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from forebay.model.when import Instant, Micros, When
 
 GRACE_STEP: Final = 5 * SECOND
-"""How long a message with an unknown name is put off at a time."""
+"""How long a message with an unknown name is put off at a time, where it is luck who gets it next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,10 @@ class RetryPolicy:
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What policy may know of the delivery it judges. Instants are the store's; ``now`` is its clock carried forward."""
+    """What policy may know of the delivery it judges. Instants are the store's; ``now`` is its clock carried forward.
+
+    ``handed_on``: what is put off because its name is unknown does not wait until it is due for a worker that knows it (`Ask.names`).
+    """
 
     attempts: int
     now: Instant
@@ -64,6 +67,7 @@ class Facts(msgspec.Struct, frozen=True):
     deadline: Instant | None = None
     unknown_since: Instant | None = None
     grace: Micros = 0
+    handed_on: bool = False
 
 
 def decide(outcome: Outcome, facts: Facts, policy: RetryPolicy, roll: float) -> Verdict:
@@ -111,7 +115,8 @@ def _in_time(verdict: v.Retry | v.Snooze, at: When, facts: Facts) -> Verdict:
 def _nameless(name: str, facts: Facts) -> Verdict:
     since = facts.now if facts.unknown_since is None else facts.unknown_since
     if facts.now - since < facts.grace:
-        return v.Snooze(At(min(facts.now + GRACE_STEP, since + facts.grace)), unknown=True)
+        over = since + facts.grace
+        return v.Snooze(At(over if facts.handed_on else min(facts.now + GRACE_STEP, over)), unknown=True)
     error = Failure(
         "UnknownName",
         f"no worker of this queue has had a handler named {name!r} for {facts.grace // SECOND} s",

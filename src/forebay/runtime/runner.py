@@ -19,7 +19,7 @@ from forebay.support.ids import Token, new_token
 from forebay.support.logs import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from forebay.declaring.handler import Handler, Route
     from forebay.engine import Broker, Delivery
@@ -54,11 +54,14 @@ class Spawn(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much a runner takes on. ``grace``: how long a message with an unknown name is put off before it is dead, in microseconds."""
+    """How much a runner takes on. ``grace``: how long a message with an unknown name is put off before it is dead, in microseconds.
+    ``look``: how often it is looked whether others put off what is known here.
+    """
 
     concurrency: int = 100
     strict: bool = False
     grace: Micros = 300 * SECOND
+    look: Micros = 5 * SECOND
 
 
 class Batch:
@@ -88,6 +91,8 @@ class Batch:
 @dataclass(slots=True)
 class Lane:
     """A route, and how many of its deliveries are at work here. ``token``: of a `receive` that is under way, or was broken off.
+    ``look_at``: when (monotonic) it is next looked whether others put off what is known here; ``tell_at``: when, being full, it next says
+    what that is.
 
     ``pooled``: some of its handlers have a process to themselves; ``batched``: some take batches, and ``batches`` are gathering.
     """
@@ -99,6 +104,12 @@ class Lane:
     pooled: bool = False
     batched: bool = False
     batches: dict[str, Batch] = field(default_factory=dict)
+    look_at: Micros = 0
+    tell_at: Micros = 0
+
+    def names(self, now: Micros) -> tuple[str, ...]:
+        """What it says that it knows, if it is time to."""
+        return tuple(self.route.handlers) if now >= self.look_at else ()
 
     def room(self, free: int) -> int:
         """How many more this lane may take when ``free`` slots are free."""
@@ -175,7 +186,17 @@ class Runner:
         """Wait for a free slot in some lane."""
         while not self._open():
             self._freed.clear()
-            await self._freed.wait()
+            await self._tell_names()
+            await self._gears.clock.wait(self._freed, self._limits.look)
+
+    async def _tell_names(self) -> None:
+        """For lanes that are full, say what is known here: what was put off for them is not to be given up meanwhile."""
+        now = self._gears.clock.monotonic()
+        full = [lane for lane in self._lanes if now >= lane.tell_at and lane.room(self._free) <= 0]
+        if told := [lane for lane in full if lane.token is None and lane.names(now)]:
+            await self.receive(told, 0, 0)
+        for lane in told:
+            lane.tell_at = now + self._limits.look
 
     def _open(self) -> list[Lane]:
         return [lane for lane in self._lanes if lane.room(self._free) > 0]
@@ -191,6 +212,7 @@ class Runner:
         if len(lanes) == len(self._lanes):
             await self.receive(lanes, self._free, WAIT)
             return
+        await self._tell_names()
         if await self.receive(lanes, self._free, 0) or self._freed.is_set():
             return
         try:
@@ -211,14 +233,29 @@ class Runner:
             lane.token = lane.token or new_token()
             asked[lane.token] = lane
         in_flight.under_way.update(asked)
-        asks = [Ask(lane.route.source, token, lane.room(most)) for token, lane in asked.items()]
+        now = self._gears.clock.monotonic()
+        asks = [
+            Ask(lane.route.source, token, lane.room(most), lane.names(now)) for token, lane in asked.items()
+        ]
+        # Who waits without names would not be handed what is put off meanwhile.
+        wait = min([wait, *(lane.look_at - now for lane in lanes if lane.look_at > now)])
         got = await self._gears.broker.receive(asks, wait=wait, most=most)
         for lane in lanes:
             lane.token = None
+        if looked := [asked[ask.token] for ask in asks if ask.names and ask.limit > 0]:
+            self._looked(looked, asked, got)
         for delivery in got:
             self._start(asked[delivery.token], delivery)
         in_flight.under_way.difference_update(asked)
         return len(got)
+
+    def _looked(self, lanes: Sequence[Lane], asked: Mapping[Token, Lane], got: Sequence[Delivery]) -> None:
+        """Where something was put off there may be more of it: it is looked again at once. Elsewhere it is not for a while."""
+        more = {id(asked[delivery.token]) for delivery in got if delivery.unknown_since is not None}
+        now = self._gears.clock.monotonic()
+        for lane in lanes:
+            if id(lane) not in more:
+                lane.look_at = now + self._limits.look
 
     def _order(self, lanes: list[Lane]) -> list[Lane]:
         """Strict: as listed. Weighted: a random order in which a lane comes first in proportion to its weight (Efraimidis and Spirakis,
@@ -360,6 +397,7 @@ class Runner:
             deadline=delivery.deadline,
             unknown_since=delivery.unknown_since,
             grace=self._limits.grace,
+            handed_on=self._gears.broker.traits.remembers,
         )
         return decide(outcome, facts, handler.policy if handler else _NAMELESS, self._gears.roll())
 

@@ -400,9 +400,13 @@ class Worker:
             suspects=suspects,
         )
         lanes = [self._lane(route, threads) for route in routes]
-        runner = Runner(
-            gears, lanes, Limits(concurrency=options.concurrency, strict=options.strict, grace=options.grace)
+        limits = Limits(
+            concurrency=options.concurrency,
+            strict=options.strict,
+            grace=options.grace,
+            look=plant.timing.sweep,
         )
+        runner = Runner(gears, lanes, limits)
         return Side(
             broker,
             settler,

@@ -92,6 +92,10 @@ class Ledger:
         self._leases: dict[Token, Lease] = {}
         self._ready: dict[str, list[tuple[int, int, EntryId]]] = {}
         self._timed: dict[str, list[tuple[Instant, int, EntryId]]] = {}
+        self._nameless: dict[tuple[str, str], dict[EntryId, Entry]] = {}
+        """What is put off because a worker did not know its name, by queue and name."""
+        self._known: dict[tuple[str, str], Instant] = {}
+        """When somebody who knows the name has last asked for what was put off."""
         self._unique: dict[tuple[str, str], EntryId] = {}
         self.dropped = 0
         self._levels: dict[str, Level] = {}
@@ -218,22 +222,45 @@ class Ledger:
         """Take up to ``limit`` ready entries."""
         queue, taken = ask.source.queue, list[Entry]()
         self.promote(queue, now)
+        put_off = self._put_off(ask, now) if ask.names else []
         if queue not in self.paused:
-            for entry in self._next_ready(queue, now):
+            if limit <= 0:
+                put_off.clear()
+            for entry in self._next_ready(queue, now, put_off):
                 if len(taken) >= limit:
                     break
                 heapq.heappop(self._ready[queue])
                 self._happen(entry, Event.CLAIM, now)
                 entry.token, entry.started, entry.progress = ask.token, now, None
+                if entry.unknown_since is not None and entry.message.name not in ask.names:
+                    self._date(entry)
                 taken.append(entry)
+                if len(taken) == limit:
+                    put_off.clear()  # the rest of it waits on
         if taken:
             self._leases[ask.token] = Lease(worker, now + self.options.timing.lease, {e.id for e in taken})
         return [self._delivery(e, ask.source) for e in taken]
 
+    def _put_off(self, ask: Ask, now: Instant) -> list[Entry]:
+        """What was put off though its name is known, the first last; and that it is known."""
+        found = list[Entry]()
+        for place in [(ask.source.queue, name) for name in ask.names]:
+            some = [e for e in self._nameless.get(place, {}).values() if e.expires is None or e.expires > now]
+            if some:
+                self._known[place] = now
+                found += some
+        return sorted(found, key=_place, reverse=True)
+
+    def _date(self, entry: Entry) -> None:
+        """Since when nobody knows its name: not since before somebody did."""
+        known = self._known.get((entry.queue, entry.message.name))
+        if known is not None and entry.unknown_since is not None and entry.unknown_since <= known:
+            entry.unknown_since = None
+
     def front(self, queue: str, now: Instant) -> Entry | None:
         """What a claim would take first."""
         self.promote(queue, now)
-        return None if queue in self.paused else next(self._next_ready(queue, now), None)
+        return None if queue in self.paused else next(self._next_ready(queue, now, []), None)
 
     def next_due(self, queue: str) -> Instant | None:
         """When the next timed entry of the queue is due."""
@@ -248,10 +275,14 @@ class Ledger:
             entry = self.entries[heapq.heappop(self._timed[queue])[2]]
             self._happen(entry, Event.DUE, due)
 
-    def _next_ready(self, queue: str, now: Instant) -> Iterator[Entry]:
-        """The ready entry at the front, again and again until the caller takes it; expired ones are ended on the way."""
-        heap = self._ready.get(queue, [])
-        while heap:
+    def _next_ready(self, queue: str, now: Instant, put_off: list[Entry]) -> Iterator[Entry]:
+        """The ready entry at the front, again and again until the caller takes it; expired ones are ended on the way. What was ``put_off``
+        (the first last) becomes ready when it is its turn.
+        """
+        heap = self._ready.setdefault(queue, [])
+        while heap or put_off:
+            if put_off and (not heap or _place(put_off[-1]) < heap[0]):
+                self._happen(put_off.pop(), Event.DUE, now)
             entry = self.entries.get(heap[0][2])
             if entry is None or entry.state is not State.READY or entry.seq != heap[0][1]:
                 heapq.heappop(heap)
@@ -512,6 +543,8 @@ class Ledger:
         level = self._levels.get(entry.queue) if self._levels else None
         if level is not None:
             level.waiting += (state in WAITING) - (entry.state in WAITING)
+        if entry.unknown_since is not None:
+            self._file(entry, put_off=state is State.SCHEDULED)
         entry.state = state
         if state in FINISHED:
             entry.finished = now
@@ -521,10 +554,19 @@ class Ledger:
                 self._unique.pop((entry.queue, entry.message.unique), None)
         elif state is State.READY:
             entry.ready_since = now
-            place = (-entry.message.priority, entry.seq, entry.id)
-            heapq.heappush(self._ready.setdefault(entry.queue, []), place)
+            heapq.heappush(self._ready.setdefault(entry.queue, []), _place(entry))
         elif state in TIMED:
             heapq.heappush(self._timed.setdefault(entry.queue, []), (entry.due or 0, entry.seq, entry.id))
+
+    def _file(self, entry: Entry, *, put_off: bool) -> None:
+        """Whether it is among those that wait for a worker that knows their name."""
+        place = (entry.queue, entry.message.name)
+        if put_off:
+            self._nameless.setdefault(place, {})[entry.id] = entry
+        elif (some := self._nameless.get(place)) is not None:
+            some.pop(entry.id, None)
+            if not some:
+                del self._nameless[place]
 
     def _let_go(self, entry: Entry) -> None:
         """Take the entry from under its lease."""
@@ -581,11 +623,17 @@ class Ledger:
             del self._unique[(entry.queue, entry.message.unique)]
         if (level := self._levels.get(entry.queue)) is not None:
             level.waiting -= entry.state in WAITING
+        self._file(entry, put_off=False)
         del self.entries[entry.id]
 
     def _is_timed(self, place: tuple[Instant, int, EntryId]) -> bool:
         entry = self.entries.get(place[2])
         return entry is not None and entry.seq == place[1] and entry.state in TIMED and entry.due == place[0]
+
+
+def _place(entry: Entry) -> tuple[int, int, EntryId]:
+    """Where it stands in its queue once it is ready."""
+    return (-entry.message.priority, entry.seq, entry.id)
 
 
 def _lies_in(when: Instant | None, since: Instant | None, before: Instant | None) -> bool:

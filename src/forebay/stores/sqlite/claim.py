@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished, Ready
 from forebay.stores.face import Claimed
-from forebay.stores.sqlite.rows import delivery
-from forebay.stores.sqlite.session import batch, numbers
+from forebay.stores.sqlite.rows import NAME, PRIORITY, UNKNOWN_SINCE, delivery
+from forebay.stores.sqlite.session import Row, batch, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +22,22 @@ PROMOTED: Final = 1_000
 """Entries made ready, or expired, by one claim at most: the next one goes on where it stopped."""
 
 
+def _place(row: Row) -> tuple[int, int]:
+    """Where a row of `claim_front` stands in its queue."""
+    return -row[PRIORITY], row[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """A row of `claim_look`."""
+    """A row of `claim_look`. ``known``: whether something was put off though the caller knows its name."""
 
     leased: int
     paused: int
     ready: int
     late: int
     due: Instant | None
+    _: KW_ONLY
+    known: int
 
 
 @dataclass(slots=True)
@@ -41,6 +48,7 @@ class Claim:
     most: int | None
     worker: str
     _sights: list[_Sight] = field(default_factory=list)
+    _due: Instant | None = None
 
     def room(self, held: int) -> int:
         """How many new ones may be taken when so many are held already."""
@@ -50,37 +58,46 @@ class Claim:
     def look(self, session: Session) -> Claimed | None:
         """The answer, if it can be given without changing anything."""
         self._sights = []
-        idle, room = True, self.room(0) > 0
+        idle, tells, room = True, False, self.room(0) > 0
         for ask in self.asks:
             seen: dict[str, Value] = {"token": ask.token, "queue": ask.source.queue, "now": session.now}
-            sight = _Sight(*session.row("claim_look", seen))
+            known = _is_known(session, ask) if ask.names else 0
+            sight = _Sight(*session.row("claim_look", seen), known=known)
             self._sights.append(sight)
-            takes = room and ask.limit > 0 and sight.ready and not sight.paused
+            takes = room and ask.limit > 0 and (sight.ready or known) and not sight.paused
+            tells = tells or bool(known)
             idle = idle and not (takes or sight.leased or sight.late or _is_due(sight, session))
+        self._due = min((sight.due for sight in self._sights if sight.due is not None), default=None)
         if not idle:
-            return None
-        return Claimed(due=min((sight.due for sight in self._sights if sight.due is not None), default=None))
+            # Nothing taken though there is something to do will be worth another look at once.
+            self._due = session.now
+        return Claimed(due=self._due) if idle and not tells else None
 
     def work(self, session: Session) -> Claimed:
         """What the tokens hold already, and what that leaves room for."""
         held = _held(session, self.asks) if any(sight.leased for sight in self._sights) else {}
         room = self.room(sum(map(len, held.values())))
-        # Nothing taken though there was something to do: worth another look at once.
-        claimed = Claimed(due=session.now)
+        claimed = Claimed(due=self._due)
         for ask, sight in zip(self.asks, self._sights, strict=True):
             if ask.token in held:
                 claimed.deliveries.extend(held[ask.token])
                 continue
-            some = _tidy(session, ask, sight)
-            if (limit := min(ask.limit, room)) > 0 and some:
-                room -= self._take(session, ask, limit, claimed)
+            rows, limit = list[Row](), min(ask.limit, room)
+            if _tidy(session, ask, sight) and limit > 0:
+                place: dict[str, Value] = {"queue": ask.source.queue, "now": session.now, "limit": limit}
+                rows = session.rows("claim_front", place)
+            if sight.known:
+                rows = sorted([*rows, *_put_off(session, ask, limit)], key=_place)[: max(limit, 0)]
+            if rows:
+                room -= self._take(session, ask, rows, claimed)
         return claimed
 
-    def _take(self, session: Session, ask: Ask, limit: int, claimed: Claimed) -> int:
-        """Up to ``limit`` entries of the front; how many."""
-        rows = session.rows("claim_front", {"queue": ask.source.queue, "now": session.now, "limit": limit})
-        if not rows:
-            return 0
+    def _take(self, session: Session, ask: Ask, rows: list[Row], claimed: Claimed) -> int:
+        """Put entries under the token; how many."""
+        if strange := [
+            row[0] for row in rows if row[UNKNOWN_SINCE] is not None and row[NAME] not in ask.names
+        ]:
+            rows = _dated(session, rows, strange)
         entries = numbers(row[0] for row in rows)
         lease: dict[str, Value] = {
             "token": ask.token,
@@ -98,6 +115,26 @@ class Claim:
         claimed.deliveries.extend([delivery(row, ask.source, ask.token) for row in rows])
         claimed.fresh.append(ask)
         return len(rows)
+
+
+def _is_known(session: Session, ask: Ask) -> int:
+    named: dict[str, Value] = {"queue": ask.source.queue, "names": batch(ask.names), "now": session.now}
+    return int(session.row("claim_known", named)[0])
+
+
+def _put_off(session: Session, ask: Ask, limit: int) -> list[Row]:
+    """Keep that somebody knows what was put off; the first of it that there is room for."""
+    named: dict[str, Value] = {"queue": ask.source.queue, "names": batch(ask.names), "now": session.now}
+    session.change("claim_tell_known", named)
+    return session.rows("claim_put_off", {**named, "limit": limit}) if limit > 0 else []
+
+
+def _dated(session: Session, rows: Sequence[Row], strange: Sequence[int]) -> list[Row]:
+    """Since when nobody knows the names of the ``strange``: not since before somebody did."""
+    known = {seq for (seq,) in session.rows("claim_date", {"entries": numbers(strange)})}
+    return [
+        (*row[:UNKNOWN_SINCE], None, *row[UNKNOWN_SINCE + 1 :]) if row[0] in known else row for row in rows
+    ]
 
 
 def _is_due(sight: _Sight, session: Session) -> bool:

@@ -62,6 +62,12 @@ def message_row(seq: int, message: Message, copies: int) -> tuple[Value, ...]:
     )  # fmt: skip
 
 
+UNKNOWN_SINCE: Final = 8
+NAME: Final = 11
+PRIORITY: Final = 18
+"""Columns of `claim_front`."""
+
+
 def delivery(row: Row, source: Source, token: Token) -> Delivery:
     """A row of `claim_front` or `claim_held` as what a worker is handed."""
     seq, key, created, expires, deadline, attempts, crashes, releases, unknown, started, *fields = row

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Ask, Ordering, Settled, Settlement, Source
 from forebay.model import verdict as v
+from forebay.model.message import EntryId
+from forebay.model.query import CancelNow, Pause, Resume, Selector
 from forebay.model.when import SECOND, After
 from forebay.support.ids import new_token
 from forebay.testing.clock import eventually
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forebay.engine import Delivery
+    from forebay.model.message import Message
+    from forebay.model.when import Micros
 
 LONG: Final = 3_600 * SECOND
 OTHER: Final = Source(queue="other")
@@ -174,6 +178,162 @@ async def a_limit_of_zero_takes_nothing_new(h: Harness) -> None:
     assert ids(await broker.receive([Ask(WORK, token, 0)], wait=0)) == [held.id]
 
 
+# -- names
+
+
+async def _named(h: Harness, *names: str, limit: int = 100, source: Source = WORK) -> list[Delivery]:
+    """What is handed to a worker that says that it knows ``names``."""
+    broker = await h.broker("knows", (source,))
+    return list(await broker.receive([Ask(source, new_token(), limit, names)], wait=0))
+
+
+async def _put_off(h: Harness, *messages: Message, due: Micros = LONG) -> None:
+    """Messages that somebody has met who did not know their names."""
+    await h.publish(*messages)
+    for delivery in await h.take():
+        assert await h.settle(delivery, v.Snooze(After(due), unknown=True)) is Settled.OK
+    assert await h.take() == []
+
+
+async def names_keep_nothing_else_away(h: Harness) -> None:
+    await h.publish(h.message())
+    broker = await h.broker()
+
+    taken = await broker.receive([Ask(WORK, new_token(), 5, ("another",))], wait=h.wait)
+
+    assert [d.message.name for d in taken] == ["job"]
+
+
+async def what_one_does_not_know_is_handed_to_who_names_it_and_to_nobody_else(h: Harness) -> None:
+    await _put_off(h, h.message())
+
+    assert await _named(h, "another", "jo", "job2") == []
+    assert await _named(h, "job", source=OTHER) == []
+    (delivery,) = await _named(h, "another", "job")
+
+    assert (delivery.message.name, delivery.attempts, delivery.releases) == ("job", 0, 0)
+    assert await h.settle(delivery, v.Done(), worker="knows") is Settled.OK
+    assert await _named(h, "job") == []
+
+
+async def what_is_put_off_for_another_reason_waits_for_its_time(h: Harness) -> None:
+    await h.publish(h.message(), but(h.message(), due=After(LONG)))
+    await h.settle(await h.take_one(), v.Snooze(After(LONG)))
+
+    assert await _named(h, "job") == []
+
+
+async def what_one_does_not_know_wakes_who_waits_and_names_it(h: Harness) -> None:
+    await h.publish(h.message())
+    delivery, broker = await h.take_one(), await h.broker("knows")
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(broker.receive([Ask(WORK, new_token(), 5, ("job",))], wait=LONG))
+        await h.asleep()
+        await h.settle(delivery, v.Snooze(After(LONG), unknown=True))
+        await eventually(task.done, what="receive has returned")
+
+    assert ids(task.result()) == [delivery.id]
+
+
+async def who_names_something_else_waits_on(h: Harness) -> None:
+    await h.publish(h.message())
+    delivery, broker = await h.take_one(), await h.broker("knows")
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(broker.receive([Ask(WORK, new_token(), 5, ("another",))], wait=LONG))
+        await h.asleep()
+        await h.settle(delivery, v.Snooze(After(LONG), unknown=True))
+        await h.asleep()
+        assert not task.done()
+        task.cancel()
+
+
+async def what_was_put_off_comes_in_its_place_and_no_more_than_asked_for(h: Harness) -> None:
+    batch = [but(m, priority=p) for m, p in zip(h.messages(6), (4, 4, 9, 4, 4, 5), strict=True)]
+    await _put_off(h, batch[0], batch[2], batch[4])
+    await h.publish(batch[1], batch[3], batch[5])
+
+    first = await _named(h, "job", limit=3)
+
+    # Places are by the time of arrival: those three came first.
+    assert ids(first) == [m.id for m in (batch[2], batch[5], batch[0])]
+    assert ids(await h.take()) == [batch[1].id, batch[3].id]
+    assert ids(await _named(h, "job")) == [batch[4].id]
+
+
+async def a_claim_of_what_was_put_off_can_be_repeated(h: Harness) -> None:
+    await _put_off(h, *h.messages(3))
+    broker, ask = await h.broker("knows"), Ask(WORK, new_token(), 2, ("job",))
+
+    first = await broker.receive([ask], wait=0)
+    again = await broker.receive([ask], wait=0)
+
+    assert len(first) == 2
+    assert ids(again) == ids(first)
+    assert len(await _named(h, "job")) == 1
+
+
+async def a_claim_of_what_was_put_off_that_is_cancelled_puts_it_back(h: Harness) -> None:
+    await _put_off(h, *h.messages(12))
+    broker, got = await h.broker("knows"), list[str]()
+
+    for turns in range(12):
+        ask = Ask(WORK, new_token(), 1, ("job",))
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(broker.receive([ask], wait=0))
+            for _ in range(turns):
+                await asyncio.wait([task], timeout=0)
+            task.cancel()
+        assert await h.take() == [], "who does not name it does not get it"
+        (delivery,) = await broker.receive([ask], wait=0)
+        got.append(delivery.id)
+        assert await h.settle(delivery, v.Done(), worker="knows") is Settled.OK
+
+    assert len(set(got)) == 12
+
+
+async def who_has_no_room_says_what_it_knows_all_the_same(h: Harness) -> None:
+    await _put_off(h, h.message(), due=2 * h.tick)
+    await h.advance(h.tick)
+    assert await _named(h, "job", limit=0) == []
+    await h.advance(h.tick)
+
+    assert (await h.take_one()).unknown_since is None
+
+
+async def a_paused_queue_hands_out_nothing_that_was_put_off(h: Harness) -> None:
+    await _put_off(h, h.message())
+    store = await h.store()
+    await store.steer(Selector(queue=WORK.queue), Pause())
+
+    assert await _named(h, "job") == []
+    await store.steer(Selector(queue=WORK.queue), Resume())
+    assert len(await _named(h, "job")) == 1
+
+
+async def what_was_put_off_can_expire_and_be_cancelled(h: Harness) -> None:
+    late, other = but(h.message(), expires=After(h.tick)), h.message()
+    await _put_off(h, late, other)
+    store = await h.store()
+    await store.steer(Selector(ids=(EntryId(other.id),)), CancelNow())
+    await h.advance(h.tick + 1)
+
+    assert await _named(h, "job") == []
+
+
+async def a_name_is_unknown_since_when_nobody_asked_for_it(h: Harness) -> None:
+    await _put_off(h, *h.messages(2), but(h.message(), name="other"), due=2 * h.tick)
+    await h.advance(h.tick)
+    (known,) = await _named(h, "job", limit=1)
+    await h.advance(h.tick)
+
+    taken = await h.take()
+
+    assert known.unknown_since is not None
+    assert [(d.message.name, d.unknown_since is None) for d in taken] == [("job", True), ("other", False)]
+
+
 # -- waiting
 
 
@@ -309,6 +469,7 @@ CLAIMS: Final = (
         all_sources_are_asked_at_once_and_in_the_order_of_the_asks,
         what_is_under_a_token_comes_before_anything_new,
         a_limit_of_zero_takes_nothing_new,
+        names_keep_nothing_else_away,
         receive_gives_up_when_the_wait_is_over,
         a_message_wakes_who_waits,
         a_message_from_another_broker_wakes_who_waits,
@@ -327,6 +488,27 @@ CLAIMS: Final = (
         lambda t: t.ordering is Ordering.FIFO,
         equals_come_in_the_order_they_were_sent,
         what_is_handed_back_keeps_its_place,
+    ),
+    *claims(
+        "claim",
+        lambda t: t.remembers and t.delay,
+        what_one_does_not_know_is_handed_to_who_names_it_and_to_nobody_else,
+        what_is_put_off_for_another_reason_waits_for_its_time,
+        what_one_does_not_know_wakes_who_waits_and_names_it,
+        who_names_something_else_waits_on,
+        a_claim_of_what_was_put_off_can_be_repeated,
+        a_claim_of_what_was_put_off_that_is_cancelled_puts_it_back,
+        who_has_no_room_says_what_it_knows_all_the_same,
+        a_paused_queue_hands_out_nothing_that_was_put_off,
+        a_name_is_unknown_since_when_nobody_asked_for_it,
+    ),
+    *claims(
+        "claim",
+        lambda t: t.remembers and t.delay and t.priorities and t.ordering is Ordering.FIFO,
+        what_was_put_off_comes_in_its_place_and_no_more_than_asked_for,
+    ),
+    *claims(
+        "claim", lambda t: t.remembers and t.delay and t.expiry, what_was_put_off_can_expire_and_be_cancelled
     ),
     *claims(
         "priority", lambda t: t.priorities, the_higher_priority_comes_first, a_priority_holds_on_the_next_try

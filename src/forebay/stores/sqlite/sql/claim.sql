@@ -1,6 +1,6 @@
 -- Taking work: look, make ready what is due, end what is late, read the front and put it under a lease; and putting it back.
 -- Locks: `claim_look` runs without one first; all else in one write transaction. Indexes: entry_ready, entry_timed, entry_late_here in their own
--- orders; lease token; nothing is sorted but what one lease holds.
+-- orders, and entry_nameless in its; lease token; nothing is sorted but what one lease holds.
 
 -- name: claim_look
 -- What a receive would find: its token in use, its queue paused, something ready, something expired, the next moment something is due.
@@ -19,6 +19,15 @@ SELECT
         WHERE queue = :queue AND state IN ('scheduled', 'retrying')
         ORDER BY due LIMIT 1
     )
+
+-- name: claim_known
+-- Whether something was put off because a worker did not know its name, though the caller does. Without a lock, and only for a caller that says
+-- what it knows. :names is a JSON array. Index: entry_nameless, one search for each name.
+SELECT EXISTS (
+    SELECT 1 FROM json_each(:names) AS n
+    CROSS JOIN entry AS e INDEXED BY entry_nameless ON e.queue = :queue AND e.name = n.value
+    WHERE e.unknown_since IS NOT NULL AND e.state = 'scheduled' AND (e.expires IS NULL OR e.expires > :now)
+)
 
 -- name: claim_promote
 -- Make ready what is due, the longest due first, a bounded number. In a write transaction. Index: entry_timed.
@@ -51,6 +60,46 @@ WHERE e.queue = :queue AND e.state = 'ready' AND (e.expires IS NULL OR e.expires
     AND NOT EXISTS (SELECT 1 FROM paused AS p WHERE p.queue = :queue)
 ORDER BY e.priority DESC, e.seq LIMIT :limit
 
+-- name: claim_put_off
+-- As `claim_front`, of what was put off because a worker did not know its name though the caller does: it is as good as ready. In no order.
+-- :names is a JSON array. Index: entry_nameless, then primary keys. Sorts the places of no more than :limit for each name that is put off.
+SELECT
+    e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, :now AS started,
+    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
+    m.unique_key, m.moments
+FROM entry AS e
+CROSS JOIN message AS m ON m.seq = e.message
+WHERE e.seq IN (
+        SELECT f.seq FROM json_each(:names) AS n
+        CROSS JOIN entry AS f ON f.seq IN (
+            SELECT p.seq FROM entry AS p INDEXED BY entry_nameless
+            WHERE p.queue = :queue AND p.name = n.value AND p.unknown_since IS NOT NULL AND p.state = 'scheduled'
+                AND (p.expires IS NULL OR p.expires > :now)
+            ORDER BY p.priority DESC, p.seq LIMIT :limit
+        )
+        ORDER BY f.priority DESC, f.seq LIMIT :limit
+    )
+    AND NOT EXISTS (SELECT 1 FROM paused AS p WHERE p.queue = :queue)
+
+-- name: claim_tell_known
+-- Keep that somebody knows the names of what was put off. In a write transaction. Index: entry_nameless, then the primary key.
+INSERT INTO known (queue, name, at)
+SELECT :queue, n.value, :now FROM json_each(:names) AS n
+WHERE EXISTS (
+    SELECT 1 FROM entry AS e INDEXED BY entry_nameless
+    WHERE e.queue = :queue AND e.name = n.value AND e.unknown_since IS NOT NULL AND e.state = 'scheduled'
+        AND (e.expires IS NULL OR e.expires > :now)
+)
+ON CONFLICT DO UPDATE SET at = excluded.at
+
+-- name: claim_date
+-- Forget since when nobody knew the names of some entries, if somebody has known them since; which. In a write transaction.
+-- :entries is a JSON array of sequence numbers. Indexes: primary keys.
+UPDATE entry SET unknown_since = NULL
+WHERE seq IN (SELECT value FROM json_each(:entries))
+    AND unknown_since <= (SELECT k.at FROM known AS k WHERE k.queue = entry.queue AND k.name = entry.name)
+RETURNING seq
+
 -- name: claim_lease
 -- Write the lease itself: one row, whatever it took. In the claim's transaction, after claim_held said that the token is not in use.
 INSERT INTO lease (token, worker, until, held, entries) VALUES (:token, :worker, :until, :held, :entries)
@@ -76,10 +125,15 @@ WHERE e.token = l.token
 ORDER BY e.priority DESC, e.seq
 
 -- name: claim_undo
--- Put back what a receive took that nobody waits for any more, as if it had not been taken. In a write transaction.
+-- Put back what a receive took that nobody waits for any more, as if it had not been taken: what was put off because its name was not known
+-- waits on. In a write transaction.
 -- Index: lease token, then primary keys.
 UPDATE entry SET
-    state = iif(cancel_requested, 'cancelled', 'ready'),
+    state = CASE
+        WHEN cancel_requested THEN 'cancelled'
+        WHEN unknown_since IS NOT NULL AND due > :now THEN 'scheduled'
+        ELSE 'ready'
+    END,
     finished = iif(cancel_requested, :now, NULL),
     unique_key = iif(cancel_requested, NULL, unique_key),
     token = NULL,
