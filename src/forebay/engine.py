@@ -373,7 +373,7 @@ class Losses(msgspec.Struct, frozen=True):
 
 
 class Noted(msgspec.Struct, frozen=True):
-    """Watch for changes of notes of one kind."""
+    """Watch for changes of notes of one kind. Nobody polls for these: whoever needs them looks now and then."""
 
     kind: str
 
@@ -495,12 +495,12 @@ class Store(Broker, Protocol):
         """What it knows besides messages: `Workers`, `Rates`, `Groups`, `Audit`, `Notes`. Bounded by the question."""
         ...
 
-    async def note(self, batch: Sequence[Revision]) -> Sequence[Revised]:
+    async def note(self, batch: Sequence[Revision], *, by: Actor = UNKNOWN) -> Sequence[Revised]:
         """Change small definitions that all processes share, in one transaction; answers per item and in order.
 
         A note is changed if what stands has still the version that was read; with the change its messages are stored, or neither is. What
-        says already what it is to say is taken and changes nothing, so that a call may be repeated. `Notes` of `survey` reads
-        them. Raises `InvalidOption` for more than a thousand at a time, and where there are too many of a kind.
+        says already what it is to say is taken and changes nothing, so that a call may be repeated. Who did it is noted in the same
+        transaction. `Notes` of `survey` reads them. Raises `InvalidOption` for more than a thousand at a time, and for too many of a kind.
         """
         ...
 

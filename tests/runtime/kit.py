@@ -236,8 +236,8 @@ class SpiedStore:
         answer: tuple[R, ...] = await self._engine.call("survey", about, self.inner.survey(about))
         return answer
 
-    async def note(self, batch: Sequence[Revision]) -> Sequence[Revised]:
-        answer: Sequence[Revised] = await self._engine.call("note", batch, self.inner.note(batch))
+    async def note(self, batch: Sequence[Revision], *, by: Actor = UNKNOWN) -> Sequence[Revised]:
+        answer: Sequence[Revised] = await self._engine.call("note", batch, self.inner.note(batch, by=by))
         return answer
 
     async def attend(self, presence: Presence | None) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def audit(*, limit: int, as_json: bool, url: str | None) -> None:
     """Show who told the engine what, the newest first.
 
-    Commands that had an effect: retry, cancel, delete, pause, resume, and the handing back of what dead workers had. The last ten
-    thousand are kept.
+    Commands that had an effect: retry, cancel, delete, pause, resume, changes of definitions, and the handing back of what dead workers
+    had. The last ten thousand are kept.
     """
     from forebay.cli.loading import opened
     from forebay.cli.output import Column, document, moment, table
@@ -44,7 +44,7 @@ def audit(*, limit: int, as_json: bool, url: str | None) -> None:
                 str(one.done.changed),
                 str(one.done.asked),
                 str(sum(one.done.skipped.values())),
-                _words(one.which),
+                _words(one),
             ]
             for one in found
         ],
@@ -73,10 +73,14 @@ def _conditions(which: Selector) -> dict[str, Any]:  # any JSON
     return {name: value for name, value in msgspec.to_builtins(which).items() if value not in (None, [], ())}
 
 
-def _words(which: Selector) -> str:
+def _words(one: Audited) -> str:
+    from forebay.model.query import Edit
+
+    if isinstance(one.command, Edit):
+        return f"{one.command.kind} {one.command.name}: {one.command.what}"
     return " ".join(
         f"{len(value)} by id"
         if name == "ids"
         else f"{name}={','.join(value) if isinstance(value, list | tuple) else value}"
-        for name, value in _conditions(which).items()
+        for name, value in _conditions(one.which).items()
     )

@@ -9,7 +9,7 @@ import msgspec
 from forebay.errors import InvalidOption
 from forebay.model.message import Message
 from forebay.model.names import check_name
-from forebay.model.query import LONGEST_PAGE
+from forebay.model.query import LONGEST_PAGE, Edit
 from forebay.model.survey import Survey
 from forebay.model.when import SECOND, Micros
 
@@ -52,11 +52,13 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 class Revision(msgspec.Struct, frozen=True):
     """What a note is to say from now on (None: it is deleted), if what stands still has its version. ``then``: messages that are stored in
-    the same transaction if and only if it is changed, whatever the limits of their queues.
+    the same transaction if and only if it is changed, whatever the limits of their queues. ``what``: a word for the audit, which a change
+    without one is not noted in.
     """
 
     note: Note
     then: tuple[Message, ...] = ()
+    what: str = ""
 
 
 class Revised(msgspec.Struct, frozen=True):
@@ -90,6 +92,15 @@ class Notes(Survey[Note], frozen=True, kw_only=True):
     def most(self) -> int:
         """How many notes the answer may have."""
         return max(1, min(self.limit, LONGEST_PAGE))
+
+
+def audited(batch: Sequence[Revision], answers: Sequence[Revised]) -> list[Edit]:
+    """What of a batch is for the audit."""
+    return [
+        Edit(one.note.kind, one.note.name, one.what)
+        for one, answer in zip(batch, answers, strict=True)
+        if answer.changed and one.what
+    ]
 
 
 def check_revisions(batch: Sequence[Revision]) -> None:

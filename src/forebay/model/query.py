@@ -172,9 +172,19 @@ class HandBack(msgspec.Struct, frozen=True, tag=True):
     worker: str
 
 
+class Edit(msgspec.Struct, frozen=True, tag=True):
+    """A small definition was changed (`Store.note`): of which ``kind``, its ``name``, and ``what`` was done to it, in a word."""
+
+    kind: str
+    name: str
+    what: str
+
+
 Command: TypeAlias = Redrive | CancelNow | Delete | Pause | Resume | HandBack
 Change: TypeAlias = Redrive | CancelNow | Delete
 """The commands that concern messages."""
+Deed: TypeAlias = Command | Edit
+"""What is kept with who did it."""
 
 
 def changeable(command: Change) -> frozenset[State]:

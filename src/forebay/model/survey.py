@@ -9,7 +9,7 @@ import msgspec
 from forebay.errors import InvalidOption
 from forebay.model.flow import Condition, FlowState, Role
 from forebay.model.message import EntryId
-from forebay.model.query import LONGEST_PAGE, Actor, By, Command, Selector, Steered
+from forebay.model.query import LONGEST_PAGE, Actor, By, Deed, Selector, Steered
 from forebay.model.state import State
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import SECOND, Instant, Micros
@@ -118,7 +118,7 @@ class Audited(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     at: Instant
     by: Actor
-    command: Command
+    command: Deed
     which: Selector
     done: Steered
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from forebay.engine import Cancels, Ready
+from forebay.engine import Cancels, Noted, Ready
 from forebay.errors import NotOpen, Unsupported
 from forebay.model.query import UNKNOWN, HandBack, Pause, Resume, Steered
 from forebay.stores.asked import check_topic, noted, queue_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from forebay.engine import Ask, Delivery, Topic
     from forebay.model.message import EntryId
-    from forebay.model.query import Actor, Change, Command, Selector
+    from forebay.model.query import Actor, Change, Command, Deed, Selector
     from forebay.model.when import Instant, Micros
     from forebay.stores.signals import Wake
     from forebay.support.clock import Clock
@@ -38,7 +38,7 @@ class Told:
     """Who gave a command, what it is, and which messages it is about: kept where it had an effect."""
 
     by: Actor
-    command: Command
+    command: Deed
     which: Selector
 
 
@@ -67,7 +67,7 @@ class Face(ABC):
                 await self._clock.wait(event, min(left, due, left if self.poll is None else self.poll))
 
     async def watch(self, topic: Topic) -> AsyncIterator[frozenset[EntryId] | None]:
-        """Yield at once, whenever something may have happened, and where a signal can be lost now and then (not for `Cancels`)."""
+        """Yield at once, whenever something may have happened, and where a signal can be lost now and then (not `Cancels` and `Noted`)."""
         check_topic(topic)
         with self._listening(topic) as wake:
             woken = False
@@ -75,7 +75,9 @@ class Face(ABC):
                 wake.clear()
                 ended = wake.take()
                 yield ended if woken else None
-                woken = await self._clock.wait(wake, None if isinstance(topic, Cancels) else self.poll)
+                woken = await self._clock.wait(
+                    wake, None if isinstance(topic, Cancels | Noted) else self.poll
+                )
 
     async def steer(self, which: Selector, command: Command, *, by: Actor = UNKNOWN) -> Steered:
         """Carry out a command, and note who gave it.

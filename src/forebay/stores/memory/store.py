@@ -25,8 +25,8 @@ from forebay.engine import (
     check_sources,
 )
 from forebay.errors import NotOpen
-from forebay.model.note import check_revisions
-from forebay.model.query import Page, Steered
+from forebay.model.note import audited, check_revisions
+from forebay.model.query import UNKNOWN, Page, Selector, Steered
 from forebay.model.survey import Groups
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
 from forebay.stores.face import Claimed, Face, Told, refuse_transaction
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from forebay.engine import Ask, Delivery, Settlement, Source, Swept, Topic
     from forebay.model.message import EntryId, Message
     from forebay.model.note import Revised, Revision
-    from forebay.model.query import Change, Counts, Progress, Query, Selector
+    from forebay.model.query import Actor, Change, Counts, Progress, Query
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Instant
     from forebay.support.clock import Clock
@@ -236,7 +236,7 @@ class MemoryStore(Face):
             about, Counter(v for e in selected if (v := self._ledger.value(e, about.by)) is not None)
         )
 
-    async def note(self, batch: Sequence[Revision]) -> Sequence[Revised]:
+    async def note(self, batch: Sequence[Revision], *, by: Actor = UNKNOWN) -> Sequence[Revised]:
         """Change notes, and store what goes with them."""
         check_revisions(batch)
         with self._lock:
@@ -244,6 +244,8 @@ class MemoryStore(Face):
             answers, then = self._ledger.sight.notes.revise(batch, now)
             for message in then:
                 self._ledger.publish(message, now)
+            for edit in audited(batch, answers):
+                self._ledger.sight.note(now, Told(by, edit, Selector()), Steered(changed=1))
         self._signals.notify({Noted(answer.note.kind) for answer in answers if answer.changed})
         self._tell(then)
         return answers

@@ -28,16 +28,17 @@ class Trail:
     def whole(self, session: Session, work: Callable[[Session], int]) -> int:
         """Carry out a command that takes one transaction, and says how many it changed."""
         changed = work(session)
-        self._write(session, Steered(changed=changed))
+        self.write(session, Steered(changed=changed))
         return changed
 
     def part(self, session: Session, order: Order, before: Steered) -> Step:
         """Carry out a part of one that takes several. ``before``: what was done in those that are over."""
         step = order.work(session)
-        self._write(session, before + step.done)
+        self.write(session, before + step.done)
         return step
 
-    def _write(self, session: Session, done: Steered) -> None:
+    def write(self, session: Session, done: Steered) -> None:
+        """Say what was done, if it was anything."""
         if not done.touched:
             return
         row: dict[str, Value] = {

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forebay.engine import Noted
-from forebay.model.note import GONE_KEPT, Note
+from forebay.model.note import GONE_KEPT, Note, audited
+from forebay.model.query import Selector, Steered
+from forebay.stores.face import Told
 from forebay.stores.notes import Board
 from forebay.stores.sqlite import publish
+from forebay.stores.sqlite.audit import Trail
 from forebay.stores.sqlite.session import batch as encoded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forebay.model.note import Notes, Revised, Revision
+    from forebay.model.query import Actor
     from forebay.stores.sqlite.session import Session
 
 
@@ -24,7 +28,7 @@ def look(session: Session, batch: Sequence[Revision]) -> list[Revised] | None:
     return None if board.changed else answers
 
 
-def revise(session: Session, batch: Sequence[Revision]) -> list[Revised]:
+def revise(session: Session, batch: Sequence[Revision], by: Actor) -> list[Revised]:
     """Change notes, and store what goes with those that are changed."""
     board = _board(session, batch)
     answers = [board.revise(revision) for revision in batch]
@@ -32,6 +36,8 @@ def revise(session: Session, batch: Sequence[Revision]) -> list[Revised]:
     publish.publish(
         session, [m for one, answer in zip(batch, answers, strict=True) if answer.changed for m in one.then]
     )
+    for edit in audited(batch, answers):
+        Trail(Told(by, edit, Selector())).write(session, Steered(changed=1))
     session.news.update(Noted(note.kind) for note in board.changed)
     return answers
 

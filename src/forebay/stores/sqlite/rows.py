@@ -9,7 +9,7 @@ import msgspec
 from forebay.engine import Delivery
 from forebay.model.flow import Step
 from forebay.model.message import JSON, EntryId, Message
-from forebay.model.query import Actor, Command, Progress, Selector, Steered, TaskRecord, Try
+from forebay.model.query import Actor, Deed, Progress, Selector, Steered, TaskRecord, Try
 from forebay.model.state import State
 from forebay.model.survey import Audited
 from forebay.model.verdict import Failure, Reason
@@ -37,7 +37,7 @@ _HEADERS: Final = msgspec.json.Decoder(dict[str, str])
 _MOMENTS: Final = msgspec.json.Decoder(Moments)
 _FAILURE: Final = msgspec.json.Decoder(Failure)
 _ACTOR: Final = msgspec.json.Decoder(Actor)
-_COMMAND: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Command)
+_COMMAND: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Deed)
 _SELECTOR: Final = msgspec.json.Decoder(Selector)
 _STEERED: Final = msgspec.json.Decoder(Steered)
 _NO_MOMENTS: Final = Moments()

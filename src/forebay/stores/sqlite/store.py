@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, cast
 from forebay.engine import NOTHING, R, check_sources
 from forebay.errors import NotOpen
 from forebay.model.note import Notes, check_revisions
-from forebay.model.query import Page, Steered
+from forebay.model.query import UNKNOWN, Page, Steered
 from forebay.model.survey import Groups
 from forebay.model.when import SECOND
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     )
     from forebay.model.message import EntryId, Message
     from forebay.model.note import Revised, Revision
-    from forebay.model.query import Change, Counts, Progress, Query, Selector, TaskRecord
+    from forebay.model.query import Actor, Change, Counts, Progress, Query, Selector, TaskRecord
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Micros
     from forebay.stores.signals import Wake
@@ -272,12 +272,12 @@ class SqliteStore(Face):
                 return groups(about, total)
             check_walk(walked)
 
-    async def note(self, batch: Sequence[Revision]) -> Sequence[Revised]:
+    async def note(self, batch: Sequence[Revision], *, by: Actor = UNKNOWN) -> Sequence[Revised]:
         """Change notes, and store what goes with them."""
         check_revisions(batch)
         rows = len(batch) + sum(len(revision.then) for revision in batch)
         return await self._thread().submit(
-            look=partial(notes.look, batch=batch), work=partial(notes.revise, batch=batch), rows=rows
+            look=partial(notes.look, batch=batch), work=partial(notes.revise, batch=batch, by=by), rows=rows
         )
 
     async def attend(self, presence: Presence | None) -> None:

@@ -11,8 +11,9 @@ from forebay.engine import Noted
 from forebay.errors import InvalidName, InvalidOption
 from forebay.model.message import EntryId, MessageId
 from forebay.model.note import GONE_KEPT, LONGEST_NOTE, MOST_REVISED, Note, Notes, Revised, Revision
-from forebay.model.query import Query, Selector
+from forebay.model.query import Actor, Edit, Query, Selector
 from forebay.model.state import State
+from forebay.model.survey import Audit
 from forebay.testing.clock import Probe
 from forebay.testing.conformance.harness import WORK, but, claims, ids, refused, remembers, survives
 
@@ -244,6 +245,19 @@ async def notes_are_there_when_the_store_is_opened_again(h: Harness) -> None:
     assert next_.note.version > made.note.version
 
 
+async def who_changed_a_note_is_kept_if_it_is_said(h: Harness) -> None:
+    store, ana = await h.store(), Actor(name="ana", via="cli", why="a quiet week")
+    (made,) = await store.note([Revision(note("a", b"1"), what="put")], by=ana)
+    await store.note([Revision(note("a", b"1"), what="put")], by=ana)
+    await store.note([Revision(note("a", b"2"), what="put")], by=ana)
+    await store.note([Revision(but(made.note, body=b"3"))])
+    await store.note([Revision(note("b", None), what="remove")], by=ana)
+
+    (told,) = await store.survey(Audit())
+
+    assert (told.by, told.command, told.done.changed) == (ana, Edit("thing", "a", "put"), 1)
+
+
 CLAIMS: Final[tuple[Claim, ...]] = (
     *claims(
         "notes",
@@ -260,6 +274,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         what_was_changed_since_is_asked_for_by_its_version,
         notes_are_read_in_pages_and_by_their_names,
         a_change_wakes_who_watches_the_kind,
+        who_changed_a_note_is_kept_if_it_is_said,
         what_is_too_much_for_a_note_is_refused,
     ),
     *claims("notes", lambda t: t.remembers and t.virtual_clock, what_was_deleted_is_told_for_a_day),
