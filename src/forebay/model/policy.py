@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 GRACE_STEP: Final = 5 * SECOND
 """How long a message with an unknown name is put off at a time, where it is luck who gets it next."""
+NAMES_KEPT: Final = 30 * 86_400 * SECOND
+"""How long a store keeps that somebody knew a name: longer than a message with an unknown one waits."""
 
 
 @dataclass(frozen=True, slots=True)

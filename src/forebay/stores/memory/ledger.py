@@ -14,6 +14,7 @@ from forebay.model import query as q, verdict as v
 from forebay.model.effect import CANCELLED, Unknown, effect, lost
 from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
+from forebay.model.policy import NAMES_KEPT
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.stores.counting import counted
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
@@ -375,6 +376,7 @@ class Ledger:
         for entry in old:
             self._forget(entry)
         self.sight.forget(now)
+        self._known = {place: at for place, at in self._known.items() if at >= now - NAMES_KEPT}
         more = budget in (len(lost), len(late), len(old))
         return Swept(lost=len(lost), dead=dead, expired=len(late), deleted=len(old), more=more)
 
