@@ -19,6 +19,7 @@ from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, 
 from forebay.stores.counting import counted
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
 from forebay.stores.memory.sight import Sight
+from forebay.stores.memory.steps import Steps
 from forebay.stores.sums import minute_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from forebay.engine import Ask, EngineOptions, Settlement, Source
     from forebay.model.effect import Effect
+    from forebay.model.saved import SavedStep
     from forebay.model.when import Instant
     from forebay.support.ids import Token
 
@@ -86,6 +88,7 @@ class Ledger:
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
         self.sight = Sight(options.timing.lease)
+        self.steps = Steps()
         self.entries: dict[EntryId, Entry] = {}
         self.bindings: dict[str, Source] = {}
         self.paused: set[str] = set()
@@ -326,6 +329,14 @@ class Ledger:
         if isinstance(verdict, v.Done):
             entry.result = verdict.result
             then.extend(settlement.then)
+        return Settled.OK
+
+    def save(self, delivery: Delivery, steps: Sequence[SavedStep], now: Instant) -> Settled:
+        """Keep steps of a try, if its token still holds the entry."""
+        entry = self.entries.get(delivery.id)
+        if entry is None or entry.token != delivery.token:
+            return Settled.STALE
+        self.steps.save(entry.id, entry.tries + 1, steps, now)
         return Settled.OK
 
     def extend(self, delivery: Delivery, now: Instant, progress: q.Progress | None) -> Notice:
@@ -626,6 +637,7 @@ class Ledger:
         if (level := self._levels.get(entry.queue)) is not None:
             level.waiting -= entry.state in WAITING
         self._file(entry, put_off=False)
+        self.steps.forget(entry.id)
         del self.entries[entry.id]
 
     def _is_timed(self, place: tuple[Instant, int, EntryId]) -> bool:

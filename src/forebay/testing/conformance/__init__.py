@@ -27,6 +27,7 @@ from forebay.testing.conformance import (
     retries,
     sending,
     sight,
+    steps,
 )
 from forebay.testing.conformance.harness import Claim, Factory, Harness, run
 
@@ -46,6 +47,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *life.CLAIMS,
     *limits.CLAIMS,
     *sight.CLAIMS,
+    *steps.CLAIMS,
     *notes.CLAIMS,
 )
 
