@@ -236,7 +236,7 @@ class SqliteStore(Face):
                 if (room := which.limit - done.touched) <= 0:
                     break
                 order = replace(order, room=min(order.room, room))
-            work = partial(trail.part, order=order, before=done)
+            work = partial(order.work, trail=trail, before=done)
             step = await self._thread().submit(look=order.look, work=work, rows=order.room)
             done += step.done
             if step.after is not None:
