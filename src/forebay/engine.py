@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from forebay.model.checkup import Finding
     from forebay.model.note import Revised, Revision
     from forebay.model.query import Actor, Command, Counts, Page, Progress, Query, Selector, Steered
-    from forebay.model.saved import SavedStep
     from forebay.model.survey import Presence, Survey
     from forebay.support.clock import Clock
 
@@ -83,7 +82,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     ``remembers``: the broker is a `Store`. ``exact``: `receive` never takes more than is asked for. ``shared``: other processes
     can open the same engine. ``limits``: a source may have a limit; `declare` refuses one elsewhere. ``settles_atomically``: what
     follows from a settlement is there if and only if the delivery has ended; where not, it leaves before: a crash in between leaves it
-    there twice, and never not at all. ``native``: the class of what `Source.native` may be.
+    there twice, and never not at all. ``flows``: messages may be steps of flows. ``native``: the class of what `Source.native` may be.
     """
 
     engine: str
@@ -104,6 +103,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     virtual_clock: bool = False
     shared: bool = False
     limits: bool = False
+    flows: bool = False
     native: type | None = None
     max_body: int = 1 << 20
 
@@ -409,6 +409,10 @@ class Broker(Protocol):
         An id, or a unique key, that is already there is a duplicate: nothing is stored for that item. An item that would take a queue
         over its limit is FULL: it is not stored, for an event in no queue at all, and the others of the batch are. A duplicate is never
         FULL. What waits counts (`WAITING`), what runs does not; all that comes by any way but this one is let in.
+
+        The steps of one flow are stored all or none, and so come in one batch: all are FULL if one is, and DUPLICATE if there is a flow of
+        that id. A step whose unique key is taken is a duplicate too, and its flow goes on as if it were not needed. Raises
+        `InvalidOption` for steps that could never run, such as those after an unknown one; then nothing of the batch is stored.
         """
         ...
 
@@ -428,9 +432,10 @@ class Broker(Protocol):
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
         """End deliveries, each with its verdict and its follow-ups; answers per item and in order.
 
-        The deliveries of a batch end first; what follows from them finds the unique keys free that they held. Where traits say
-        ``settles_atomically``, all of an item is one transaction. Elsewhere its follow-ups, and the new copy that a
-        retry is, are with the engine before the delivery is acknowledged.
+        The deliveries of a batch end first; what follows from them finds the unique keys free that they held. Steps of the delivery's own
+        flow are added to it; those of another one begin it, if it is not there. Where traits say ``settles_atomically``, all of an item
+        is one transaction. Elsewhere its follow-ups, and the new copy that a retry is, are with the engine before the delivery is
+        acknowledged.
         """
         ...
 
@@ -482,19 +487,6 @@ class Store(Broker, Protocol):
         Selection and change are one transaction for each thousand messages at most: what is told is what happened, and what has left the
         selected states meanwhile is not touched. ``limit`` bounds what is touched.
         """
-        ...
-
-    async def save(self, delivery: Delivery, steps: Sequence[SavedStep]) -> Settled:
-        """Keep steps of a handler that is at work, all of them or none.
-
-        STALE if the delivery is not under its lease any more: nothing was kept, and nothing it does from here on counts. A step that is
-        there by its name stays as it is, so that repeating the call has no second effect. They go with their message, not before: what
-        is made ready again goes on where it was.
-        """
-        ...
-
-    async def saved(self, key: EntryId) -> Sequence[SavedStep]:
-        """The steps that were kept of a message, in the order in which they were; none of one that is not known."""
         ...
 
     async def find(self, query: Query) -> Page:

@@ -21,16 +21,19 @@ WANTED = {
     State.RETRYING: {
         Event.DUE: State.READY, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED, Event.REDRIVE: State.READY,
     },
-    State.BLOCKED: {Event.UNBLOCK: State.READY, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED},
+    State.BLOCKED: {
+        Event.UNBLOCK: State.READY, Event.SCHEDULE: State.SCHEDULED, Event.DONE: State.SUCCEEDED, Event.CANCEL: State.CANCELLED,
+        Event.EXPIRE: State.EXPIRED,
+    },
     State.READY: {Event.CLAIM: State.RUNNING, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED},
     State.RUNNING: {
         Event.DONE: State.SUCCEEDED, Event.RETRY: State.RETRYING, Event.SNOOZE: State.SCHEDULED, Event.RELEASE: State.READY,
         Event.LOSE: State.READY, Event.BURY: State.DEAD, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED,
     },
     State.SUCCEEDED: {},
-    State.DEAD: {Event.REDRIVE: State.READY},
-    State.CANCELLED: {Event.REDRIVE: State.READY},
-    State.EXPIRED: {Event.REDRIVE: State.READY},
+    State.DEAD: {Event.REDRIVE: State.READY, Event.BLOCK: State.BLOCKED},
+    State.CANCELLED: {Event.REDRIVE: State.READY, Event.BLOCK: State.BLOCKED},
+    State.EXPIRED: {Event.REDRIVE: State.READY, Event.BLOCK: State.BLOCKED},
 }  # fmt: skip
 
 
@@ -44,12 +47,12 @@ def test_every_state_is_in_one_part() -> None:
     assert TIMED < WAITING
 
 
-def test_what_is_finished_leaves_by_redrive_alone() -> None:
-    assert {event for state, event in TRANSITIONS if state in FINISHED} == {Event.REDRIVE}
+def test_what_is_finished_leaves_by_redrive_alone_and_as_a_step_that_waits_again() -> None:
+    assert {event for state, event in TRANSITIONS if state in FINISHED} == {Event.REDRIVE, Event.BLOCK}
 
 
 def test_every_state_but_the_first_is_reached() -> None:
-    assert {*BORN.values(), *TRANSITIONS.values(), State.BLOCKED} == set(State)
+    assert {*BORN.values(), *TRANSITIONS.values()} == set(State)
 
 
 def test_every_event_happens_somewhere() -> None:

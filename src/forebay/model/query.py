@@ -24,8 +24,8 @@ class Selector(msgspec.Struct, frozen=True, kw_only=True):
     """Which messages: every condition given must hold; an empty selector means all. ``limit`` bounds what one command touches.
 
     ``worker``: who has it now, so only of what runs. ``error``, ``fingerprint``: of the last try that failed, since it was redriven last.
-    ``key``: what it was sent with. Spans of time begin at ``..._since`` and end before ``..._before``, both instants of the store's clock;
-    what has not finished is in no span of ends.
+    ``key``: what it was sent with. ``flow``: it is a step of that. Spans of time begin at ``..._since`` and end before ``..._before``, both
+    instants of the store's clock; what has not finished is in no span of ends.
     """
 
     ids: tuple[EntryId, ...] = ()
@@ -36,6 +36,7 @@ class Selector(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     fingerprint: str | None = None
     key: str | None = None
+    flow: str | None = None
     created_since: Instant | None = None
     created_before: Instant | None = None
     finished_since: Instant | None = None
@@ -147,15 +148,20 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Redrive(msgspec.Struct, frozen=True, tag=True):
-    """Make what failed, was cancelled, has expired or waits for its time ready now, with a fresh count of attempts and crashes."""
+    """Make what failed, was cancelled, has expired or waits for its time ready now, with a fresh count of attempts and crashes.
+
+    A step of a flow runs once its parents let it, and with it opens what was cancelled because of it, which does not open by itself.
+    """
 
 
 class CancelNow(msgspec.Struct, frozen=True, tag=True):
-    """Cancel what waits, and what runs under a lease that is over; ask what runs to stop."""
+    """Cancel what waits, and what runs under a lease that is over; ask what runs to stop. Of a flow it takes the newest steps first, so
+    that none is released because those before it are cancelled.
+    """
 
 
 class Delete(msgspec.Struct, frozen=True, tag=True):
-    """Remove what does not run, with its history."""
+    """Remove what does not run, with its history. A flow that is over goes as a whole, by a selector that names it and nothing else."""
 
 
 class Pause(msgspec.Struct, frozen=True, tag=True):
@@ -227,11 +233,16 @@ KEY_TAKEN: Final = "unique-key-taken"
 """Skipped: another message has its unique key."""
 ASKED_BEFORE: Final = "asked-before"
 """Skipped: it runs, and had been asked to stop."""
+PART_OF_FLOW: Final = "part-of-flow"
+"""Skipped: a step is deleted with its flow."""
+FLOW_RUNS: Final = "flow-runs"
+"""Skipped: the steps of a flow that is not over."""
 
 
 class Steered(msgspec.Struct, frozen=True, kw_only=True):
     """What a command did: how many it ``changed`` (for pause and resume: queues), how many running ones it ``asked`` to stop, and how many
-    it ``skipped``, by reason: `NOT_FOUND`, `KEY_TAKEN`, `ASKED_BEFORE`, or the state in which one that was named by id cannot be changed.
+    it ``skipped``, by reason: `NOT_FOUND`, `KEY_TAKEN`, `ASKED_BEFORE`, `PART_OF_FLOW`, `FLOW_RUNS`, why its flow has cancelled a step, or
+    the state in which one that was named by id cannot be changed.
     """
 
     changed: int = 0

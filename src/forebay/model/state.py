@@ -32,6 +32,7 @@ class Event(StrEnum):
 
     PUBLISH = "publish"
     SCHEDULE = "schedule"
+    BLOCK = "block"
     UNBLOCK = "unblock"
     DUE = "due"
     CLAIM = "claim"
@@ -57,7 +58,7 @@ ENDED_BY_WORK: Final = frozenset({State.SUCCEEDED, State.DEAD})
 """Over because somebody worked on it: what tells how fast a queue is worked off."""
 
 BORN: Final[Mapping[Event, State]] = MappingProxyType(
-    {Event.PUBLISH: State.READY, Event.SCHEDULE: State.SCHEDULED}
+    {Event.PUBLISH: State.READY, Event.SCHEDULE: State.SCHEDULED, Event.BLOCK: State.BLOCKED}
 )
 """The state a new message is stored in."""
 
@@ -66,6 +67,8 @@ def _table() -> dict[tuple[State, Event], State]:
     table = {
         (State.READY, Event.CLAIM): State.RUNNING,
         (State.BLOCKED, Event.UNBLOCK): State.READY,
+        (State.BLOCKED, Event.SCHEDULE): State.SCHEDULED,
+        (State.BLOCKED, Event.DONE): State.SUCCEEDED,
         (State.RUNNING, Event.DONE): State.SUCCEEDED,
         (State.RUNNING, Event.RETRY): State.RETRYING,
         (State.RUNNING, Event.SNOOZE): State.SCHEDULED,
@@ -77,6 +80,7 @@ def _table() -> dict[tuple[State, Event], State]:
     table |= {(state, Event.CANCEL): State.CANCELLED for state in WAITING | {State.RUNNING}}
     table |= {(state, Event.EXPIRE): State.EXPIRED for state in WAITING | {State.RUNNING}}
     table |= {(state, Event.REDRIVE): State.READY for state in (FINISHED - {State.SUCCEEDED}) | TIMED}
+    table |= {(state, Event.BLOCK): State.BLOCKED for state in FINISHED - {State.SUCCEEDED}}
     return table
 
 

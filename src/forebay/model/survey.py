@@ -150,7 +150,9 @@ class Flows(Survey[FlowRecord], frozen=True, kw_only=True):
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of a flow: the ``task`` it runs, the ids of its parents, how many of those are ``open``, have ``failed``, were ``skipped``."""
+    """A step of a flow: the ``task`` it runs, the ids of its first thousand parents, how many of all are ``open``, have ``failed``, were
+    ``skipped``, as far as it has been told.
+    """
 
     id: EntryId
     name: str

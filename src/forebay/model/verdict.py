@@ -29,8 +29,8 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Reason(StrEnum):
-    """Why a message became a dead letter; the last two: why a step of a flow was cancelled, as what it needed has failed, or as it is not
-    needed.
+    """Why a message became a dead letter; the last three: why a step of a flow was cancelled by that, as what it needed has failed, as it
+    is not needed, or as another message has its unique key.
     """
 
     EXHAUSTED = "exhausted"
@@ -41,11 +41,11 @@ class Reason(StrEnum):
     UNKNOWN_NAME = "unknown-name"
     TOO_LARGE = "too-large"
     RESULT = "result"
-    STEPS = "steps"
     DEADLINE = "deadline"
     CRASHED = "crashed"
     PARENT_FAILED = "parent-failed"
     SKIPPED = "skipped"
+    DUPLICATE = "duplicate"
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
@@ -62,13 +62,10 @@ class Retry(msgspec.Struct, frozen=True, tag=True):
 
 
 class Snooze(msgspec.Struct, frozen=True, tag=True):
-    """Not now: again at ``at``, no attempt spent. ``unknown`` marks a name that this worker does not know. ``awaits``: or at once, if an
-    event that it waits for has come since it was handed out.
-    """
+    """Not now: again at ``at``, no attempt spent. ``unknown`` marks a name that this worker does not know."""
 
     at: When
     unknown: bool = False
-    awaits: bool = False
 
 
 class Release(msgspec.Struct, frozen=True, tag=True):

@@ -495,6 +495,7 @@ def _check(message: Message, tx: object | None) -> None:
         "expiry: send without expires, or through a store": message.expires is not None,
         "priorities: leave priority as it is, or use a queue for each": message.priority != DEFAULT_PRIORITY,
         "memory, so no unique keys: send without unique, or through a store": message.unique is not None,
+        "memory, so no flows: send its tasks one by one, or through a store": message.step is not None,
         "transactions to join: send without tx, or through a store whose outbox does it": tx is not None,
     }
     for lacking, wanted in asked.items():

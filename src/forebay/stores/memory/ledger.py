@@ -5,21 +5,33 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from forebay.engine import Delivery, Full, Notice, Published, Settled, Stored, Swept
+from forebay.engine import Delivery, Finished, Full, Notice, Published, Ready, Settled, Stored, Swept
 from forebay.model import query as q, verdict as v
 from forebay.model.effect import CANCELLED, Unknown, effect, lost
-from forebay.model.entry import birth, routed
+from forebay.model.entry import birth, blocked, earliest, routed
+from forebay.model.flow import HOOKS, End, Move, Role, turned
 from forebay.model.message import EntryId, Message, entry_id
-from forebay.model.policy import NAMES_KEPT
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
+from forebay.model.survey import Parent, StepRecord
 from forebay.stores.counting import counted
+from forebay.stores.flows import (
+    LOOKED_AT,
+    by_flow,
+    check_free,
+    check_steps,
+    has_steps,
+    is_whole,
+    newest_first,
+    step_of,
+)
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
+from forebay.stores.memory.flows import Flow, Flows
 from forebay.stores.memory.sight import Sight
-from forebay.stores.memory.steps import Steps
 from forebay.stores.sums import minute_of
 
 if TYPE_CHECKING:
@@ -27,8 +39,8 @@ if TYPE_CHECKING:
 
     from forebay.engine import Ask, EngineOptions, Settlement, Source
     from forebay.model.effect import Effect
-    from forebay.model.saved import SavedStep
     from forebay.model.when import Instant
+    from forebay.stores.memory.flows import Node
     from forebay.support.ids import Token
 
 
@@ -88,7 +100,6 @@ class Ledger:
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
         self.sight = Sight(options.timing.lease)
-        self.steps = Steps()
         self.entries: dict[EntryId, Entry] = {}
         self.bindings: dict[str, Source] = {}
         self.paused: set[str] = set()
@@ -101,6 +112,7 @@ class Ledger:
         self._known: dict[tuple[str, str], Instant] = {}
         """When somebody who knows the name has last asked for what was put off."""
         self._unique: dict[tuple[str, str], EntryId] = {}
+        self.flows = Flows()
         self.dropped = 0
         self._levels: dict[str, Level] = {}
         self._seq = 0
@@ -127,7 +139,20 @@ class Ledger:
 
     # -- publish
 
-    def admit(self, message: Message, now: Instant) -> Published:
+    def admit(self, batch: Sequence[Message], now: Instant) -> list[Published]:
+        """Store what senders from outside publish; answers per item and in order."""
+        if not has_steps(batch):
+            return [self._admit(message, now) for message in batch]
+        plain, flows = by_flow(batch)
+        steps = {flow: [batch[n] for n in places] for flow, places in flows.items()}
+        self._check_flows(steps.values())
+        answers: dict[int, Published] = {}
+        for flow, places in flows.items():
+            answers.update(zip(places, self._admit_flow(flow, steps[flow], now), strict=True))
+        answers |= {n: self._admit(batch[n], now) for n in plain}
+        return [answers[n] for n in range(len(batch))]
+
+    def _admit(self, message: Message, now: Instant) -> Published:
         """`publish`, for senders from outside: nothing is stored, of an event no copy, if that took a queue over its limit."""
         if self._levels:
             queues = self._queues(message)
@@ -138,13 +163,13 @@ class Ledger:
                 return refused
         return self.publish(message, now)
 
-    def _full(self, queue: str, now: Instant) -> Full | None:
+    def _full(self, queue: str, now: Instant, wanted: int = 1) -> Full | None:
         level = self._levels.get(queue)
-        if level is None or level.waiting < level.limit:
+        if level is None or level.waiting + wanted <= level.limit:
             return None
         if level.drops_expired:
             self._expire(queue, now)
-        if level.waiting < level.limit:
+        if level.waiting + wanted <= level.limit:
             return None
         recent = [at for at in level.finished if at > now - WINDOW]
         after = retry_after(level.limit, len(recent), recent[0] if recent else None, now)
@@ -199,6 +224,156 @@ class Ledger:
         self._enter(entry, born.state, now)
         self.sight.sums(now).arrive({(queue, message.name): 1})
         return Published(Stored.STORED, key)
+
+    # -- flows
+
+    def _check_flows(self, flows: Iterable[Sequence[Message]]) -> None:
+        """Raise `InvalidOption` for flows that are not there and could never run."""
+        begun = [steps for steps in flows if step_of(steps[0]).flow not in self.flows.flows]
+        named = Counter(message.id for steps in begun for message in steps)
+        for steps in begun:
+            check_steps(steps)
+            for message in steps:
+                check_free(message, taken=named[message.id] > 1 or EntryId(message.id) in self.entries)
+
+    def _admit_flow(self, flow: str, steps: Sequence[Message], now: Instant) -> list[Published]:
+        """Begin a flow; of one that is there, or that is too large for one of its queues, nothing is stored."""
+        if flow in self.flows.flows:
+            return [Published(Stored.DUPLICATE, EntryId(message.id)) for message in steps]
+        wanted = Counter(message.queue or "" for message in steps)
+        if full := next(filter(None, (self._full(queue, now, n) for queue, n in wanted.items())), None):
+            return [Published(Stored.FULL, EntryId(message.id), full=full) for message in steps]
+        return [self._store_step(message, now) for message in steps]
+
+    def _follow(self, own: str | None, batch: Sequence[Message], now: Instant) -> None:
+        """Store what follows from a delivery, which is a step of its ``own`` flow or of none."""
+        plain, flows = by_flow(batch)
+        for flow, places in flows.items():
+            if flow == own or flow not in self.flows.flows:
+                for message in (batch[n] for n in places):
+                    if EntryId(message.id) not in self.flows.nodes:
+                        self._store_step(message, now)
+        for n in plain:
+            self.publish(batch[n], now)
+
+    def _check_following(self, settlement: Settlement) -> None:
+        """Raise `InvalidOption` for steps that could never run, as all that they could wait for is known."""
+        _, flows = by_flow(settlement.then)
+        steps = {flow: [settlement.then[n] for n in places] for flow, places in flows.items()}
+        own = self._flow_of(self.entries.get(settlement.delivery.id))
+        if own in steps:
+            nodes = self.flows.nodes
+            new = [message for message in steps.pop(own) if EntryId(message.id) not in nodes]
+            named = {EntryId(key) for message in new for key in step_of(message).after}
+            known: dict[str, Role] = {
+                key: node.step.role for key in named if (node := nodes.get(key)) and node.flow.id == own
+            }
+            if new:
+                check_steps(new, known)
+                for message in new:
+                    check_free(message, taken=EntryId(message.id) in self.entries)
+        self._check_flows(steps.values())
+
+    def _flow_of(self, entry: Entry | None) -> str | None:
+        step = None if entry is None else entry.message.step
+        return None if step is None else step.flow
+
+    def _store_step(self, message: Message, now: Instant) -> Published:
+        """Store one step of a flow, after those that it waits for."""
+        self._seq += 1
+        step, node, queue = step_of(message), self.flows.add(message, now), message.queue or ""
+        kept = replace(message, step=replace(step, after=()))
+        born = blocked(message, step, now)
+        entry = Entry(node.id, self._seq, kept, queue, born.state, now, born.due, born.expires, born.deadline)
+        self.entries[node.id] = entry
+        if (level := self._levels.get(queue)) is not None:
+            level.waiting += 1
+        self.sight.sums(now).arrive({(queue, message.name): 1})
+        if (holder := self._holder(entry)) != node.id:
+            self._drop(entry, v.Reason.DUPLICATE, now)
+            return Published(Stored.DUPLICATE, holder)
+        if step.role not in HOOKS and turned(node.kind, node.move, released=False):
+            self._turn(node, node.move, now)
+        return Published(Stored.STORED, node.id)
+
+    def _holder(self, entry: Entry) -> EntryId:
+        """Who has its unique key: itself, if it was free or there is none."""
+        unique = entry.message.unique
+        return entry.id if unique is None else self._unique.setdefault((entry.queue, unique), entry.id)
+
+    def work_off(self, now: Instant) -> bool:
+        """Let a bounded part of what follows in flows happen; whether that leaves anything."""
+        if self.flows.left:
+            self.flows.work(
+                now,
+                lambda node, move: self._turn(node, move, now),
+                lambda key: self._forget(self.entries[key]),
+            )
+        return self.flows.left
+
+    def _turn(self, node: Node, move: Move, now: Instant) -> None:
+        entry = self.entries[node.id]
+        match move:
+            case Move.FAIL:
+                self._drop(entry, v.Reason.PARENT_FAILED, now)
+            case Move.SKIP:
+                self._drop(entry, v.Reason.SKIPPED, now)
+            case Move.WAIT:
+                self._block(entry, now)
+            case Move.RUN:
+                if entry.state is State.BLOCKED or self._block(entry, now):
+                    self._release(entry, node, now)
+
+    def _drop(self, entry: Entry, reason: v.Reason, now: Instant) -> None:
+        """Its flow cancels a step, or says why it did anew."""
+        entry.reason = reason
+        if entry.state is State.BLOCKED:
+            self._happen(entry, Event.CANCEL, now)
+            self.flows.news.add(Finished(frozenset({entry.id})))
+        else:
+            self.flows.note(entry.id, entry.state, reason)
+
+    def _block(self, entry: Entry, now: Instant) -> bool:
+        """A step that was over waits again, if nobody has its unique key."""
+        if self._holder(entry) != entry.id:
+            self._drop(entry, v.Reason.DUPLICATE, now)
+            return False
+        entry.finished = entry.reason = None
+        self.flows.nodes[entry.id].released = False
+        self._happen(entry, Event.BLOCK, now)
+        return True
+
+    def _release(self, entry: Entry, node: Node, now: Instant) -> None:
+        """A step that has waited may run, or waits for its event from now on."""
+        node.released = True
+        later = None if node.delay is None else now + node.delay
+        if node.step.role is Role.EVENT:
+            entry.expires = earliest(entry.expires, later)
+            return
+        entry.due = entry.due if later is None else later
+        self._happen(
+            entry, Event.SCHEDULE if entry.due is not None and entry.due > now else Event.UNBLOCK, now
+        )
+        self.flows.news.add(Ready(entry.queue))
+
+    def happened(self, key: EntryId, result: bytes | None, now: Instant) -> bool:
+        """What a step waited for has happened, and it has succeeded with ``result``; whether it did wait."""
+        node = self.flows.nodes.get(key)
+        if node is None or not node.released or node.kind is not State.BLOCKED:
+            return False
+        entry = self.entries[key]
+        entry.result = result
+        self._happen(entry, Event.DONE, now)
+        self.flows.news.add(Finished(frozenset({key})))
+        return True
+
+    def _delete_flow(self, name: str) -> q.Steered:
+        flow = self.flows.flows.get(name)
+        if flow is None or flow.going:
+            return q.Steered(skipped={q.NOT_FOUND: 1})
+        if flow.finished is None:
+            return q.Steered(skipped={q.FLOW_RUNS: len(flow.nodes)})
+        return q.Steered(changed=self.flows.go(flow))
 
     # -- claim
 
@@ -308,13 +483,18 @@ class Ledger:
 
     def settle(self, batch: Sequence[Settlement], now: Instant) -> list[Settled]:
         """End deliveries, then publish what follows from them: it finds the unique keys free that they held."""
-        then: list[Message] = []
+        for settlement in batch:
+            if has_steps(settlement.then):
+                self._check_following(settlement)
+        then: list[tuple[str | None, Sequence[Message]]] = []
         answers = [self._settle(settlement, then, now) for settlement in batch]
-        for message in then:
-            self.publish(message, now)
+        for own, messages in then:
+            self._follow(own, messages, now)
         return answers
 
-    def _settle(self, settlement: Settlement, then: list[Message], now: Instant) -> Settled:
+    def _settle(
+        self, settlement: Settlement, then: list[tuple[str | None, Sequence[Message]]], now: Instant
+    ) -> Settled:
         """End one delivery, if its token still holds the entry; what follows goes to ``then``."""
         delivery, verdict = settlement.delivery, settlement.verdict
         entry = self.entries.get(delivery.id)
@@ -328,15 +508,8 @@ class Ledger:
         entry.settled_by = delivery.token
         if isinstance(verdict, v.Done):
             entry.result = verdict.result
-            then.extend(settlement.then)
-        return Settled.OK
-
-    def save(self, delivery: Delivery, steps: Sequence[SavedStep], now: Instant) -> Settled:
-        """Keep steps of a try, if its token still holds the entry."""
-        entry = self.entries.get(delivery.id)
-        if entry is None or entry.token != delivery.token:
-            return Settled.STALE
-        self.steps.save(entry.id, entry.tries + 1, steps, now)
+            if settlement.then:
+                then.append((self._flow_of(entry), settlement.then))
         return Settled.OK
 
     def extend(self, delivery: Delivery, now: Instant, progress: q.Progress | None) -> Notice:
@@ -383,13 +556,10 @@ class Ledger:
         ][:budget]
         for entry in late:
             self._happen(entry, Event.EXPIRE, now)
-        old = list(self._past_retention(now))[:budget]
-        for entry in old:
-            self._forget(entry)
+        deleted = self._forget_old(budget, now)
         self.sight.forget(now)
-        self._known = {place: at for place, at in self._known.items() if at >= now - NAMES_KEPT}
-        more = budget in (len(lost), len(late), len(old))
-        return Swept(lost=len(lost), dead=dead, expired=len(late), deleted=len(old), more=more)
+        more = budget in (len(lost), len(late)) or deleted >= budget
+        return Swept(lost=len(lost), dead=dead, expired=len(late), deleted=deleted, more=more)
 
     def hand_back(self, worker: str, now: Instant) -> int:
         """Treat all leases of a dead worker as lost."""
@@ -410,23 +580,42 @@ class Ledger:
         self._end_try(entry, change, now)
         return change.state in FINISHED
 
-    def _past_retention(self, now: Instant) -> Iterator[Entry]:
-        for state in sorted(FINISHED):
+    def _forget_old(self, budget: int, now: Instant) -> int:
+        """Forget what is past its retention, or over the cap of its state; a flow as a whole, as if all its steps had ended as it did."""
+        deleted = 0
+        for state, units in sorted(self._kept().items()):
             age, cap = self.options.retention.of(state)
-            oldest_first = sorted(
-                (e for e in self.entries.values() if e.state is state), key=lambda e: (e.finished or 0, e.seq)
-            )
-            surplus = len(oldest_first) - cap
-            for place, entry in enumerate(oldest_first):
-                if place < surplus or (age is not None and (entry.finished or 0) + age <= now):
-                    yield entry
+            surplus = sum(weight for _, _, _, weight, _ in units) - cap
+            for finished, _, _, weight, unit in sorted(units, key=itemgetter(0, 1, 2)):
+                if deleted >= budget or not (surplus > 0 or (age is not None and finished + age <= now)):
+                    break
+                if isinstance(unit, Flow):
+                    self.flows.go(unit)
+                else:
+                    self._forget(unit)
+                surplus -= weight
+                deleted += weight
+        return deleted
+
+    def _kept(self) -> dict[State, list[tuple[Instant, int, int, int, Entry | Flow]]]:
+        """What is over: when, in which order, how many it counts for, and what it is."""
+        kept: dict[State, list[tuple[Instant, int, int, int, Entry | Flow]]] = {}
+        for entry in self.entries.values():
+            if entry.finished is not None and entry.message.step is None:
+                kept.setdefault(entry.state, []).append((entry.finished, 0, entry.seq, 1, entry))
+        for state, finished, weight, flow in self.flows.kept():
+            kept.setdefault(state, []).append((finished, 1, flow.number, weight, flow))
+        return kept
 
     # -- steer and look
 
     def steer(self, which: q.Selector, command: q.Change, now: Instant) -> q.Steered:
         """Carry out a command that concerns messages."""
         can, done, found = q.changeable(command), q.Steered(), 0
-        for entry in list(self.selected(which)):
+        if isinstance(command, q.Delete) and (flow := is_whole(which)) is not None:
+            return self._delete_flow(flow)
+        entries = list(self.selected(which))
+        for entry in reversed(entries) if newest_first(which, command) else entries:
             found += 1
             if entry.state in can:
                 if which.limit is None or done.touched < which.limit:
@@ -444,12 +633,17 @@ class Ledger:
             case q.CancelNow():
                 return self._cancel(entry, now)
             case q.Delete():
+                if entry.message.step is not None:
+                    return q.Steered(skipped={q.PART_OF_FLOW: 1})
                 self._forget(entry)
                 return q.Steered(changed=1)
 
     def selected(self, which: q.Selector) -> Iterator[Entry]:
         """The entries a selector means, oldest first."""
         found: Iterable[Entry] = self.entries.values()
+        if which.flow is not None:
+            flow = self.flows.flows.get(which.flow)
+            found = [] if flow is None else [self.entries[key] for key in flow.nodes]
         if which.ids:
             found = sorted(filter(None, map(self.entries.get, set(which.ids))), key=lambda e: e.seq)
         return (entry for entry in found if self._is_meant(which, entry))
@@ -460,6 +654,7 @@ class Ledger:
             which.queue in (None, entry.queue)
             and which.name in (None, entry.message.name)
             and which.key in (None, entry.message.key)
+            and which.flow in (None, self._flow_of(entry))
             and (not which.states or entry.state in which.states)
             and (which.worker is None or which.worker == self.worker_of(entry))
             and (which.error is None or (failure is not None and failure.type == which.error))
@@ -500,8 +695,22 @@ class Ledger:
             id=entry.id, message=entry.message, queue=entry.queue, state=entry.state, created=entry.created, due=entry.due,
             expires=entry.expires, deadline=entry.deadline, started=entry.started, finished=entry.finished, attempts=entry.attempts,
             crashes=entry.crashes, releases=entry.releases, cancel_requested=entry.cancel_requested, reason=entry.reason,
-            progress=entry.progress, result=entry.result, tries=tuple(entry.history),
+            progress=entry.progress, result=entry.result, tries=tuple(entry.history), waits=self.flows.waits(entry.id),
         )  # fmt: skip
+
+    def step_record(self, node: Node) -> StepRecord:
+        """A step as a value."""
+        entry, step, parents = self.entries[node.id], node.step, node.parents
+        return StepRecord(
+            id=entry.id, name=step.name, task=entry.message.name, queue=entry.queue, state=entry.state, when=step.when, role=step.role,
+            after=step.after[:LOOKED_AT], open=parents[End.OPEN], failed=parents[End.FAILED], skipped=parents[End.SKIPPED],
+            attempts=entry.attempts, reason=entry.reason, error=entry.failure, started=entry.started, finished=entry.finished,
+        )  # fmt: skip
+
+    def parent(self, node: Node) -> Parent:
+        """A step as its child sees it."""
+        entry = self.entries[node.id]
+        return Parent(id=entry.id, name=node.step.name, state=entry.state, result=entry.result)
 
     def counts(self, now: Instant) -> q.Counts:
         """All queues by state."""
@@ -570,6 +779,8 @@ class Ledger:
             heapq.heappush(self._ready.setdefault(entry.queue, []), _place(entry))
         elif state in TIMED:
             heapq.heappush(self._timed.setdefault(entry.queue, []), (entry.due or 0, entry.seq, entry.id))
+        if entry.message.step is not None:
+            self.flows.note(entry.id, state, entry.reason)
 
     def _file(self, entry: Entry, *, put_off: bool) -> None:
         """Whether it is among those that wait for a worker that knows their name."""
@@ -605,15 +816,26 @@ class Ledger:
         del entry.history[: -q.TRIES_KEPT]
 
     def _redrive(self, entry: Entry, now: Instant) -> q.Steered:
-        unique = entry.message.unique
-        if unique is not None and self._unique.setdefault((entry.queue, unique), entry.id) != entry.id:
+        node = self.flows.nodes.get(entry.id)
+        if node is not None and node.flow.going:
+            return q.Steered(skipped={q.NOT_FOUND: 1})
+        if node is not None and isinstance(node.kind, v.Reason):
+            return q.Steered(skipped={node.kind.value: 1})
+        if self._holder(entry) != entry.id:
             return q.Steered(skipped={q.KEY_TAKEN: 1})
         entry.attempts = entry.crashes = entry.releases = 0
         entry.due = entry.expires = entry.deadline = entry.finished = entry.reason = entry.result = (
             entry.unknown_since
         ) = entry.failure = None
         entry.cancel_requested = False
-        self._happen(entry, Event.REDRIVE, now)
+        if node is None or entry.state in TIMED:
+            self._happen(entry, Event.REDRIVE, now)
+            return q.Steered(changed=1)
+        # Whether it may run its parents say, who may have been opened with it.
+        node.released = False
+        if node.step.role is not Role.EVENT:
+            node.delay = None
+        self._happen(entry, Event.BLOCK, now)
         return q.Steered(changed=1)
 
     def _cancel(self, entry: Entry, now: Instant) -> q.Steered:
@@ -637,7 +859,6 @@ class Ledger:
         if (level := self._levels.get(entry.queue)) is not None:
             level.waiting -= entry.state in WAITING
         self._file(entry, put_off=False)
-        self.steps.forget(entry.id)
         del self.entries[entry.id]
 
     def _is_timed(self, place: tuple[Instant, int, EntryId]) -> bool:

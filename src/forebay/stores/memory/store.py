@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
@@ -27,7 +28,7 @@ from forebay.engine import (
 from forebay.errors import NotOpen
 from forebay.model.note import audited, check_revisions
 from forebay.model.query import UNKNOWN, Page, Selector, Steered
-from forebay.model.survey import Groups
+from forebay.model.survey import Flows, Groups, Parents, Steps
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
 from forebay.stores.face import Claimed, Face, Told, refuse_transaction
 from forebay.stores.memory.ledger import Ledger
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from forebay.model.message import EntryId, Message
     from forebay.model.note import Revised, Revision
     from forebay.model.query import Actor, Change, Counts, Progress, Query
-    from forebay.model.saved import SavedStep
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Instant
     from forebay.support.clock import Clock
@@ -63,6 +63,7 @@ TRAITS: Final = Traits(
     exact=True,
     virtual_clock=True,
     limits=True,
+    flows=True,
     max_body=64 << 20,
 )
 
@@ -122,17 +123,22 @@ class MemoryStore(Face):
         with self._lock:
             now = self._now()
             dropped = self._ledger.dropped
-            answers = [self._ledger.admit(message, now) for message in batch]
+            answers = self._ledger.admit(batch, now)
             dropped = self._ledger.dropped - dropped
+            left = self._ledger.work_off(now)
         if dropped:
             self._signals.notify([Finished()])
         self._tell(batch)
+        await self._go_on(left=left)
         return answers
 
     async def _claim(self, asks: Sequence[Ask], most: int | None) -> Claimed:
         with self._lock:
-            taken = self._ledger.receive(asks, most, self._worker, self._now())
+            now = self._now()
+            taken = self._ledger.receive(asks, most, self._worker, now)
             dues = [self._ledger.next_due(ask.source.queue) for ask in asks]
+            self._ledger.work_off(now)
+        self._tell_of_flows()
         return Claimed(taken, min((due for due in dues if due is not None), default=None))
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[Settled]:
@@ -140,9 +146,11 @@ class MemoryStore(Face):
         with self._lock:
             now = self._now()
             answers = self._ledger.settle(batch, now)
+            left = self._ledger.work_off(now)
         ended = Finished(frozenset(s.delivery.id for s in batch))
         self._signals.notify({ended, *(Ready(s.delivery.source.queue) for s in batch)})
         self._tell([message for settlement in batch for message in settlement.then])
+        await self._go_on(left=left)
         return answers
 
     async def extend(
@@ -159,8 +167,10 @@ class MemoryStore(Face):
                 self._ledger.extend_lease(token, now)
             notices = [self._ledger.extend(delivery, now, progress.get(delivery.id)) for delivery in batch]
             back = self._ledger.take_back(batch, under_way, now)
+            left = self._ledger.work_off(now)
         if back:
             self._signals.notify([Finished(), *map(Ready, back)])
+        await self._go_on(left=left)
         return notices
 
     async def sweep(self, budget: int) -> Swept:
@@ -169,8 +179,10 @@ class MemoryStore(Face):
             now = self._now()
             swept = self._ledger.sweep(budget, now)
             queues = list(self._ledger.bindings)
+            left = self._ledger.work_off(now)
         if swept.lost or swept.expired:
             self._signals.notify([Finished(), *map(Ready, queues)])
+        await self._go_on(left=left)
         return swept
 
     async def _change(self, which: Selector, command: Change, told: Told) -> Steered:
@@ -179,7 +191,9 @@ class MemoryStore(Face):
             queues = {entry.queue for entry in self._ledger.selected(which)}
             done = self._ledger.steer(which, command, now)
             self._ledger.sight.note(now, told, done)
+            left = self._ledger.work_off(now)
         self._signals.notify([Finished(), Cancels(), *map(Ready, queues)])
+        await self._go_on(left=left)
         return done
 
     async def _hand_back(self, worker: str, told: Told) -> int:
@@ -188,7 +202,9 @@ class MemoryStore(Face):
             lost = self._ledger.hand_back(worker, now)
             self._ledger.sight.note(now, told, Steered(changed=lost))
             queues = list(self._ledger.bindings)
+            left = self._ledger.work_off(now)
         self._signals.notify([Finished(), *map(Ready, queues)])
+        await self._go_on(left=left)
         return lost
 
     async def _switch(self, queue: str, told: Told, *, paused: bool) -> int:
@@ -199,17 +215,6 @@ class MemoryStore(Face):
             self._ledger.sight.note(now, told, Steered(changed=int(changed)))
         self._signals.notify([Ready(queue)])
         return int(changed)
-
-    async def save(self, delivery: Delivery, steps: Sequence[SavedStep]) -> Settled:
-        """Keep steps of a running handler."""
-        with self._lock:
-            return self._ledger.save(delivery, steps, self._now())
-
-    async def saved(self, key: EntryId) -> Sequence[SavedStep]:
-        """The steps of a message."""
-        with self._lock:
-            self._now()
-            return self._ledger.steps.saved(key)
 
     async def find(self, query: Query) -> Page:
         """One page of records."""
@@ -224,7 +229,8 @@ class MemoryStore(Face):
             records = tuple(self._ledger.record(entry) for entry in found[:size])
         if query.brief:
             records = tuple(
-                replace(r, message=replace(r.message, body=b"", headers={}), tries=()) for r in records
+                replace(r, message=replace(r.message, body=b"", headers={}), tries=(), waits=None)
+                for r in records
             )
         return Page(records, str(found[size - 1].seq) if len(found) > size else None)
 
@@ -237,9 +243,19 @@ class MemoryStore(Face):
         """What is known besides messages."""
         now = self._now()
         with self._lock:
-            if isinstance(about, Groups):
-                return cast("tuple[R, ...]", self._groups(about))
-            return self._ledger.sight.survey(about, now)
+            match about:
+                case Groups():
+                    return cast("tuple[R, ...]", self._groups(about))
+                case Flows():
+                    return cast("tuple[R, ...]", self._ledger.flows.records(about))
+                case Steps():
+                    nodes = self._ledger.flows.steps(about)
+                    return cast("tuple[R, ...]", tuple(map(self._ledger.step_record, nodes)))
+                case Parents():
+                    nodes = self._ledger.flows.parents(about)
+                    return cast("tuple[R, ...]", tuple(map(self._ledger.parent, nodes)))
+                case _:
+                    return self._ledger.sight.survey(about, now)
 
     def _groups(self, about: Groups) -> tuple[Group, ...]:
         selected = list(self._ledger.selected(about.which))
@@ -279,6 +295,22 @@ class MemoryStore(Face):
         if not self._open:
             raise NotOpen("The store is not open: call declare() first, or use 'async with app:'.")
         return self._clock.now()
+
+    def _tell_of_flows(self) -> None:
+        """Tell what has come of flows."""
+        with self._lock:
+            news, self._ledger.flows.news = self._ledger.flows.news, set()
+        if news:
+            self._signals.notify(news)
+
+    async def _go_on(self, *, left: bool) -> None:
+        """Do what is ``left`` to do in flows, a bounded part at a time. Cancelled, the next call does the rest."""
+        self._tell_of_flows()
+        while left:
+            await asyncio.sleep(0)  # noqa: TID251  # one round of the loop, so that others get to the store in between
+            with self._lock:
+                left = self._ledger.work_off(self._clock.now())
+            self._tell_of_flows()
 
     def _tell(self, batch: Sequence[Message]) -> None:
         """Wake whoever waits on the queues that ``batch`` went to."""

@@ -9,9 +9,11 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Published, Ready, Stored
+from forebay.errors import Unsupported
 from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.state import State
+from forebay.stores.flows import has_steps
 from forebay.stores.sqlite import admission
 from forebay.stores.sqlite.rows import message_row
 from forebay.stores.sqlite.session import batch as encoded, numbers
@@ -48,6 +50,8 @@ def admit(session: Session, messages: Sequence[Message]) -> list[Published]:
     """Store a batch of senders from outside, who have to respect limits; answers per item and in order."""
     if not messages:
         return []
+    if has_steps(messages):
+        raise Unsupported("A SQLite store has no flows yet.")
     first, mark = session.row("publish_next")
     queues = _queues(session, messages)
     if not admission.caught_up(session, mark) or not (

@@ -19,6 +19,7 @@ from forebay.testing.conformance import (
     claiming,
     control,
     events,
+    flows,
     leases,
     life,
     limits,
@@ -27,7 +28,6 @@ from forebay.testing.conformance import (
     retries,
     sending,
     sight,
-    steps,
 )
 from forebay.testing.conformance.harness import Claim, Factory, Harness, run
 
@@ -47,7 +47,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *life.CLAIMS,
     *limits.CLAIMS,
     *sight.CLAIMS,
-    *steps.CLAIMS,
+    *flows.CLAIMS,
     *notes.CLAIMS,
 )
 

@@ -1,1 +1,0 @@
-"""Durable steps: a handler that goes on where a try before it ended."""
