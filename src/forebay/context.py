@@ -5,19 +5,26 @@ from __future__ import annotations
 import logging
 import math
 from asyncio import CancelledError
-from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from forebay.codec.signature import Arguments
-from forebay.errors import InvalidOption, SendError, quoted
+from forebay.errors import InvalidOption, SendError, Unsupported, quoted
 from forebay.model.query import Progress
+from forebay.model.when import moment
 from forebay.support.logs import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+    from datetime import datetime
 
     from forebay.compose import Composer, EventOptions
     from forebay.engine import Delivery
     from forebay.model.message import EntryId, Message
+    from forebay.model.when import Duration, When
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 MOST_FOLLOW_UPS: Final = 1_000
 """Messages one handler may collect. More belong into a loop of `app.send_many`, or into batches of their own tasks."""
@@ -34,8 +41,33 @@ class Bound(Protocol):
         ...
 
 
+class Steps(Protocol):
+    """The durable steps of a try: see `Context.step` and those after it."""
+
+    async def run(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any: ...
+    async def sleep(self, when: When, name: str) -> None: ...
+    async def wait(self, topic: str, key: str | None, timeout: Duration, name: str, kind: Any) -> Any: ...
+    async def version(self, name: str) -> bool: ...
+    def map(
+        self, name: str, function: Callable[[T], Any], items: Iterable[T], concurrency: int
+    ) -> AsyncIterator[Any]: ...
+    def run_sync(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any: ...
+    def sleep_sync(self, when: When, name: str) -> None: ...
+    def wait_sync(self, topic: str, key: str | None, timeout: Duration, name: str, kind: Any) -> Any: ...
+    def version_sync(self, name: str) -> bool: ...
+
+
 class Tether(Protocol):
     """What ties a try to its worker."""
+
+    @property
+    def steps(self) -> Steps:
+        """Its durable steps. Raises `Unsupported` or `InvalidOption` where there can be none."""
+        ...
 
     @property
     def is_cut(self) -> bool:
@@ -149,6 +181,132 @@ class Context:
         if self._tether is not None:
             self._tether.say(Progress(share=round(float(share), 4), note=str(note)[:LONGEST_NOTE]))
 
+    # -- durable steps
+
+    @overload
+    async def step(
+        self, name: str, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def step(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call ``function``, async or not, once: its result is saved before it is returned, and a later try gets it without a call.
+
+        >>> paid = await ctx.step("charge", charge_card, order)     # doctest: +SKIP
+        >>> await ctx.step("ship", ship, order, paid)               # a crash here charges nobody twice  # doctest: +SKIP
+
+        The result is JSON of the type that ``function`` is annotated to return, at most 1 MiB; a message has at most 1,000 steps. What
+        raises is not saved: the try fails, and the next one calls it again. A plain function is called in a thread. In between, the code of
+        the handler has to do the same at every try: see docs/steps.md. Cancelled, it is saved or it will be called again.
+
+        Raises what ``function`` raises; `StepChanged` if the handler's code is not what began this message, `StepRefused` for what cannot
+        be saved, and then the message is a dead letter; `InvalidName`; `Unsupported` without a store; `InvalidOption` inside another step.
+        """
+        return await self._steps.run(name, function, args, kwargs)
+
+    async def sleep(self, duration: Duration | datetime, *, name: str = "sleep") -> None:
+        """Go on after ``duration``, or at a moment, without a slot or a worker until then. No attempt is spent.
+
+        >>> await ctx.sleep("2d")                                   # doctest: +SKIP
+
+        The moment is fixed when it is first asked for. The handler leaves its try here and is called anew, so its timeout is of each try.
+        """
+        await self._steps.sleep(moment(duration, "ctx.sleep()"), name)
+
+    @overload
+    async def wait_event(
+        self, topic: str, *, key: str | None = None, timeout: Duration, name: str | None = None
+    ) -> Any: ...
+    @overload
+    async def wait_event(
+        self, topic: str, *, type: type[R], key: str | None = None, timeout: Duration, name: str | None = None
+    ) -> R: ...
+    async def wait_event(
+        self,
+        topic: str,
+        *,
+        type: Any = Any,
+        key: str | None = None,
+        timeout: Duration,
+        name: str | None = None,
+    ) -> Any:
+        """The next event on ``topic`` (with ``key``, if one is given), as ``type``; without a slot or a worker until it comes.
+
+        >>> approval = await ctx.wait_event("approval", key=order.id, timeout="3d", type=Approval)   # doctest: +SKIP
+
+        Events count that come into the store after this was first asked for. Raises TimeoutError if none has come in time, at every try.
+        """
+        return await self._steps.wait(topic, key, timeout, topic if name is None else name, type)
+
+    @overload
+    def step_map(
+        self, name: str, function: Callable[[T], Awaitable[R]], items: Iterable[T], *, concurrency: int = 10
+    ) -> AsyncIterator[R]: ...
+    @overload
+    def step_map(
+        self, name: str, function: Callable[[T], R], items: Iterable[T], *, concurrency: int = 10
+    ) -> AsyncIterator[R]: ...
+    def step_map(
+        self, name: str, function: Callable[[T], Any], items: Iterable[T], *, concurrency: int = 10
+    ) -> AsyncIterator[Any]:
+        """A step for each item, ``concurrency`` of them at a time; their results in the order of the items.
+
+        >>> async for thumb in ctx.step_map("thumbs", resize, sizes, concurrency=4):   # doctest: +SKIP
+        ...     ctx.send(publish.bind(thumb))
+
+        The items have to be the same, in the same order, at every try. When one raises, no other is begun; those under way end and are
+        saved, and then it is raised here.
+        """
+        return self._steps.map(name, function, items, concurrency)
+
+    def version(self, name: str) -> Version:
+        """Whether this message goes the way of newer code: ``if await ctx.version("v2"): ...``.
+
+        True for a message that comes here for the first time, and from then on for that message; False for one whose saved steps go on
+        after this place, for it was begun by code that did not have it.
+        """
+        return Version(self._steps.version(name))
+
+    @overload
+    def step_sync(
+        self, name: str, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    def step_sync(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def step_sync(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """As `step`, for handlers that are plain functions; a plain ``function`` is called in their thread."""
+        return self._steps.run_sync(name, function, args, kwargs)
+
+    def sleep_sync(self, duration: Duration | datetime, *, name: str = "sleep") -> None:
+        """As `sleep`, for handlers that are plain functions."""
+        self._steps.sleep_sync(moment(duration, "ctx.sleep_sync()"), name)
+
+    def wait_event_sync(
+        self,
+        topic: str,
+        *,
+        type: Any = Any,
+        key: str | None = None,
+        timeout: Duration,
+        name: str | None = None,
+    ) -> Any:
+        """As `wait_event`, for handlers that are plain functions."""
+        return self._steps.wait_sync(topic, key, timeout, topic if name is None else name, type)
+
+    def version_sync(self, name: str) -> bool:
+        """As `version`, for handlers that are plain functions."""
+        return self._steps.version_sync(name)
+
+    @property
+    def _steps(self) -> Steps:
+        if self._tether is None:
+            raise Unsupported(
+                f"{self.name}: steps are for a handler at work, and no worker has called this one."
+            )
+        return self._tether.steps
+
+    # -- what follows
+
     def publish(self, topic: str, event: object, **options: Unpack[EventOptions]) -> None:
         """Publish an event if, and only if, this handler succeeds: in the same transaction. A plain call; it collects.
 
@@ -179,3 +337,19 @@ class Context:
                 f"A handler may send {MOST_FOLLOW_UPS} messages with its success; use app.send_many() for more."
             )
         self._then.append(message)
+
+
+class Version:
+    """The answer of `Context.version`, to be awaited. Asked for its truth without that, it raises `InvalidOption`."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: Coroutine[Any, Any, bool]) -> None:
+        self._answer = answer
+
+    def __await__(self) -> Generator[Any, Any, bool]:
+        return self._answer.__await__()
+
+    def __bool__(self) -> bool:
+        self._answer.close()
+        raise InvalidOption("ctx.version() is to be awaited: if await ctx.version(...).")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from forebay.model.checkup import Finding
     from forebay.model.note import Revised, Revision
     from forebay.model.query import Actor, Command, Counts, Page, Progress, Query, Selector, Steered
+    from forebay.model.saved import SavedStep
     from forebay.model.survey import Presence, Survey
     from forebay.support.clock import Clock
 
@@ -487,6 +488,19 @@ class Store(Broker, Protocol):
         Selection and change are one transaction for each thousand messages at most: what is told is what happened, and what has left the
         selected states meanwhile is not touched. ``limit`` bounds what is touched.
         """
+        ...
+
+    async def save(self, delivery: Delivery, steps: Sequence[SavedStep]) -> Settled:
+        """Keep steps of a handler that is at work, all of them or none.
+
+        STALE if the delivery is not under its lease any more: nothing was kept, and nothing it does from here on counts. A step that is
+        there by its name stays as it is, so that repeating the call has no second effect. They go with their message, not before: what
+        is made ready again goes on where it was.
+        """
+        ...
+
+    async def saved(self, key: EntryId) -> Sequence[SavedStep]:
+        """The steps that were kept of a message, in the order in which they were; none of one that is not known."""
         ...
 
     async def find(self, query: Query) -> Page:

@@ -22,6 +22,9 @@ ForebayError
 │   ├── EngineUnavailable
 │   │   └── StorageFull
 │   └── OutcomeUnknown
+├── StepError                  a durable step cannot go on: the message is a dead letter, and may be retried
+│   ├── StepChanged
+│   └── StepRefused
 ├── NotOpen
 ├── InUse
 └── TaskError                  how a task ended, raised to whoever waits for its result
@@ -201,6 +204,18 @@ class OutcomeUnknown(EngineError):
 
     Repeating the call with the same ids and token gives the same answer and no second effect.
     """
+
+
+class StepError(ForebayError):
+    """A handler's durable steps cannot go on, whatever the handler does next. What was saved of them is kept."""
+
+
+class StepChanged(StepError):
+    """The handler's code asks for other steps than those that tries before it have saved."""
+
+
+class StepRefused(StepError):
+    """A step's result cannot be saved: it is too large, one too many, or would not be read back as it is."""
 
 
 class NotOpen(ForebayError, RuntimeError):

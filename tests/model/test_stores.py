@@ -38,7 +38,7 @@ DELAYS = st.sampled_from([1, SECOND, 30 * SECOND, 90 * SECOND]).map(After)
 VERDICTS = st.one_of(
     st.builds(v.Done, st.none() | st.just(b"1")),
     st.builds(v.Retry, DELAYS | st.just(After(0)), st.just(FAILURE)),
-    st.builds(v.Snooze, DELAYS | st.just(After(0))),
+    st.builds(v.Snooze, DELAYS | st.just(After(0)), unknown=st.booleans()),
     st.builds(v.Release),
     st.builds(v.Dead, st.sampled_from(v.Reason), st.none(), st.booleans()),
     st.builds(v.Cancelled),
@@ -60,6 +60,7 @@ class Row:
     worker: str = ""
     until: int = 0
     asked: bool = False
+    since: int | None = None
     settled: list[Token] = field(default_factory=list)
 
     def move(self, event: Event) -> None:
@@ -80,6 +81,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.deliveries: list[Delivery] = []
         self.paused = False
         self.numbers = 0
+        self.known: dict[str, int] = {}
 
     def engine(self) -> Engine:
         """The engine under test."""
@@ -146,12 +148,17 @@ class StoreMachine(RuleBasedStateMachine):
         for delivery, verdict in zip(live, verdicts, strict=False):
             self.end(delivery, verdict)
 
-    @rule(priority=st.integers(3, 5), due=st.none() | DELAYS, unique=st.sampled_from([None, None, "a", "b"]))
-    def publish(self, priority: int, due: After | None, unique: str | None) -> None:
+    @rule(
+        priority=st.integers(3, 5),
+        due=st.none() | DELAYS,
+        unique=st.sampled_from([None, None, "a", "b"]),
+        called=st.sampled_from(["job", "other"]),
+    )
+    def publish(self, priority: int, due: After | None, unique: str | None, called: str = "job") -> None:
         self.numbers += 1
         name = f"m{self.numbers:04}"
         message = Message(
-            id=MessageId(name), name="job", queue="work", priority=priority, due=due, unique=unique
+            id=MessageId(name), name=called, queue="work", priority=priority, due=due, unique=unique
         )
 
         (answer,) = self.run_on_loop(self.store.publish([message]))
@@ -169,22 +176,38 @@ class StoreMachine(RuleBasedStateMachine):
 
         assert (answer.status, answer.id) == (Stored.DUPLICATE, str(row.message.id))
 
-    @rule(limit=st.integers(0, 4), worker=st.sampled_from(WORKERS))
-    def claim(self, limit: int, worker: str) -> None:
+    @rule(
+        limit=st.integers(0, 4),
+        worker=st.sampled_from(WORKERS),
+        names=st.sampled_from([(), ("job",), ("other", "job")]),
+    )
+    def claim(self, limit: int, worker: str, names: tuple[str, ...] = ()) -> None:
         self.promote()
+        put_off = [
+            row
+            for row in self.rows.values()
+            if row.state is State.SCHEDULED and row.since is not None and row.message.name in names
+        ]
+        self.known |= {row.message.name: self.clock.now() for row in put_off}
         ready = sorted(
-            (row for row in self.rows.values() if row.state is State.READY),
+            (row for row in self.rows.values() if row.state is State.READY or row in put_off),
             key=lambda row: (-row.message.priority, row.seq),
         )
         expected = [] if self.paused else ready[:limit]
         self.numbers += 1
         token = Token(f"t{self.numbers:04}")
 
-        taken = self.receive(worker, token, limit)
+        taken = self.receive(worker, token, limit, names)
 
         assert [d.message for d in taken] == [row.message for row in expected]
         for delivery, row in zip(taken, expected, strict=True):
-            assert row.due <= self.clock.now(), "handed out before it was due"
+            if row in put_off:
+                row.move(Event.DUE)
+            else:
+                assert row.due <= self.clock.now(), "handed out before it was due"
+            if row.since is not None and row.message.name not in names:
+                row.since = None if self.known.get(row.message.name, -1) >= row.since else row.since
+            assert delivery.unknown_since == row.since
             assert (delivery.attempts, delivery.crashes, delivery.releases) == (
                 row.attempts,
                 row.crashes,
@@ -283,7 +306,7 @@ class StoreMachine(RuleBasedStateMachine):
         if may:
             row.move(Event.REDRIVE)
             row.attempts = row.crashes = row.releases = 0
-            row.due, row.asked = self.clock.now(), False
+            row.due, row.asked, row.since = self.clock.now(), False, None
 
     def delete(self, row: Row) -> None:
         assert self.steer(row, q.Delete()) == (row.state is not State.RUNNING)
@@ -341,8 +364,8 @@ class StoreMachine(RuleBasedStateMachine):
             None,
         )
 
-    def receive(self, worker: str, token: Token, limit: int) -> list[Delivery]:
-        return list(self.run_on_loop(self.stores[worker].receive([Ask(WORK, token, limit)], wait=0)))
+    def receive(self, worker: str, token: Token, limit: int, names: tuple[str, ...] = ()) -> list[Delivery]:
+        return list(self.run_on_loop(self.stores[worker].receive([Ask(WORK, token, limit, names)], wait=0)))
 
     def steer(self, row: Row, command: q.Command) -> int:
         which = q.Selector(ids=(EntryId(row.message.id),))
@@ -362,6 +385,8 @@ class StoreMachine(RuleBasedStateMachine):
         if isinstance(verdict, v.Retry | v.Snooze):
             assert isinstance(verdict.at, After)
             row.due = self.clock.now() + verdict.at.micros
+            unknown = isinstance(verdict, v.Snooze) and verdict.unknown
+            row.since = None if not unknown else self.clock.now() if row.since is None else row.since
         self.cancel_if_asked(row)
 
     def lose(self, row: Row) -> bool:

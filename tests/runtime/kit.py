@@ -13,7 +13,8 @@ from forebay.codec.signature import Signature
 from forebay.compose import Composer
 from forebay.context import Context
 from forebay.declaring.handler import Handler, task_decoder
-from forebay.engine import NOTHING, Ask, Delivery, R, Source
+from forebay.engine import NOTHING, Ask, Broker, Delivery, R, Source
+from forebay.features.steps.steps import desk_of
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.query import UNKNOWN
 from forebay.runtime.executor import Executor, Live
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         Steered,
         TaskRecord,
     )
+    from forebay.model.saved import SavedStep
     from forebay.model.survey import Presence, Survey
     from forebay.model.when import Micros
     from forebay.support.clock import Clock
@@ -116,11 +118,19 @@ def a_handler(function: Callable[..., Any], **options: Any) -> Handler:
     )
 
 
-def an_executor(clock: Clock | None = None, max_body: int = 1 << 20) -> tuple[Executor, InFlight]:
+async def _in_line(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A thread that is none."""
+    return function(*args, **kwargs)
+
+
+def an_executor(
+    clock: Clock | None = None, max_body: int = 1 << 20, store: Broker | None = None
+) -> tuple[Executor, InFlight]:
     """An executor, and the running deliveries it works on."""
     clock = clock or SystemClock()
     in_flight = InFlight(clock)
-    return Executor(Composer(Ids(), max_body), in_flight, clock), in_flight
+    desk = desk_of(store, clock, _in_line)
+    return Executor(Composer(Ids(), max_body), in_flight, desk), in_flight
 
 
 async def one_try(call: Call, handler: Handler, delivery: Delivery, max_body: int = 1 << 20) -> Outcome:
@@ -222,6 +232,14 @@ class SpiedStore:
     async def steer(self, which: Selector, command: Command, *, by: Actor = UNKNOWN) -> Steered:
         work = self.inner.steer(which, command, by=by)
         answer: Steered = await self._engine.call("steer", command, work)
+        return answer
+
+    async def save(self, delivery: Delivery, steps: Sequence[SavedStep]) -> Settled:
+        answer: Settled = await self._engine.call("save", steps, self.inner.save(delivery, steps))
+        return answer
+
+    async def saved(self, key: EntryId) -> Sequence[SavedStep]:
+        answer: Sequence[SavedStep] = await self._engine.call("saved", key, self.inner.saved(key))
         return answer
 
     async def find(self, query: Query) -> Page:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from forebay import App, State, WorkerOptions
+from forebay import App, QueueOptions, State, WorkerOptions
 from forebay.model.query import Query
 from forebay.model.verdict import Reason
 from forebay.model.when import SECOND
@@ -119,19 +119,24 @@ async def test_what_nobody_knows_is_taken_twice_and_costs_nothing_in_between(eng
     assert {(r.reason, r.attempts, len(r.tries)) for r in ended} == {(Reason.UNKNOWN_NAME, 0, 2)}
 
 
+@pytest.mark.parametrize("full", ["altogether", "in that queue"])
 @story
-async def test_what_somebody_knows_is_not_dead_of_its_name_however_long_he_takes() -> None:
+async def test_what_somebody_knows_is_not_dead_of_its_name_however_long_he_is_full(full: str) -> None:
     clock, engine = VirtualClock(), MemoryEngine()
-    old, new = App(engine, clock=clock), App(engine, clock=clock)
+    one, slots = QueueOptions(concurrency=1), 1 if full == "altogether" else 10
+    old, new = App(engine, clock=clock), App(engine, clock=clock, queues={"default": one})
 
     @new.task(timeout="1h")
     async def blue() -> None:
         await clock.sleep(2 * GRACE)
 
+    @new.task(queue="other")
+    async def green() -> None: ...
+
     @old.task
     async def red() -> None: ...
 
-    async with working(old), working(new, WorkerOptions(concurrency=1)):
+    async with working(old), working(new, WorkerOptions(concurrency=slots)):
         for _ in range(3):
             await old.send("blue")
         await clock.advance(3 * 2 * GRACE + 3 * SWEEP)

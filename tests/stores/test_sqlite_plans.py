@@ -60,6 +60,7 @@ HOT = {
     "settle_find": ["SEARCH entry USING COVERING INDEX entry_id (id=?)"],
     "lease_less": ["SEARCH lease USING INDEX sqlite_autoindex_lease_1 (token=?)"],
     "lease_empty": ["SEARCH lease USING INDEX sqlite_autoindex_lease_1 (token=?)"],
+    "steps_fence": ["SEARCH e USING INTEGER PRIMARY KEY (rowid=?)"],
     "extend_match": ["SEARCH e USING INTEGER PRIMARY KEY (rowid=?)"],
     "extend": ["SEARCH lease USING COVERING INDEX sqlite_autoindex_lease_1 (token=?)"],
     "extend_unnamed": [
@@ -85,6 +86,7 @@ HOT = {
             "results": "result",
             "progress": "progress",
             "failures": "failure",
+            "steps": "step",
             "entries": "entry",
         }.items()
     },

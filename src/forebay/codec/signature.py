@@ -74,7 +74,7 @@ class Signature:
     def of(function: Callable[..., object], *, context: type) -> Signature:
         """Compile the signature of ``function``. Raises `ConfigError` for annotations that cannot be read at run time."""
         name = getattr(function, "__name__", repr(function))
-        hints = _hints(function, name)
+        hints = hints_of(function, name)
         found, wanted = None, []
         for parameter in inspect.signature(function).parameters.values():
             annotation = hints.get(parameter.name, Any)
@@ -90,7 +90,12 @@ class Signature:
                 found = parameter.name
             else:
                 wanted.append(parameter.replace(annotation=annotation))
-        return Signature(name, wanted, context=found, returns=_result(hints.get("return", Any), name))
+        return Signature(
+            name,
+            wanted,
+            context=found,
+            returns=result_of(hints.get("return", Any), f"{name}() cannot be a handler"),
+        )
 
     @staticmethod
     def of_items(function: Callable[..., object], *, context: type) -> Signature:
@@ -99,7 +104,7 @@ class Signature:
         Raises `InvalidOption` for a function that does not, `ConfigError` for annotations that cannot be read at run time.
         """
         name = getattr(function, "__name__", repr(function))
-        hints = _hints(function, name)
+        hints = hints_of(function, name)
         found, items = None, []
         for parameter in inspect.signature(function).parameters.values():
             kind = _item(hints.get(parameter.name, Any))
@@ -116,7 +121,10 @@ class Signature:
         one = parameter.replace(annotation=kind, default=inspect.Parameter.empty)
         returns = _item(hints.get("return", Any))
         return Signature(
-            name, [one], context=found, returns=Any if returns is _NO_LIST else _result(returns, name)
+            name,
+            [one],
+            context=found,
+            returns=Any if returns is _NO_LIST else result_of(returns, f"{name}() cannot be a handler"),
         )
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
@@ -303,13 +311,13 @@ def _struct(name: str, parameters: Iterable[inspect.Parameter]) -> type[msgspec.
     return msgspec.defstruct(f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True)
 
 
-def _result(annotation: Any, name: str) -> Any:  # type forms
+def result_of(annotation: Any, what: str) -> Any:  # type forms
     """What a result is read as: the words a handler may return to steer (``str | Retry``) are no results, nor are the
     exceptions a batch handler may answer with. Raises `ConfigError` for one that JSON cannot carry.
     """
     if typing.get_origin(annotation) in (collections.abc.Coroutine, collections.abc.Awaitable):
-        return _result(
-            typing.get_args(annotation)[-1], name
+        return result_of(
+            typing.get_args(annotation)[-1], what
         )  # of a plain function around a coroutine function
     if annotation in (object, typing.NoReturn, typing.Never):
         return Any
@@ -320,7 +328,7 @@ def _result(annotation: Any, name: str) -> Any:  # type forms
         if not (isinstance(kind, type) and issubclass(kind, BaseException))
     )
     returns = typing.Union[kinds] if kinds else Any  # noqa: UP007  # built when running
-    check_kind(returns, f"{name}() cannot be a handler: its result")
+    check_kind(returns, f"{what}: its result")
     return returns
 
 
@@ -328,7 +336,8 @@ def _constant(value: object) -> Callable[[], object]:
     return lambda: value
 
 
-def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
+def hints_of(function: Callable[..., object], name: str) -> dict[str, Any]:
+    """The annotations of a function. Raises `ConfigError` for those that cannot be read at run time."""
     try:
         closure = _closure(function) if inspect.isfunction(function) else {}
         return typing.get_type_hints(function, localns=closure, include_extras=True)

@@ -39,6 +39,7 @@ class Unknown(IntEnum):
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """``event`` ends the try; ``state`` follows, or ``if_asked`` where the entry was asked to stop while it ran: what is not over then is
     not tried again. ``attempts``, ``crashes`` and ``releases`` are added; ``due``, an instant, and ``reason`` are kept where they are None.
+    ``awaits``: it is due at once if an event that it waits for has come while it ran.
     """
 
     event: Event
@@ -51,6 +52,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     unknown: Unknown = Unknown.KEEP
     reason: Reason | None = None
     error: Failure | None = None
+    awaits: bool = False
 
 
 def _of(event: Event, **changes: object) -> Effect:
@@ -78,9 +80,9 @@ def effect(verdict: Verdict, *, crashes: int, most_crashes: int, now: Instant) -
             return lost(crashes=crashes, most_crashes=most_crashes, error=error)
         case Retry(at, error):
             return _of(Event.RETRY, attempts=1, due=resolve(at, now), unknown=Unknown.CLEAR, error=error)
-        case Snooze(at, unknown):
+        case Snooze(at, unknown, awaits):
             since = Unknown.BEGIN if unknown else Unknown.CLEAR
-            return _of(Event.SNOOZE, due=resolve(at, now), unknown=since)
+            return _of(Event.SNOOZE, due=resolve(at, now), unknown=since, awaits=awaits)
         case Release():
             return _of(Event.RELEASE, releases=1)
         case _:

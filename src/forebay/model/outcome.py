@@ -60,6 +60,14 @@ class Cancel(Steer):
         super().__init__(why)
 
 
+class Suspended(BaseException):
+    """Takes a handler out of a try that goes on later, or nowhere: its steps are saved. Let it pass, as one does a cancellation.
+
+    It is no `Exception`, so that ``except Exception`` does not meet it. What the try comes to is settled already: code that catches it all
+    the same changes nothing.
+    """
+
+
 class Returned(msgspec.Struct, frozen=True, tag=True):
     """The handler returned; ``result`` is the encoded value."""
 
@@ -75,9 +83,10 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Put(msgspec.Struct, frozen=True, tag=True):
-    """The handler asked for another time."""
+    """The handler asked for another time. ``awaits``: or for an event, if that comes before."""
 
     at: When
+    awaits: bool = False
 
 
 class Buried(msgspec.Struct, frozen=True, tag=True):

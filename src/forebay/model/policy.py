@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 GRACE_STEP: Final = 5 * SECOND
 """How long a message with an unknown name is put off at a time, where it is luck who gets it next."""
+NAMES_KEPT: Final = 30 * 86_400 * SECOND
+"""How long a store keeps that somebody knew a name: longer than a message with an unknown one waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,8 @@ def decide(outcome: Outcome, facts: Facts, policy: RetryPolicy, roll: float) -> 
             return v.Done(result)
         case Failed():
             return _failed(outcome, facts, policy, roll)
-        case Put(at):
-            return _in_time(v.Snooze(at), at, facts)
+        case Put(at, awaits):
+            return _awaiting(at, facts) if awaits else _in_time(v.Snooze(at), at, facts)
         case Buried(reason, failure, counts):
             return v.Dead(reason, failure, counts=counts)
         case Nameless(name):
@@ -110,6 +112,14 @@ def _in_time(verdict: v.Retry | v.Snooze, at: When, facts: Facts) -> Verdict:
         return verdict
     error = v.failure_of(verdict) or Failure("Deadline", "the next try would begin after the deadline")
     return v.Dead(Reason.DEADLINE, error, counts=v.spends_attempt(verdict))
+
+
+def _awaiting(at: When, facts: Facts) -> Verdict:
+    """What waits for an event may go on before its time: it waits until its deadline, where that is sooner."""
+    again = resolve(at, facts.now)
+    if facts.deadline is not None and (again is None or again > facts.deadline):
+        at = At(facts.deadline)
+    return v.Snooze(at, awaits=True)
 
 
 def _nameless(name: str, facts: Facts) -> Verdict:

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     UNKNOWN_NAME = "unknown-name"
     TOO_LARGE = "too-large"
     RESULT = "result"
+    STEPS = "steps"
     DEADLINE = "deadline"
     CRASHED = "crashed"
     PARENT_FAILED = "parent-failed"
@@ -62,10 +63,13 @@ class Retry(msgspec.Struct, frozen=True, tag=True):
 
 
 class Snooze(msgspec.Struct, frozen=True, tag=True):
-    """Not now: again at ``at``, no attempt spent. ``unknown`` marks a name that this worker does not know."""
+    """Not now: again at ``at``, no attempt spent. ``unknown`` marks a name that this worker does not know. ``awaits``: or at once, if an
+    event that it waits for has come since it was handed out.
+    """
 
     at: When
     unknown: bool = False
+    awaits: bool = False
 
 
 class Release(msgspec.Struct, frozen=True, tag=True):

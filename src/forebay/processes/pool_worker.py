@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from forebay.app import App
+from forebay.features.steps.steps import desk_of
 from forebay.model import outcome as o
 from forebay.model.verdict import Failure, Reason
 from forebay.processes import protocol
@@ -159,16 +160,17 @@ class _Work:
         plant, threads = self._plant, Threads(1)
         in_flight = InFlight(plant.clock)
         in_flight.on_news = self._tell
-        executor = Executor(plant.composer, in_flight, plant.clock)
         lives = {route.source.queue: (route, lives_of(plant, route, threads)) for route in plant.routes}
         async with AsyncExitStack() as stack:
             try:
+                broker = None
                 if plant.engine.traits.shared:
-                    await stack.enter_async_context(plant.opened())
+                    broker = (await stack.enter_async_context(plant.opened())).broker
                 await stack.enter_async_context(plant.lifespan())
             except BaseException as error:  # noqa: BLE001  # whatever a user's lifespan raises, the parent is told
                 _decline(self._line, "opening the App", error)
                 return
+            executor = Executor(plant.composer, in_flight, desk_of(broker, plant.clock, threads.run))
             threading.Thread(target=self._listen, name="forebay-line", daemon=True).start()
             self._say(protocol.Ready())
             while True:

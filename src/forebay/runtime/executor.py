@@ -15,7 +15,8 @@ import msgspec
 from forebay.codec import json
 from forebay.codec.signature import Arguments
 from forebay.context import Context
-from forebay.errors import name_of, shown, text_of
+from forebay.errors import InvalidOption, name_of, shown, text_of
+from forebay.features.steps.steps import Desk, Steps
 from forebay.model import outcome as o
 from forebay.model.fingerprint import fingerprint
 from forebay.model.verdict import Failure, Reason
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from forebay.model.query import Progress
     from forebay.model.when import Micros
     from forebay.runtime.in_flight import InFlight, Run
-    from forebay.support.clock import Clock
 
 LONGEST_TRACEBACK: Final = 16_384
 LONGEST_ERROR: Final = 2_048
@@ -57,10 +57,10 @@ class Live:
 class Tied:
     """A try's tie to its worker, for its context."""
 
-    __slots__ = ("_handler", "_in_flight", "_run")
+    __slots__ = ("_desk", "_handler", "_in_flight", "_run")
 
-    def __init__(self, run: Run, in_flight: InFlight, handler: Handler) -> None:
-        self._run, self._in_flight, self._handler = run, in_flight, handler
+    def __init__(self, run: Run, in_flight: InFlight, handler: Handler, desk: Desk) -> None:
+        self._run, self._in_flight, self._handler, self._desk = run, in_flight, handler, desk
 
     @property
     def most(self) -> int:
@@ -73,6 +73,27 @@ class Tied:
         """Whether it is to stop."""
         return self._run.cut is not None
 
+    @property
+    def main(self) -> asyncio.Task[Any]:
+        """What runs the handler."""
+        return self._run.task
+
+    @property
+    def steps(self) -> Steps:
+        """Its durable steps, from the first that is asked for."""
+        run = self._run
+        if run.steps is None:
+            if self._handler.batch:
+                raise InvalidOption(
+                    f"{self._handler.name} takes batches, and steps are of one message: send a task for each, and give that one steps."
+                )
+            run.steps = Steps(self._desk, run.delivery, self, run.waited)
+        return run.steps
+
+    def lose(self) -> None:
+        """Its lease is somebody else's."""
+        self._run.cut = self._run.cut or Why.LOST
+
     def say(self, said: Progress) -> None:
         """Carry on how far it is."""
         self._in_flight.say(self._run, said)
@@ -81,8 +102,9 @@ class Tied:
 class Executor:
     """Turns deliveries into outcomes."""
 
-    def __init__(self, composer: Composer, in_flight: InFlight, clock: Clock) -> None:
-        self._composer, self._in_flight, self._clock = composer, in_flight, clock
+    def __init__(self, composer: Composer, in_flight: InFlight, desk: Desk) -> None:
+        self._composer, self._in_flight, self._clock = composer, in_flight, desk.clock
+        self._desk = desk
         self._home = Home()
 
     async def execute(self, run: Run, live: Live | None) -> tuple[o.Outcome, tuple[Message, ...]]:
@@ -161,7 +183,7 @@ class Executor:
                 delivery,
                 self._composer,
                 handler.decode(delivery.message),
-                Tied(run, self._in_flight, handler),
+                Tied(run, self._in_flight, handler, self._desk),
             )
         except msgspec.ValidationError as error:
             return o.Buried(Reason.ARGUMENTS, _failure(error), counts=False)
@@ -198,6 +220,9 @@ class Executor:
             run.end()
             if task is not None and task.cancelling():
                 _uncancel(task)
+        if (steps := run.steps) is not None:
+            outcome = steps.ending or outcome
+            await steps.close()
         return outcome if run.cut is None else _in_time(run, outcome, live.handler)
 
 

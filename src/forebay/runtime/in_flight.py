@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forebay.engine import Delivery
+    from forebay.features.steps.steps import Steps
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
 
@@ -39,7 +40,9 @@ _ALONE: Final = (Why.LOST, Why.CANCEL)
 class Run:
     """One delivery at work. Lives from its receipt until it is settled."""
 
-    __slots__ = ("_task", "cut", "delivery", "ends", "in_company", "overdue", "said", "told", "waited")
+    __slots__ = (
+        "_task", "cut", "delivery", "ends", "in_company", "overdue", "said", "steps", "told", "waited",
+    )  # fmt: skip
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
@@ -51,6 +54,8 @@ class Run:
         """How long it has waited here since its receipt, for company or for a process."""
         self.said: Progress | None = None
         self.told: Progress | None = None
+        self.steps: Steps | None = None
+        """Its durable steps, once its handler has asked for any."""
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, task: asyncio.Task[None] | None, ends: Micros | None) -> None:
@@ -60,6 +65,13 @@ class Run:
     def end(self) -> None:
         """User code is over: from here on nothing may cancel the task, which still has to settle."""
         self._task = self.ends = None
+
+    @property
+    def task(self) -> asyncio.Task[Any]:
+        """What runs its user code. Raises AssertionError if nothing does."""
+        if self._task is None:
+            raise AssertionError(self.delivery.id)
+        return self._task
 
     def is_in(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether its user code is what ``task`` runs."""

@@ -18,6 +18,7 @@ import msgspec
 from forebay.declaring.traits import check_all, for_engine, needs_topics
 from forebay.engine import LeaseKind, Settlement, Store, Tethered
 from forebay.errors import ConfigError, InvalidOption
+from forebay.features.steps.steps import desk_of
 from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
 from forebay.model.amounts import check_count
@@ -389,7 +390,7 @@ class Worker:
         pool, suspects = self._pool(routes, in_flight), self._suspects(in_flight)
         gears = Gears(
             broker=broker,
-            executor=Executor(plant.composer, in_flight, plant.clock),
+            executor=Executor(plant.composer, in_flight, desk_of(broker, plant.clock, threads.run)),
             settler=settler,
             in_flight=in_flight,
             clock=plant.clock,

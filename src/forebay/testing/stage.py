@@ -20,8 +20,9 @@ from forebay.client.results import Results
 from forebay.codec import json
 from forebay.engine import EngineOptions, Notice, Published, Retention, Stored, Timing
 from forebay.errors import ResultTimeout, TaskDead
+from forebay.features.steps.steps import Desk
 from forebay.model import verdict as v
-from forebay.model.outcome import Steer
+from forebay.model.outcome import Steer, Suspended
 from forebay.model.query import Query, Selector
 from forebay.model.state import FINISHED, State
 from forebay.model.when import LONGEST, SECOND, Duration, Micros, as_datetime, micros
@@ -171,7 +172,9 @@ class Hand:
         }
         gears = Gears(
             broker=store,
-            executor=Executor(plant.composer, self.running, plant.clock),
+            executor=Executor(
+                plant.composer, self.running, Desk(store, plant.clock, self._threads.run, in_place=0)
+            ),
             settler=self._settler,
             in_flight=self.running,
             clock=plant.clock,
@@ -269,7 +272,7 @@ class Hand:
         """The outermost middleware: keeps the exception itself, of which only a description is stored."""
         try:
             return await call(ctx)
-        except (Steer, asyncio.CancelledError):
+        except (Steer, Suspended, asyncio.CancelledError):
             raise
         except BaseException as error:
             self._raised[ctx.delivery.token] = error

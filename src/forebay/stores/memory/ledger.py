@@ -16,6 +16,7 @@ from forebay.model.effect import CANCELLED, Unknown, effect, lost
 from forebay.model.entry import birth, blocked, earliest, routed
 from forebay.model.flow import HOOKS, End, Move, Role, turned
 from forebay.model.message import EntryId, Message, entry_id
+from forebay.model.policy import NAMES_KEPT
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.model.survey import Parent, StepRecord
 from forebay.stores.counting import counted
@@ -32,6 +33,7 @@ from forebay.stores.flows import (
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
 from forebay.stores.memory.flows import Flow, Flows
 from forebay.stores.memory.sight import Sight
+from forebay.stores.memory.steps import Steps
 from forebay.stores.sums import minute_of
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from forebay.engine import Ask, EngineOptions, Settlement, Source
     from forebay.model.effect import Effect
+    from forebay.model.saved import SavedStep
     from forebay.model.when import Instant
     from forebay.stores.memory.flows import Node
     from forebay.support.ids import Token
@@ -100,6 +103,7 @@ class Ledger:
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
         self.sight = Sight(options.timing.lease)
+        self.steps = Steps()
         self.entries: dict[EntryId, Entry] = {}
         self.bindings: dict[str, Source] = {}
         self.paused: set[str] = set()
@@ -512,6 +516,14 @@ class Ledger:
                 then.append((self._flow_of(entry), settlement.then))
         return Settled.OK
 
+    def save(self, delivery: Delivery, steps: Sequence[SavedStep], now: Instant) -> Settled:
+        """Keep steps of a try, if its token still holds the entry."""
+        entry = self.entries.get(delivery.id)
+        if entry is None or entry.token != delivery.token:
+            return Settled.STALE
+        self.steps.save(entry.id, entry.tries + 1, steps, now)
+        return Settled.OK
+
     def extend(self, delivery: Delivery, now: Instant, progress: q.Progress | None) -> Notice:
         """Renew one lease, and keep what is said of its progress."""
         entry = self.entries.get(delivery.id)
@@ -558,6 +570,7 @@ class Ledger:
             self._happen(entry, Event.EXPIRE, now)
         deleted = self._forget_old(budget, now)
         self.sight.forget(now)
+        self._known = {place: at for place, at in self._known.items() if at >= now - NAMES_KEPT}
         more = budget in (len(lost), len(late)) or deleted >= budget
         return Swept(lost=len(lost), dead=dead, expired=len(late), deleted=deleted, more=more)
 
@@ -859,6 +872,7 @@ class Ledger:
         if (level := self._levels.get(entry.queue)) is not None:
             level.waiting -= entry.state in WAITING
         self._file(entry, put_off=False)
+        self.steps.forget(entry.id)
         del self.entries[entry.id]
 
     def _is_timed(self, place: tuple[Instant, int, EntryId]) -> bool:

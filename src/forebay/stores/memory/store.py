@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from forebay.model.message import EntryId, Message
     from forebay.model.note import Revised, Revision
     from forebay.model.query import Actor, Change, Counts, Progress, Query
+    from forebay.model.saved import SavedStep
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Instant
     from forebay.support.clock import Clock
@@ -215,6 +216,17 @@ class MemoryStore(Face):
             self._ledger.sight.note(now, told, Steered(changed=int(changed)))
         self._signals.notify([Ready(queue)])
         return int(changed)
+
+    async def save(self, delivery: Delivery, steps: Sequence[SavedStep]) -> Settled:
+        """Keep steps of a running handler."""
+        with self._lock:
+            return self._ledger.save(delivery, steps, self._now())
+
+    async def saved(self, key: EntryId) -> Sequence[SavedStep]:
+        """The steps of a message."""
+        with self._lock:
+            self._now()
+            return self._ledger.steps.saved(key)
 
     async def find(self, query: Query) -> Page:
         """One page of records."""

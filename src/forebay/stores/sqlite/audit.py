@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from forebay.stores.face import Told
     from forebay.stores.sqlite.session import Session, Value
-    from forebay.stores.sqlite.steer import Order, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +29,6 @@ class Trail:
         changed = work(session)
         self.write(session, Steered(changed=changed))
         return changed
-
-    def part(self, session: Session, order: Order, before: Steered) -> Step:
-        """Carry out a part of one that takes several. ``before``: what was done in those that are over."""
-        step = order.work(session)
-        self.write(session, before + step.done)
-        return step
 
     def write(self, session: Session, done: Steered) -> None:
         """Say what was done, if it was anything."""

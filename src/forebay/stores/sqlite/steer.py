@@ -28,6 +28,7 @@ from forebay.support.ids import Token
 
 if TYPE_CHECKING:
     from forebay.model.query import Change, Selector
+    from forebay.stores.sqlite.audit import Trail
     from forebay.stores.sqlite.session import Session
 
 CHUNK: Final = 1_000
@@ -57,8 +58,13 @@ class Order:
             return None
         return Step(Steered(), picked.next)
 
-    def work(self, session: Session) -> Step:
-        """Pick and change."""
+    def work(self, session: Session, trail: Trail, before: Steered) -> Step:
+        """Pick and change, and write what is done by now. ``before``: what was done in the transactions that are over."""
+        step = self._step(session)
+        trail.write(session, before + step.done)
+        return step
+
+    def _step(self, session: Session) -> Step:
         if self.which.ids:
             return self._named(session)
         picked = self._pick(session, self.room)

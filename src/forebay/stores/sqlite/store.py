@@ -18,7 +18,18 @@ from forebay.model.survey import Groups
 from forebay.model.when import SECOND
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
 from forebay.stores.face import Claimed, Face, Told, refuse_transaction, unless_cancelled
-from forebay.stores.sqlite import admission, extend, notes, publish, queries, settle, steer, survey, upkeep
+from forebay.stores.sqlite import (
+    admission,
+    extend,
+    notes,
+    publish,
+    queries,
+    settle,
+    steer,
+    steps as durable,
+    survey,
+    upkeep,
+)
 from forebay.stores.sqlite.audit import Trail
 from forebay.stores.sqlite.claim import Claim, put_back
 from forebay.stores.sqlite.connection import connect, connect_to_look
@@ -49,6 +60,7 @@ if TYPE_CHECKING:
     from forebay.model.message import EntryId, Message
     from forebay.model.note import Revised, Revision
     from forebay.model.query import Actor, Change, Counts, Progress, Query, Selector, TaskRecord
+    from forebay.model.saved import SavedStep
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Micros
     from forebay.stores.signals import Wake
@@ -224,12 +236,21 @@ class SqliteStore(Face):
                 if (room := which.limit - done.touched) <= 0:
                     break
                 order = replace(order, room=min(order.room, room))
-            work = partial(trail.part, order=order, before=done)
+            work = partial(order.work, trail=trail, before=done)
             step = await self._thread().submit(look=order.look, work=work, rows=order.room)
             done += step.done
             if step.after is not None:
                 orders.append(replace(order, after=step.after))
         return done
+
+    async def save(self, delivery: Delivery, steps: Sequence[SavedStep]) -> Settled:
+        """Keep steps of a running handler."""
+        work = partial(durable.save, delivery=delivery, steps=steps)
+        return await self._thread().submit(work=work, rows=len(steps))
+
+    async def saved(self, key: EntryId) -> Sequence[SavedStep]:
+        """The steps of a message. A try waits for them, so the thread that works looks them up."""
+        return await self._thread().submit(look=partial(durable.saved, key=key))
 
     async def find(self, query: Query) -> Page:
         """One page of records."""

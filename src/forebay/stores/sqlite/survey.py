@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from forebay.model.policy import NAMES_KEPT
 from forebay.model.survey import RATES_KEPT, Audit, Presence, Rate, Rates, Survey, Workers, unknown
 from forebay.stores.sqlite.rows import audited
 from forebay.stores.sqlite.session import batch as encoded
@@ -100,11 +101,14 @@ def survey(session: Session, about: Survey[Any]) -> tuple[Any, ...]:
 
 def look(session: Session) -> bool:
     """Whether there is anything to forget."""
-    return bool(session.row("survey_look", {"now": session.now, "before": session.now - RATES_KEPT})[0])
+    now = session.now
+    old = {"now": now, "before": now - RATES_KEPT, "known": now - NAMES_KEPT}
+    return bool(session.row("survey_look", old)[0])
 
 
 def forget(session: Session, budget: int) -> bool:
     """Forget what is too old; whether there may be more of it."""
     gone = session.change("rate_forget", {"before": session.now - RATES_KEPT, "limit": budget})
     left = session.change("presence_forget", {"now": session.now, "limit": budget})
-    return budget in (gone, left)
+    known = session.change("known_forget", {"before": session.now - NAMES_KEPT, "limit": budget})
+    return budget in (gone, left, known)

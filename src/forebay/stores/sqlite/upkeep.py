@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _NEVER: Final = -1
 """Before all instants."""
+_HISTORY: Final = ("tries", "results", "progress", "failures", "steps", "entries")
+"""What goes with an entry, itself last: the tables that forgetting empties."""
 LONG: Final = 16
 """Neighbours from which on forgetting them by their range is cheaper than by their numbers."""
 
@@ -100,13 +102,13 @@ def forget(session: Session, seqs: Sequence[int]) -> None:
         session.change("forget_range_kept", span)
         if session.change("forget_range_messages", span) < len(run):
             _forget_copies(session, run)
-        for kind in ("tries", "results", "progress", "failures", "entries"):
+        for kind in _HISTORY:
             session.change(f"forget_range_{kind}", span)
     if loose:
         entries = {"entries": numbers(loose)}
         session.change("forget_kept", entries)
         _forget_copies(session, loose)
-        for kind in ("tries", "results", "progress", "failures", "entries"):
+        for kind in _HISTORY:
             session.change(f"forget_{kind}", entries)
     session.change("forget_none")
 

@@ -28,6 +28,7 @@ from forebay.testing.conformance import (
     retries,
     sending,
     sight,
+    steps,
 )
 from forebay.testing.conformance.harness import Claim, Factory, Harness, run
 
@@ -47,6 +48,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *life.CLAIMS,
     *limits.CLAIMS,
     *sight.CLAIMS,
+    *steps.CLAIMS,
     *flows.CLAIMS,
     *notes.CLAIMS,
 )

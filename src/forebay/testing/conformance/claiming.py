@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from forebay.engine import Ask, Ordering, Settled, Settlement, Source
 from forebay.model import verdict as v
 from forebay.model.message import EntryId
+from forebay.model.policy import NAMES_KEPT
 from forebay.model.query import CancelNow, Pause, Resume, Selector
 from forebay.model.when import SECOND, After
 from forebay.support.ids import new_token
@@ -334,6 +335,16 @@ async def a_name_is_unknown_since_when_nobody_asked_for_it(h: Harness) -> None:
     assert [(d.message.name, d.unknown_since is None) for d in taken] == [("job", True), ("other", False)]
 
 
+async def that_a_name_was_known_long_ago_is_forgotten(h: Harness) -> None:
+    await _put_off(h, h.message(), due=2 * NAMES_KEPT)
+    assert await _named(h, "job", limit=0) == []
+    await h.advance(NAMES_KEPT + 1)
+    await (await h.store()).sweep(1_000)
+    await h.advance(NAMES_KEPT)
+
+    assert (await h.take_one()).unknown_since is not None
+
+
 # -- waiting
 
 
@@ -506,6 +517,11 @@ CLAIMS: Final = (
         "claim",
         lambda t: t.remembers and t.delay and t.priorities and t.ordering is Ordering.FIFO,
         what_was_put_off_comes_in_its_place_and_no_more_than_asked_for,
+    ),
+    *claims(
+        "claim",
+        lambda t: t.remembers and t.delay and t.virtual_clock,
+        that_a_name_was_known_long_ago_is_forgotten,
     ),
     *claims(
         "claim", lambda t: t.remembers and t.delay and t.expiry, what_was_put_off_can_expire_and_be_cancelled

@@ -35,13 +35,19 @@ DELETE FROM presence WHERE worker = :worker
 -- Forget workers that have not renewed their presence, a bounded number. A small table, read whole.
 DELETE FROM presence WHERE worker IN (SELECT p.worker FROM presence AS p WHERE p.until <= :now LIMIT :limit)
 
+-- name: known_forget
+-- Forget when somebody has long ago known a name, a bounded number. Index: known_at.
+DELETE FROM known WHERE (queue, name) IN (SELECT k.queue, k.name FROM known AS k WHERE k.at < :before ORDER BY k.at LIMIT :limit)
+
 -- name: presences
 -- The workers that are there. A small table, read whole in the order of its primary key.
 SELECT worker, said, started, seen FROM presence WHERE until > :now ORDER BY worker LIMIT :limit
 
 -- name: survey_look
--- Whether rates or presences are to be forgotten. Without a lock. Index: the primary key's first row; a small table, read whole.
+-- Whether rates, presences or known names are to be forgotten. Without a lock. Indexes: the primary key's first row, known_at; a small
+-- table, read whole.
 SELECT EXISTS (SELECT 1 FROM rate WHERE minute < :before) OR EXISTS (SELECT 1 FROM presence WHERE until <= :now)
+    OR EXISTS (SELECT 1 FROM known WHERE at < :known)
 
 -- name: audit_write
 -- Say who told the store what, or how far it has come since. In a transaction of the command. Index: the token.

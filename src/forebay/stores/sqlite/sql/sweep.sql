@@ -114,6 +114,10 @@ DELETE FROM progress WHERE entry IN (SELECT value FROM json_each(:entries))
 -- Forget what some entries failed of. In a write transaction. :entries is a JSON array of sequence numbers. Index: primary key.
 DELETE FROM failure WHERE entry IN (SELECT value FROM json_each(:entries))
 
+-- name: forget_steps
+-- Forget the steps of some entries. In a write transaction. :entries is a JSON array of sequence numbers. Index: step_name.
+DELETE FROM step WHERE entry IN (SELECT value FROM json_each(:entries))
+
 -- name: forget_entries
 -- Forget entries. The last statement of forgetting. :entries is a JSON array of sequence numbers. Index: primary key.
 DELETE FROM entry WHERE seq IN (SELECT value FROM json_each(:entries))
@@ -147,6 +151,10 @@ DELETE FROM progress WHERE entry BETWEEN :first AND :last
 -- name: forget_range_failures
 -- Forget what the entries from :first to :last failed of. In a write transaction. Index: primary key.
 DELETE FROM failure WHERE entry BETWEEN :first AND :last
+
+-- name: forget_range_steps
+-- Forget the steps of the entries from :first to :last. In a write transaction. Index: step_name.
+DELETE FROM step WHERE entry BETWEEN :first AND :last
 
 -- name: forget_range_entries
 -- Forget the entries from :first to :last. The last statement of forgetting them. Index: primary key.

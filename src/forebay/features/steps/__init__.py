@@ -1,0 +1,1 @@
+"""Durable steps: a handler that goes on where a try before it ended."""

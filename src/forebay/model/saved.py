@@ -1,0 +1,55 @@
+"""What is kept of a handler's durable steps, so that a later try gets their results without running them again."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from forebay.model.message import JSON
+from forebay.model.when import Instant, Micros
+
+MOST_STEPS: Final = 1_000
+"""Steps of one message."""
+LARGEST_STEP: Final = 1 << 20
+"""Bytes of JSON of one result."""
+LARGEST_STEPS: Final = 32 << 20
+"""Bytes of all results of one message, for a try reads them all. An event that is waited for counts as the largest."""
+
+
+class Kind(StrEnum):
+    """What a step was for."""
+
+    STEP = "step"
+    SLEEP = "sleep"
+    WAIT = "wait"
+    VERSION = "version"
+
+
+class SavedStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One step of a message, under the name that is its own: ``charge``, and ``charge#2`` for the second step of that name.
+
+    ``position``: which call of its try it was, from 1; 0 for one that ran beside others. ``body``: the result, or the event that was waited
+    for. ``due``: when a sleep ends, or until when the event on ``topic`` (with ``key``, if one is named) is waited for. ``took``: how long
+    it ran, in microseconds. ``number``, ``at`` and ``met`` are the store's: the try that saved it, when, and when its event came.
+    """
+
+    name: str
+    kind: Kind = Kind.STEP
+    position: int = 0
+    body: bytes | None = None
+    content_type: str = JSON
+    due: Instant | None = None
+    topic: str | None = None
+    key: str | None = None
+    took: Micros = 0
+    number: int = 0
+    at: Instant = 0
+    met: Instant | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that count as its own."""
+        open_ = self.kind is Kind.WAIT and self.met is None
+        return LARGEST_STEP if open_ else len(self.body or b"")

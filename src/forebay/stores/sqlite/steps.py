@@ -1,0 +1,47 @@
+"""Durable steps: kept under the lease of the entry that runs, and read back. Runs inside a write transaction, but for what only looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forebay.engine import Settled
+from forebay.model.message import JSON
+from forebay.model.saved import Kind, SavedStep
+from forebay.stores.sqlite.settle import seqs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forebay.engine import Delivery
+    from forebay.model.message import EntryId
+    from forebay.stores.sqlite.session import Session, Value
+
+
+def save(session: Session, delivery: Delivery, steps: Sequence[SavedStep]) -> Settled:
+    """Keep steps of a try that is still under its lease."""
+    (seq,) = seqs_of(session, [delivery])
+    held = session.rows("steps_fence", {"entry": seq, "token": delivery.token})
+    if not held:
+        return Settled.STALE
+    number: int = held[0][0]
+    session.each("steps_save", [_row(seq, number, session.now, step) for step in steps])
+    return Settled.OK
+
+
+def saved(session: Session, key: EntryId) -> tuple[SavedStep, ...]:
+    """The steps of an entry."""
+    return tuple(
+        SavedStep(
+            name=name, position=position, kind=Kind(kind), number=number, at=at, took=took, due=due, topic=topic, key=of, met=met,
+            body=body, content_type=content_type or JSON,
+        )
+        for name, position, kind, number, at, took, due, topic, of, met, body, content_type in session.rows("steps_of", {"id": key})
+    )  # fmt: skip
+
+
+def _row(seq: int, number: int, now: int, step: SavedStep) -> tuple[Value, ...]:
+    """In the order of `steps_save`."""
+    return (
+        seq, step.name, step.position, step.kind, number, now, step.took, step.due, step.topic, step.key, step.body,
+        None if step.content_type == JSON else step.content_type,
+    )  # fmt: skip
