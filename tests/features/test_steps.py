@@ -10,12 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, ParamSpec
 from uuid import uuid4
 
 import pytest
 
-from forebay import App, Context, Retry, State
+from forebay import App, Context, Retry, State, Task
 from forebay.errors import (
     EngineUnavailable,
     InvalidName,
@@ -26,10 +27,11 @@ from forebay.errors import (
 from forebay.model.query import CancelNow, Redrive, Selector
 from forebay.model.saved import LARGEST_STEP, MOST_STEPS
 from forebay.model.verdict import Reason
+from forebay.model.why import why
 from forebay.stores.memory import MemoryEngine
 from forebay.testing.hostile import HostileBus
 from forebay.testing.stage import Step
-from tests.runtime.kit import Spied, story, working
+from tests.runtime.kit import Spied, reaches, story, working
 
 P = ParamSpec("P")
 Handler = Callable[[Context], Awaitable[Any]]
@@ -40,6 +42,11 @@ class Order:
     id: int
     placed: datetime
     total: Decimal
+
+
+@dataclass
+class Approval:
+    by: str
 
 
 async def tries(handler: Handler, *more: Handler, advance: str | None = None) -> list[Step]:
@@ -640,6 +647,143 @@ async def test_a_short_sleep_is_slept_in_place() -> None:
         handle = await job.send()
         assert await handle.result(timeout=5) == 1
         assert len((await handle.status()).tries) == 1
+
+
+# -- events
+
+
+def _approving(url: str = "memory://") -> tuple[App, Task[[int], str, Any, Any]]:
+    app = App(url)
+
+    @app.task
+    async def order(ctx: Context, number: int) -> str:
+        await ctx.step("reserve", lambda: number)
+        try:
+            said = await ctx.wait_event("approvals", key=str(number), timeout="3d", type=Approval)
+        except TimeoutError as error:
+            return str(error)
+        return f"{said.by} approved {number}"
+
+    return app, order
+
+
+@story
+async def test_an_event_ends_the_wait_for_it() -> None:
+    app, order = _approving()
+    async with app.testing() as t:
+        await order.send(7)
+        await order.send(8)
+        waiting = await t.run_all()
+        assert [step.state for step in waiting] == [State.SCHEDULED, State.SCHEDULED]
+        assert (
+            why(waiting[0].record)
+            == "waits for an event on 'approvals' with key '7' until 2030-01-04 00:00:00Z"
+        )
+
+        await app.publish("approvals", Approval("ana"), key="8")
+
+        assert [step.result for step in await t.run_all()] == ["ana approved 8"]
+        await t.advance("3d")
+        (last,) = await t.run_all()
+        assert last.result == "no event came on 'approvals' within the time of step 'approvals'"
+        assert last.attempt == 1
+
+
+@story
+async def test_a_worker_goes_on_when_the_event_comes(tmp_path: Path) -> None:
+    app, order = _approving(f"sqlite:///{tmp_path / 'events.db'}")
+    async with working(app):
+        handle = await order.send(7)
+        await reaches(handle, State.SCHEDULED)
+        await app.publish("approvals", Approval("ana"), key="7")
+        assert await handle.result(timeout=5) == "ana approved 7"
+        record = await handle.status()
+    assert [one.verdict for one in record.tries] == ["snooze", "done"]
+
+
+@story
+async def test_a_wait_that_timed_out_has_timed_out_at_every_try() -> None:
+    app, seen = App("memory://"), list[str]()
+
+    @app.task
+    async def job(ctx: Context) -> None:
+        try:
+            seen.append(await ctx.wait_event("late", timeout="1h"))
+        except TimeoutError:
+            seen.append("timed out")
+        if ctx.attempt == 1:
+            raise Retry
+
+    async with app.testing() as t:
+        await job.send()
+        await t.run_one()
+        await t.advance("1h")
+        await t.run_one()
+        await app.publish("late", "too late")
+        await t.run_until_idle()
+    assert seen == ["timed out", "timed out"]
+
+
+@story
+async def test_the_first_of_several_events_goes_on() -> None:
+    app = App("memory://")
+
+    @app.task
+    async def job(ctx: Context) -> list[str]:
+        async with asyncio.TaskGroup() as group:
+            waits = [group.create_task(ctx.wait_event(name, timeout="1d")) for name in ("a", "b")]
+        return [wait.result() for wait in waits]
+
+    async with app.testing() as t:
+        await job.send()
+        await t.run_all()
+        await app.publish("b", "second")
+        assert [step.state for step in await t.run_all()] == [State.SCHEDULED]
+        await app.publish("a", "first")
+        assert [step.result for step in await t.run_all()] == [["first", "second"]]
+
+
+@story
+async def test_an_event_of_another_form_is_refused() -> None:
+    app, order = _approving()
+    async with app.testing() as t:
+        await order.send(7)
+        await t.run_all()
+        await app.publish("approvals", {"no": "name"}, key="7")
+        (step,) = await t.run_all()
+        assert step.record.reason is Reason.STEPS
+        assert "the event that step 'approvals' waited for cannot be read" in step.error.message  # type: ignore[union-attr]  # dead
+
+
+@story
+async def test_raw_events_come_as_bytes() -> None:
+    app = App("memory://")
+
+    @app.task
+    async def job(ctx: Context) -> list[bytes]:
+        first = await ctx.wait_event("raw", timeout="1d")
+        return [first, await ctx.wait_event("raw", timeout="1d", type=bytes, name="second")]
+
+    async with app.testing() as t:
+        await job.send()
+        await t.run_all()
+        await app.publish("raw", b"\xff")
+        await t.run_all()
+        await app.publish("raw", {"a": 1})
+        (step,) = await t.run_all()
+        assert step.error is None
+
+
+@story
+async def test_a_deadline_ends_a_wait() -> None:
+    app, order = _approving()
+    async with app.testing() as t:
+        await order.options(deadline="1h").send(7)
+        step = await t.run_one()
+        assert (step.state, step.due) == (State.SCHEDULED, t.now + timedelta(hours=1))
+        await t.advance("1h")
+        step = await t.run_one()
+        assert (step.state, step.record.reason) == (State.DEAD, Reason.DEADLINE)
 
 
 # -- plain functions

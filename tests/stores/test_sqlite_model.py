@@ -14,6 +14,7 @@ import pytest
 from forebay.engine import Ask, Delivery, EngineOptions, Retention, Settlement, Source, Store, Timing
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
+from forebay.model.saved import Kind, SavedStep
 from forebay.model.state import State
 from forebay.model.survey import Audit, Groups, Presence, Rate, Rates, Survey, Workers
 from forebay.model.when import SECOND, After, At, When
@@ -23,6 +24,7 @@ from forebay.support.ids import Token
 from forebay.testing.clock import VirtualClock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 QUEUES = ("a", "b")
@@ -84,10 +86,28 @@ class World:
         at = self.moment(1) or After(0)
         return self.chance.choice(
             (
-                v.Done(), v.Done(b'{"ok":true}'), v.Retry(at, BOOM), v.Snooze(at), v.Snooze(at, unknown=True), v.Release(),
+                v.Done(), v.Done(b'{"ok":true}'), v.Retry(at, BOOM), v.Snooze(at), v.Snooze(at, awaits=True), v.Snooze(at, unknown=True),
+                v.Release(),
                 v.Dead(v.Reason.ASKED, BOOM), v.Dead(v.Reason.UNKNOWN_NAME, None, counts=False), v.Cancelled(), v.Expired(),
             )
         )  # fmt: skip
+
+    def saved(self) -> SavedStep:
+        name, due = f"s{self.chance.randrange(6)}", self.clock.now() + self.chance.randint(-2, 60) * SECOND
+        return self.chance.choice(
+            (
+                SavedStep(name=name, position=self.chance.randrange(4), body=b"{}", took=7),
+                SavedStep(name=name, kind=Kind.SLEEP, due=due),
+                SavedStep(
+                    name=name,
+                    kind=Kind.WAIT,
+                    due=due,
+                    topic="orders.new",
+                    key=self.chance.choice((None, "k")),
+                ),
+                SavedStep(name=name, kind=Kind.WAIT, due=due, topic="elsewhere", key="k"),
+            )
+        )
 
     def selector(self) -> q.Selector:
         pick = self.chance.choice
@@ -124,7 +144,7 @@ def difference(given: Any, expected: Any) -> str:
 
 async def step(world: World, n: int) -> None:
     chance = world.chance
-    match chance.randrange(10):
+    match chance.randrange(11):
         case 0 | 1 | 2:
             batch = [world.message() for _ in range(chance.randint(1, 6))]
             await world.both(lambda store: store.publish(batch))
@@ -172,6 +192,9 @@ async def step(world: World, n: int) -> None:
         case 9 if chance.random() < 0.5:
             presence = Presence(host="h", pid=n, version="1", queues=("a",), slots=5, running=n)
             await world.both(lambda store: store.attend(chance_of(n, presence)))
+        case 10 if world.held:
+            held, steps = chance.choice(world.held), [world.saved() for _ in range(chance.randint(1, 3))]
+            await world.both(lambda store: store.save(held, steps))
         case _:
             await world.clock.advance(chance.randint(0, 12) * SECOND)
 
@@ -196,8 +219,13 @@ async def pages(store: Store, query: q.Query) -> list[tuple[q.TaskRecord, ...]]:
         query = msgspec.structs.replace(query, cursor=page.next)
 
 
+async def steps_of(store: Store, keys: Sequence[EntryId]) -> list[Sequence[SavedStep]]:
+    return [await store.saved(key) for key in keys]
+
+
 async def compare(world: World) -> None:
-    await world.both(lambda store: pages(store, q.Query(size=1_000)))
+    (all_there,) = await world.both(lambda store: pages(store, q.Query(size=1_000)))
+    await world.both(lambda store: steps_of(store, [record.id for record in all_there]))
     await world.both(lambda store: store.count())
     for about in (
         Rates(),

@@ -60,6 +60,16 @@ HOT = {
     "settle_find": ["SEARCH entry USING COVERING INDEX entry_id (id=?)"],
     "lease_less": ["SEARCH lease USING INDEX sqlite_autoindex_lease_1 (token=?)"],
     "lease_empty": ["SEARCH lease USING INDEX sqlite_autoindex_lease_1 (token=?)"],
+    "event_awaited": ["SEARCH step USING INDEX step_wait (topic>?)", "SCAN arrival"],
+    "event_meet": [
+        "SEARCH step USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH s USING INDEX step_wait (topic=? AND key=? AND due>?)",
+    ],
+    "event_wake": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
+    "event_settle": [
+        "SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH s USING INDEX step_name (entry=?)",
+    ],
     "steps_fence": ["SEARCH e USING INTEGER PRIMARY KEY (rowid=?)"],
     "extend_match": ["SEARCH e USING INTEGER PRIMARY KEY (rowid=?)"],
     "extend": ["SEARCH lease USING COVERING INDEX sqlite_autoindex_lease_1 (token=?)"],

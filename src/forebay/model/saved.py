@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from forebay.model.message import JSON
+from forebay.model.waits import ForEvent, ForSleep
 from forebay.model.when import Instant, Micros
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MOST_STEPS: Final = 1_000
 """Steps of one message."""
@@ -49,7 +53,28 @@ class SavedStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     met: Instant | None = None
 
     @property
+    def waits(self) -> bool:
+        """Whether it is for an event that has not come."""
+        return self.kind is Kind.WAIT and self.met is None
+
+    @property
     def size(self) -> int:
         """Bytes that count as its own."""
-        open_ = self.kind is Kind.WAIT and self.met is None
-        return LARGEST_STEP if open_ else len(self.body or b"")
+        return LARGEST_STEP if self.waits else len(self.body or b"")
+
+
+def waited_for(steps: Iterable[SavedStep], due: Instant | None) -> ForEvent | ForSleep | None:
+    """What a message waits for that goes on at ``due``: which of its sleeps, or of the events it waits for, has its time then or next."""
+    found = [
+        (step.due, step)
+        for step in steps
+        if step.due is not None
+        and (due is None or step.due >= due)
+        and (step.waits or step.kind is Kind.SLEEP)
+    ]
+    if not found:
+        return None
+    until, step = min(found, key=lambda one: one[0])
+    if step.topic is None:
+        return ForSleep(step=step.name, until=until)
+    return ForEvent(topic=step.topic, key=step.key, until=until)

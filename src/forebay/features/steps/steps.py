@@ -51,6 +51,8 @@ IN_PLACE: Final = SECOND
 """A sleep that has no more left is slept here: to put the message off and take it again would cost as much."""
 FIRST_PAUSE: Final = SECOND // 20
 LONGEST_PAUSE: Final = 2 * SECOND
+TURNS: Final = 10
+"""Turns of the loop in which nothing of a try may be at work before it is left."""
 CLEAN_UP: Final = 5.0
 """Seconds of real time that items of a map have to end in, after their handler has."""
 WIDEST: Final = 1_000
@@ -333,7 +335,8 @@ class Steps:
         place = self._place(
             name, beside=asyncio.current_task() is not self._main if beside is None else beside
         )
-        await self._load()
+        with self._at_work():
+            await self._load()
         return place
 
     def _go_on(self) -> None:
@@ -357,7 +360,9 @@ class Steps:
             self._checked(lambda: self._history.check_room(place))
         self._checked(lambda: self._history.check_size(step))
         batch = [*self._versions.values(), step]
-        if await self._patiently(lambda: self._store.save(self._delivery, batch)) is Settled.STALE:
+        with self._at_work():
+            answer = await self._patiently(lambda: self._store.save(self._delivery, batch))
+        if answer is Settled.STALE:
             self._tie.lose()
             self.ending = o.Interrupted()
             raise o.Suspended
@@ -380,14 +385,20 @@ class Steps:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _leave(self, due: Instant, *, awaits: bool = False) -> Any:
-        """Leave the try until ``due``, or until an event comes. Steps that run beside this one end first: they need not run again."""
+        """Leave the try until ``due``, or until an event comes. What runs beside this ends first, and need not run again; what is asked for
+        beside it is asked for.
+        """
         self._dues.append(due)
         self._awaits = self._awaits or awaits
-        while self._running:
-            self._quiet.clear()
-            await self._quiet.wait()
-            # Whoever has just got a result may go on to another step.
+        turns = 0
+        while turns < TURNS:
+            # Whoever has just begun, or got a result, may ask for another step.
             await asyncio.sleep(0)  # noqa: TID251  # as said above
+            turns += 1
+            while self._running:
+                self._quiet.clear()
+                await self._quiet.wait()
+                turns = 0
         self.ending = self.ending or o.Put(At(min(self._dues)), awaits=self._awaits)
         raise o.Suspended
 

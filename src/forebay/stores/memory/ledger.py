@@ -17,6 +17,7 @@ from forebay.model.entry import birth, blocked, earliest, routed
 from forebay.model.flow import HOOKS, End, Move, Role, turned
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.policy import NAMES_KEPT
+from forebay.model.saved import waited_for
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.model.survey import Parent, StepRecord
 from forebay.stores.counting import counted
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from forebay.engine import Ask, EngineOptions, Settlement, Source
     from forebay.model.effect import Effect
     from forebay.model.saved import SavedStep
+    from forebay.model.waits import Waits
     from forebay.model.when import Instant
     from forebay.stores.memory.flows import Node
     from forebay.support.ids import Token
@@ -104,6 +106,8 @@ class Ledger:
         self.options = options
         self.sight = Sight(options.timing.lease)
         self.steps = Steps()
+        self.woken: set[str] = set()
+        """Queues of what an event has made due, to be told of."""
         self.entries: dict[EntryId, Entry] = {}
         self.bindings: dict[str, Source] = {}
         self.paused: set[str] = set()
@@ -201,13 +205,29 @@ class Ledger:
     def publish(self, message: Message, now: Instant) -> Published:
         """Store one message in its queue, or a copy in each queue bound to its topic."""
         if message.queue is not None:
-            return self._store(message, message.queue, now, copied=message.topic is not None)
-        queues = self._queues(message)
-        answers = [self._store(message, queue, now, copied=True) for queue in queues]
-        if not answers:
-            self.counters["unrouted"] += 1
-        stored = any(a.status is Stored.STORED for a in answers) or not answers
-        return Published(Stored.STORED if stored else Stored.DUPLICATE, EntryId(message.id), len(queues))
+            answer = self._store(message, message.queue, now, copied=message.topic is not None)
+        else:
+            queues = self._queues(message)
+            answers = [self._store(message, queue, now, copied=True) for queue in queues]
+            if not answers:
+                self.counters["unrouted"] += 1
+            stored = any(a.status is Stored.STORED for a in answers) or not answers
+            status = Stored.STORED if stored else Stored.DUPLICATE
+            answer = Published(status, EntryId(message.id), len(queues))
+        if message.topic is not None and answer.status is Stored.STORED:
+            self._meet(message, now)
+        return answer
+
+    def _meet(self, event: Message, now: Instant) -> None:
+        """Wake those that wait for an event; what still runs is woken when its try ends."""
+        for key in self.steps.meet(event, now):
+            entry = self.entries[key]
+            if entry.state is State.RUNNING:
+                self.steps.met_at_work(key)
+            elif entry.state is State.SCHEDULED and (entry.due or 0) > now:
+                entry.due = now
+                self._enter(entry, State.SCHEDULED, now)
+                self.woken.add(entry.queue)
 
     def _store(self, message: Message, queue: str, now: Instant, *, copied: bool) -> Published:
         key = entry_id(message.id, queue, copied=copied)
@@ -708,8 +728,13 @@ class Ledger:
             id=entry.id, message=entry.message, queue=entry.queue, state=entry.state, created=entry.created, due=entry.due,
             expires=entry.expires, deadline=entry.deadline, started=entry.started, finished=entry.finished, attempts=entry.attempts,
             crashes=entry.crashes, releases=entry.releases, cancel_requested=entry.cancel_requested, reason=entry.reason,
-            progress=entry.progress, result=entry.result, tries=tuple(entry.history), waits=self.flows.waits(entry.id),
+            progress=entry.progress, result=entry.result, tries=tuple(entry.history), waits=self._waits(entry),
         )  # fmt: skip
+
+    def _waits(self, entry: Entry) -> Waits | None:
+        if entry.state is State.SCHEDULED:
+            return waited_for(self.steps.saved(entry.id), entry.due)
+        return self.flows.waits(entry.id)
 
     def step_record(self, node: Node) -> StepRecord:
         """A step as a value."""
@@ -755,6 +780,8 @@ class Ledger:
         entry.releases += change.releases
         self.counters["crashed"] += change.crashes
         entry.due = entry.due if change.due is None else change.due
+        if self.steps.end_try(entry.id) and change.awaits:
+            entry.due = now
         entry.reason = entry.reason if change.reason is None else change.reason
         entry.failure = entry.failure if change.error is None else change.error
         match change.unknown:

@@ -327,9 +327,11 @@ class MemoryStore(Face):
     def _tell(self, batch: Sequence[Message]) -> None:
         """Wake whoever waits on the queues that ``batch`` went to."""
         queues = {message.queue for message in batch if message.queue is not None}
-        if any(message.queue is None for message in batch):
+        if any(message.topic is not None for message in batch):
             with self._lock:
                 bound = list(self._ledger.bindings.values())
+                queues |= self._ledger.woken
+                self._ledger.woken.clear()
             queues |= {source.queue for source in bound if source.pattern is not None}
         if queues:
             self._signals.notify(map(Ready, queues))

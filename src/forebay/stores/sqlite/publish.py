@@ -14,7 +14,7 @@ from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.state import State
 from forebay.stores.flows import has_steps
-from forebay.stores.sqlite import admission
+from forebay.stores.sqlite import admission, arrivals
 from forebay.stores.sqlite.rows import message_row
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -101,6 +101,11 @@ def _store(session: Session, plan: _Plan) -> list[Published]:
     answers = [_answer(m, seqs, refused) for m, seqs in zip(messages, plan.seqs, strict=True)]
     if unrouted := sum(a.groups == 0 for a in answers):
         session.change("count_event", {"name": "unrouted", "n": unrouted})
+    events = [
+        m for m, a in zip(messages, answers, strict=True) if m.topic is not None and a.status is Stored.STORED
+    ]
+    if events:
+        arrivals.meet(session, events)
     return answers
 
 

@@ -10,15 +10,17 @@ from forebay.model.query import TRIES_KEPT, By, Counts, Page, Query, Selector
 from forebay.model.state import State
 from forebay.model.when import SECOND
 from forebay.stores.counting import counted
-from forebay.stores.sqlite.rows import record, stories
+from forebay.stores.sqlite import steps
+from forebay.stores.sqlite.rows import DUE, STATE, record, stories
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Sequence, Set as AbstractSet
 
     from forebay.model.survey import Groups
+    from forebay.model.waits import Waits
     from forebay.model.when import Instant
-    from forebay.stores.sqlite.session import Session, Value
+    from forebay.stores.sqlite.session import Row, Session, Value
 
 WALK: Final = 50_000
 """Sequence numbers that one look passes by at most: some milliseconds. Whoever wants more looks again, from where it ended."""
@@ -54,8 +56,15 @@ def find(session: Session, query: Query, size: int, after: int | None) -> tuple[
     entries = numbers(shown)
     tries = {} if query.brief else stories(session.rows("tries", {"entries": entries, "keep": TRIES_KEPT}))
     rows = session.rows("records_brief" if query.brief else "records", {"entries": entries})
-    records = tuple(record(row, tries.get(row[0], ())) for row in rows)
+    waits = {} if query.brief else _waits(session, rows)
+    records = tuple(record(row, tries.get(row[0], ()), waits.get(row[0])) for row in rows)
     return Page(records, None if last is None else str(last)), last is None or len(shown) == size
+
+
+def _waits(session: Session, rows: Sequence[Row]) -> dict[int, Waits]:
+    """What they wait for that are put off, where that is not their time alone."""
+    put_off = [(row[0], row[DUE]) for row in rows if row[STATE] == State.SCHEDULED]
+    return steps.waits(session, put_off) if put_off else {}
 
 
 def pick(

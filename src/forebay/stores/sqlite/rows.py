@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from forebay.engine import Source
+    from forebay.model.waits import Waits
     from forebay.stores.sqlite.session import Row, Value
 
 
@@ -66,6 +67,9 @@ UNKNOWN_SINCE: Final = 8
 NAME: Final = 11
 PRIORITY: Final = 18
 """Columns of `claim_front`."""
+STATE: Final = 3
+DUE: Final = 5
+"""Columns of `records`."""
 
 
 def delivery(row: Row, source: Source, token: Token) -> Delivery:
@@ -90,7 +94,7 @@ def message(fields: list[Any]) -> Message:
     )  # fmt: skip
 
 
-def record(row: Row, tries: tuple[Try, ...]) -> TaskRecord:
+def record(row: Row, tries: tuple[Try, ...], waits: Waits | None) -> TaskRecord:
     """A row of `records` and its tries as a value."""
     (
         _, key, queue, state, created, due, expires, deadline, started, finished, attempts, crashes, releases, asked, reason, result,
@@ -101,6 +105,7 @@ def record(row: Row, tries: tuple[Try, ...]) -> TaskRecord:
         deadline=deadline, started=started, finished=finished, attempts=attempts, crashes=crashes, releases=releases,
         cancel_requested=bool(asked), reason=None if reason is None else Reason(reason), result=result,
         progress=None if at is None else Progress(share=share, note=note, overdue=bool(overdue), at=at), tries=tries,
+        waits=waits,
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ class Session:
     """Used by one thread at a time. ``news`` is emptied before each transaction and told after it. ``now`` is read when the work begins:
     inside the transaction, where there is one, so that no wait for the lock makes it old. ``tallies`` are shared by all sessions of an
     engine, under its lock. ``sums``: what the transaction did, written at its end or ``carried``, with their minute, to
-    the end of another.
+    the end of another. ``unfinished``: a transaction has left work that the next is to go on with.
     """
 
     conn: Connection
@@ -46,6 +46,7 @@ class Session:
     sums: Sums = field(default_factory=Sums)
     carried: dict[tuple[Instant, str, str], list[int]] = field(default_factory=dict)
     now: Instant = 0
+    unfinished: bool = False
 
     def rows(self, name: str, bindings: Mapping[str, Value] | None = None) -> list[Row]:
         """All rows of a query."""

@@ -16,6 +16,7 @@ from forebay.model import verdict as v
 from forebay.model.effect import effect
 from forebay.model.query import TRIES_KEPT
 from forebay.model.state import FINISHED
+from forebay.stores.sqlite import arrivals
 from forebay.stores.sqlite.publish import publish
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -166,6 +167,8 @@ def take_effect(session: Session, ended: Sequence[Ended], *, settles: bool) -> N
         for f in (e.effect,)
     ]
     session.change("settle_effects", {"batch": encoded(rows), "now": session.now, "settles": int(settles)})
+    if waiting := [e.seq for e in ended if e.effect.awaits]:
+        arrivals.settled(session, waiting)
     session.change("try_trim", {"entries": numbers(e.seq for e in ended), "keep": TRIES_KEPT})
     errors = [(e.seq, error) for e in ended if (error := _printable(e.effect.error)) is not None]
     if errors:

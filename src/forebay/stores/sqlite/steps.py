@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from forebay.engine import Settled
 from forebay.model.message import JSON
-from forebay.model.saved import Kind, SavedStep
+from forebay.model.saved import Kind, SavedStep, waited_for
+from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import seqs_of
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from forebay.engine import Delivery
     from forebay.model.message import EntryId
+    from forebay.model.waits import Waits
+    from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session, Value
 
 
@@ -37,6 +40,18 @@ def saved(session: Session, key: EntryId) -> tuple[SavedStep, ...]:
         )
         for name, position, kind, number, at, took, due, topic, of, met, body, content_type in session.rows("steps_of", {"id": key})
     )  # fmt: skip
+
+
+def waits(session: Session, entries: Sequence[tuple[int, Instant | None]]) -> dict[int, Waits]:
+    """What those of some entries (number, due) wait for that are put off by a step."""
+    found: dict[int, list[SavedStep]] = {}
+    for seq, name, kind, due, topic, key in session.rows(
+        "steps_waits", {"entries": numbers(seq for seq, _ in entries)}
+    ):
+        step = SavedStep(name=name, kind=Kind(kind), due=due, topic=topic, key=key)
+        found.setdefault(seq, []).append(step)
+    told = {seq: waited_for(found[seq], due) for seq, due in entries if seq in found}
+    return {seq: one for seq, one in told.items() if one is not None}
 
 
 def _row(seq: int, number: int, now: int, step: SavedStep) -> tuple[Value, ...]:

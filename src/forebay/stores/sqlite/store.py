@@ -131,7 +131,7 @@ class SqliteStore(Face):
             def session() -> Session:
                 return Session(connect(path, patient / 2), shared.sql, shared.options, shared.tallies)
 
-            return DatabaseThread(path, lock, session, self._tell, self._clock.now)
+            return DatabaseThread(path, lock, session, self._tell, self._clock.now, upkeep.go_on)
 
         def open_it(path: str, patience: float) -> Connection:
             # Under the lock, and so for the wait for it: what has gone since the first look is not begun anew.

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import apsw
@@ -62,7 +63,9 @@ class _Answer:
 
 
 class DatabaseThread:
-    """Started when the store opens, ended when it closes. ``open_session`` runs in the thread, under the lock."""
+    """Started when the store opens, ended when it closes. ``open_session`` runs in the thread, under the lock. ``go_on``: the job that
+    follows at once where a transaction has left work to the next.
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class DatabaseThread:
         open_session: Callable[[], Session],
         tell: Callable[[Iterable[Topic]], None],
         now: Callable[[], Instant],
+        go_on: Callable[[Session], object] = lambda _: None,
     ) -> None:
         self._path, self._lock, self._open_session, self._tell, self._now = (
             path,
@@ -79,6 +83,7 @@ class DatabaseThread:
             tell,
             now,
         )
+        self._go_on = go_on
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -141,6 +146,8 @@ class DatabaseThread:
         self._tell(session.news)
         if session.carried and self._later is None:
             self._later = self._loop.call_later(LATER, self._add_up)
+        if session.unfinished:
+            self._follow_up()
         if self._checkpoints is not None and self._checkpoints.due:
             _ = self.submit(look=lambda _: True)  # after any job the thread sees to the log
         return value  # type: ignore[no-any-return]  # the one value of the one function
@@ -152,6 +159,11 @@ class DatabaseThread:
             self._later = None
             # If that fails a later transaction does it.
             self.submit(work=want).add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _follow_up(self) -> None:
+        """Go on with what a transaction has left. From the loop's thread only. If that fails, or the store is closed, a sweep does it."""
+        if not self._closing:
+            self.submit(work=self._go_on).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def close(self) -> None:
         """Carry out what is in line, close the connection, and end. Idempotent."""
@@ -221,6 +233,8 @@ class DatabaseThread:
             self._deliver(answers)
         if session.news:
             self._tell(session.news)
+        if session.unfinished:
+            self._call(self._follow_up)
 
     def _look(self, session: Session, job: Job[Any], answers: list[_Answer]) -> bool:
         """Answer a job without a lock, if that can be done."""
@@ -274,7 +288,7 @@ class DatabaseThread:
                     conn.execute("BEGIN IMMEDIATE")
                     session.now = self._now()
                     session.sums.places.clear()
-                    session.sums.wanted = False
+                    session.sums.wanted = session.unfinished = False
                     values = [work(session) for work in works]
                     # What lone writes have left is for one that adds something itself: a claim is in a hurry.
                     adds = not lone and bool(session.sums.places or session.sums.wanted)
@@ -302,8 +316,11 @@ class DatabaseThread:
 
     def _deliver(self, answers: list[_Answer]) -> None:
         """Wake the loop, once for all of ``answers``."""
+        self._call(partial(_resolve, answers))
+
+    def _call(self, do: Callable[[], object]) -> None:
         try:
-            self._loop.call_soon_threadsafe(_resolve, answers)
+            self._loop.call_soon_threadsafe(do)
         except RuntimeError:
             # The loop was closed without closing the store: nobody waits any more.
             return

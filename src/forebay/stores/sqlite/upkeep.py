@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from forebay.engine import Finished, Swept
 from forebay.model.effect import lost
 from forebay.model.state import FINISHED, State
-from forebay.stores.sqlite import notes, survey
+from forebay.stores.sqlite import arrivals, notes, survey
 from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import Ended, take_effect, tell_tries
 from forebay.support.ids import Token
@@ -58,7 +58,13 @@ def sweep(session: Session, budget: int) -> Swept:
     forget(session, old)
     more = survey.forget(session, budget) or budget in (len(overdue), expired, len(old))
     more = notes.forget(session, budget) or more
+    more = arrivals.go_on(session) or more
     return Swept(lost=len(overdue), dead=dead, expired=expired, deleted=len(old), more=more)
+
+
+def go_on(session: Session) -> None:
+    """Work that a transaction has left to the next, which a sweep would find later."""
+    session.unfinished = arrivals.go_on(session)
 
 
 def hand_back(session: Session, worker: str) -> int:

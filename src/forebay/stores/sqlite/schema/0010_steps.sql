@@ -10,7 +10,11 @@
 --   due           when a sleep ends, or until when an event is waited for
 --   topic, key    of the event that is waited for; key NULL: whatever its key
 --   met           when that event came, NULL: it has not
+--   met_by        the number of the try that ran when it came, NULL: none did
 --   body          the result, or the event's; content_type NULL: application/json
+-- arrival   Events that more entries wait for than one transaction wakes, and those that came after them. Written by publish, worked off by
+--           jobs that follow, or by sweep.
+--   last          the highest number of a step that was there when it came
 
 CREATE TABLE step (
     number INTEGER PRIMARY KEY,
@@ -25,10 +29,20 @@ CREATE TABLE step (
     topic TEXT,
     key TEXT,
     met INTEGER,
+    met_by INTEGER,
     body BLOB,
     content_type TEXT
 ) STRICT;
 
 CREATE UNIQUE INDEX step_name ON step (entry, name);
--- What an event looks for. Empty as long as nobody waits.
-CREATE INDEX step_wait ON step (topic, key) WHERE topic IS NOT NULL AND met IS NULL;
+-- What an event looks for: by their time, so that those whose time is over are passed by. Empty as long as nobody waits.
+CREATE INDEX step_wait ON step (topic, key, due) WHERE topic IS NOT NULL AND met IS NULL;
+
+CREATE TABLE arrival (
+    number INTEGER PRIMARY KEY,
+    topic TEXT NOT NULL,
+    key TEXT,
+    body BLOB,
+    content_type TEXT,
+    last INTEGER NOT NULL
+) STRICT;

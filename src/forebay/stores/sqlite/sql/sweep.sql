@@ -7,6 +7,7 @@
 -- each queue and state that kept knows.
 SELECT
     EXISTS (SELECT 1 FROM lease WHERE until <= :now)
+    OR EXISTS (SELECT 1 FROM arrival)
     OR EXISTS (
         SELECT 1 FROM entry INDEXED BY entry_late
         WHERE expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying')
