@@ -52,12 +52,13 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 class Revision(msgspec.Struct, frozen=True):
     """What a note is to say from now on (None: it is deleted), if what stands still has its version. ``then``: messages that are stored in
-    the same transaction if and only if it is changed, whatever the limits of their queues. ``what``: a word for the audit, which a change
-    without one is not noted in.
+    the same transaction if and only if it is changed, whatever the limits of their queues. ``given``: it is changed only if
+    this other note, as it was read, stands too. ``what``: a word for the audit, which a change without one is not noted in.
     """
 
     note: Note
     then: tuple[Message, ...] = ()
+    given: Note | None = None
     what: str = ""
 
 

@@ -39,7 +39,7 @@ class Board:
         if stands.body == asked.body:
             return Revised(stands, taken=True, changed=False)
         known = asked.version == stands.version or (stands.body is None and not asked.version)
-        if not known:
+        if not known or not self._holds(revision.given):
             return Revised(stands, taken=False, changed=False)
         if place not in self.found:
             self._count(asked.kind)
@@ -47,6 +47,13 @@ class Board:
         now = self.found[place] = replace(asked, version=version)
         self.changed.append(now)
         return Revised(now, taken=True, changed=True)
+
+    def _holds(self, given: Note | None) -> bool:
+        """Whether what a change depends on is as it was read."""
+        if given is None:
+            return True
+        stands = self.found.get((given.kind, given.name))
+        return stands is not None and stands.version == given.version
 
     def _count(self, kind: str) -> None:
         """One more of a kind."""

@@ -44,7 +44,8 @@ def revise(session: Session, batch: Sequence[Revision], by: Actor) -> list[Revis
 
 def _board(session: Session, batch: Sequence[Revision]) -> Board:
     kinds = {revision.note.kind for revision in batch}
-    named = {"named": encoded([(one.note.kind, one.note.name) for one in batch])}
+    notes = [note for one in batch for note in (one.note, one.given) if note is not None]
+    named = {"named": encoded([(note.kind, note.name) for note in notes])}
     found = [
         Note(kind=kind, name=name, version=version, body=body)
         for kind, name, version, body in session.rows("note_named", named)

@@ -95,6 +95,27 @@ async def of_two_writers_at_once_one_is_taken(h: Harness) -> None:
         stands = found[winner]
 
 
+async def a_change_may_depend_on_another_note(h: Harness) -> None:
+    store, message = await h.store(), h.message()
+    (rule,) = await put(h, note("rule", b"1", kind="other"))
+    (first,) = await store.note([Revision(note("a", b"1"), given=rule.note)])
+    (newer,) = await put(h, but(rule.note, body=b"2"))
+
+    (late,) = await store.note([Revision(but(first.note, body=b"2"), (message,), given=rule.note)])
+    (absent,) = await store.note([Revision(note("b", b"1"), given=note("nobody", b"1"))])
+    assert [(one.taken, one.changed) for one in (first, late, absent)] == [
+        (True, True),
+        (False, False),
+        (False, False),
+    ]
+    assert late.note == first.note
+    await h.nothing()
+
+    (then,) = await store.note([Revision(but(first.note, body=b"2"), (message,), given=newer.note)])
+    assert then.taken
+    assert ids(await h.take()) == [message.id]
+
+
 async def a_batch_is_answered_item_by_item_in_order(h: Harness) -> None:
     (old,) = await put(h, note("b", b"0"))
     answers = await put(
@@ -266,6 +287,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         who_has_read_what_stands_may_change_it_and_nobody_else,
         what_says_the_same_already_is_taken_and_changes_nothing,
         of_two_writers_at_once_one_is_taken,
+        a_change_may_depend_on_another_note,
         a_batch_is_answered_item_by_item_in_order,
         messages_are_stored_with_a_change_and_only_with_it,
         an_event_of_a_note_goes_to_its_groups,
