@@ -16,17 +16,21 @@ if TYPE_CHECKING:
     from forebay.context import Context
     from forebay.declaring.options import QueueOptions
     from forebay.engine import Retention, Timing
+    from forebay.features.flows.node import Node
+    from forebay.flow_handle import FlowHandle
+    from forebay.flows import Flow, Subflow, chain, chord, group
     from forebay.handle import Handle
     from forebay.middleware import Call, Middleware
     from forebay.model.dead_letter import DeadLetter
     from forebay.model.outcome import Cancel, Dead, Retry, Snooze
     from forebay.model.state import State
     from forebay.runtime.worker import Worker, WorkerOptions
-    from forebay.tasks import BoundTask, Task
+    from forebay.tasks import BoundTask, Partial, Task
 
 __all__ = [
-    "App", "BoundTask", "Call", "Cancel", "Context", "Dead", "DeadLetter", "Handle", "Middleware", "QueueOptions", "Retention",
-    "Retry", "Snooze", "State", "Task", "Timing", "Worker", "WorkerOptions",
+    "App", "BoundTask", "Call", "Cancel", "Context", "Dead", "DeadLetter", "Flow", "FlowHandle", "Handle", "Middleware", "Node", "Partial",
+    "QueueOptions", "Retention", "Retry", "Snooze", "State", "Subflow", "Task", "Timing", "Worker", "WorkerOptions", "chain", "chord",
+    "group",
 ]  # fmt: skip
 
 _HOMES = {
@@ -35,7 +39,9 @@ _HOMES = {
     "DeadLetter": "forebay.model.dead_letter",
     "Cancel": "forebay.model.outcome", "Dead": "forebay.model.outcome", "Retry": "forebay.model.outcome",
     "Snooze": "forebay.model.outcome", "State": "forebay.model.state", "Worker": "forebay.runtime.worker",
-    "WorkerOptions": "forebay.runtime.worker", "BoundTask": "forebay.tasks", "Task": "forebay.tasks",
+    "WorkerOptions": "forebay.runtime.worker", "BoundTask": "forebay.tasks", "Partial": "forebay.tasks", "Task": "forebay.tasks",
+    "Flow": "forebay.flows", "Subflow": "forebay.flows", "chain": "forebay.flows", "chord": "forebay.flows", "group": "forebay.flows",
+    "FlowHandle": "forebay.flow_handle", "Node": "forebay.features.flows.node",
 }  # fmt: skip
 
 

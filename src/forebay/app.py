@@ -53,6 +53,8 @@ from forebay.declaring.traits import (
 from forebay.engine import EngineOptions, Published, Retention, Source, Timing, timing_from
 from forebay.engines import engine_for
 from forebay.errors import InvalidOption, NameTaken
+from forebay.flow_handle import FlowHandle
+from forebay.flows import Flow, FlowOptions
 from forebay.handle import Handle
 from forebay.model.amounts import byte_size
 from forebay.model.message import EntryId
@@ -367,6 +369,22 @@ class App:
     def handle(self, key: str) -> Handle[Any]:
         """The handle of a task sent earlier, from its id."""
         return Handle(EntryId(key), Any, self._client)
+
+    def flow(self, id: str | None = None, **options: Unpack[FlowOptions]) -> Flow:
+        """Steps that wait for others, to be sent as one: see `Flow`, and `FlowOptions`. Two flows with one ``id`` are one.
+
+        >>> flow = app.flow("order-42", deadline="1d", on_failed=alert.bind())   # doctest: +SKIP
+        >>> fetch = flow.add(download.bind(url))                                 # doctest: +SKIP
+        >>> flow.add(resize.bind(size=64), after=fetch, gather=True)             # doctest: +SKIP
+        >>> handle = await flow.send()                                           # doctest: +SKIP
+
+        Raises `InvalidOption`, and `Unsupported` on a bare bus.
+        """
+        return Flow(self._client, id, **options)
+
+    def flow_handle(self, id: str) -> FlowHandle[Any]:
+        """The handle of a flow sent earlier, from its id."""
+        return FlowHandle(id, self._client)
 
     async def find(self, query: Query) -> Page:
         """One page of what the store knows."""

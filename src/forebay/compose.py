@@ -87,7 +87,7 @@ class Draft:
                 fixed.update(_checked(name, value))
         queue = self.queue if given.get("queue") is None else check_new_name(given["queue"], "queue")
         chosen = given.get("id")
-        return Draft(queue, self.topic, fixed, self.id if chosen is None else _checked_id(chosen))
+        return Draft(queue, self.topic, fixed, self.id if chosen is None else check_id(chosen))
 
 
 def _checked(name: str, value: object) -> dict[str, object]:
@@ -128,10 +128,11 @@ def _storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
-def _checked_id(value: object) -> str:
-    text = _checked_text("id", value)
+def check_id(value: object, what: str = "id") -> str:
+    """Return ``value`` if it can be the id of a message, or of a flow; raise `InvalidOption`, naming ``what``, if not."""
+    text = _checked_text(what, value)
     if not text.isprintable() or "@" in text or " " in text:
-        raise InvalidOption(f"id must be printable, without spaces and '@', not {quoted(value)}.")
+        raise InvalidOption(f"{what} must be printable, without spaces and '@', not {quoted(value)}.")
     return text
 
 

@@ -9,17 +9,28 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, Unpa
 
 from forebay.codec.signature import Arguments
 from forebay.errors import InvalidOption, SendError, Unsupported, quoted
+from forebay.features.flows.running import ParentResult, RunningFlow, parent_results
 from forebay.model.query import Progress
 from forebay.model.when import moment
 from forebay.support.logs import Log
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Generator,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
     from datetime import datetime
 
     from forebay.compose import Composer, EventOptions
     from forebay.engine import Delivery
     from forebay.model.message import EntryId, Message
+    from forebay.model.survey import Parent
     from forebay.model.when import Duration, When
 
 P = ParamSpec("P")
@@ -38,6 +49,14 @@ class Bound(Protocol):
 
     def message(self, composer: Composer) -> Message:
         """A new message for this call."""
+        ...
+
+
+class Bundle(Protocol):
+    """Several messages that leave together: a flow, a chain, a group, a chord."""
+
+    def messages(self, composer: Composer) -> Sequence[Message]:
+        """All of them."""
         ...
 
 
@@ -83,6 +102,14 @@ class Tether(Protocol):
         """Carry on how far it is."""
         ...
 
+    async def parents(self) -> Sequence[Parent]:
+        """The steps before it, and what they returned."""
+        ...
+
+    def parents_sync(self) -> Sequence[Parent]:
+        """`parents`, for a handler in a thread."""
+        ...
+
 
 class Context:
     """One try of one message. Ask for it with a parameter annotated ``Context``.
@@ -92,7 +119,7 @@ class Context:
     ...     ctx.publish("orders.billed", OrderBilled(order.id))   # leaves with this handler's success, or not at all
     """
 
-    __slots__ = ("_composer", "_tether", "_then", "arguments", "delivery")
+    __slots__ = ("_composer", "_flow", "_tether", "_then", "arguments", "delivery")
 
     def __init__(
         self, delivery: Delivery, composer: Composer, arguments: Arguments, tether: Tether | None = None
@@ -100,6 +127,7 @@ class Context:
         self.delivery, self._composer, self.arguments = delivery, composer, arguments
         self._tether = tether
         self._then: list[Message] = []
+        self._flow: RunningFlow | None = None
 
     @property
     def id(self) -> EntryId:
@@ -314,11 +342,49 @@ class Context:
         """
         self._collect(self._composer.event(topic, event, options))
 
-    def send(self, call: Bound) -> None:
-        """Send a task (``ctx.send(task.bind(...))``) if, and only if, this handler succeeds. As `publish`."""
-        if not hasattr(call, "message"):
-            raise InvalidOption("ctx.send() takes a bound task: ctx.send(task.bind(...)).")
-        self._collect(call.message(self._composer))
+    def send(self, call: Bound | Bundle) -> None:
+        """Send a task (``ctx.send(task.bind(...))``), or a whole flow, if, and only if, this handler succeeds. As `publish`."""
+        messages: Callable[[Composer], Sequence[Message]] | None = getattr(call, "messages", None)
+        if messages is not None:
+            self._collect(*messages(self._composer))
+        elif callable(message := getattr(call, "message", None)):
+            self._collect(message(self._composer))
+        else:
+            raise InvalidOption(
+                "ctx.send() takes a bound task, a flow, a chain, a group or a chord: ctx.send(task.bind(...))."
+            )
+
+    @property
+    def flow(self) -> RunningFlow:
+        """The flow that this message is a step of. Raises `InvalidOption` if it is none.
+
+        >>> for page in pages:                                    # doctest: +SKIP
+        ...     ctx.flow.add(fetch_page.bind(page))               # runs if, and only if, this handler succeeds
+        """
+        if self._flow is None:
+            step = self.delivery.message.step
+            if step is None:
+                raise InvalidOption(f"{self.name} {self.id} is no step of a flow: it was sent by itself.")
+            self._flow = RunningFlow(self.delivery, step, self._composer, self._collect)
+        return self._flow
+
+    async def parents(self) -> tuple[ParentResult, ...]:
+        """The steps that this one waited for, in the order in which it names them, and what they returned. Empty for what is no step.
+
+        >>> for parent in await ctx.parents():                    # doctest: +SKIP
+        ...     print(parent.name, parent.state, parent.result(Thumbnail))
+
+        Raises `EngineUnavailable` if the store cannot be asked, and `Unsupported` where there is none in this process.
+        """
+        if self._tether is None or self.delivery.message.step is None:
+            return ()
+        return parent_results(await self._tether.parents())
+
+    def parents_sync(self) -> tuple[ParentResult, ...]:
+        """`parents`, for plain functions."""
+        if self._tether is None or self.delivery.message.step is None:
+            return ()
+        return parent_results(self._tether.parents_sync())
 
     def called_with(self, arguments: Arguments) -> Context:
         """The same try, called with other arguments, as a batch is; what is sent through either leaves with both."""
@@ -331,12 +397,12 @@ class Context:
         """What `send` and `publish` have collected so far."""
         return tuple(self._then)
 
-    def _collect(self, message: Message) -> None:
-        if len(self._then) >= MOST_FOLLOW_UPS:
+    def _collect(self, *messages: Message) -> None:
+        if len(self._then) + len(messages) > MOST_FOLLOW_UPS:
             raise SendError(
                 f"A handler may send {MOST_FOLLOW_UPS} messages with its success; use app.send_many() for more."
             )
-        self._then.append(message)
+        self._then += messages
 
 
 class Version:

@@ -27,12 +27,16 @@ ForebayError
 │   └── StepRefused
 ├── NotOpen
 ├── InUse
-└── TaskError                  how a task ended, raised to whoever waits for its result
-    ├── TaskDead
-    ├── TaskCancelled
-    ├── TaskExpired
-    ├── TaskNotFound
-    └── ResultTimeout
+├── TaskError                  how a task ended, raised to whoever waits for its result
+│   ├── TaskDead
+│   ├── TaskCancelled
+│   ├── TaskExpired
+│   ├── TaskNotFound
+│   └── ResultTimeout
+└── FlowError                  how a flow ended, raised to whoever waits for its result
+    ├── FlowFailed
+    ├── FlowCancelled
+    └── FlowNotFound
 """
 
 from __future__ import annotations
@@ -253,3 +257,25 @@ class TaskNotFound(TaskError, LookupError):
 
 class ResultTimeout(TaskError, TimeoutError):
     """The task has not ended within the time the caller was ready to wait."""
+
+
+class FlowError(ForebayError):
+    """The flow did not end with a result. ``flow_id`` says which; ``steps``: those that failed for their own sake (a hundred at most), the
+    first that ended first; ``error``: the first of their errors, if one has one.
+    """
+
+    def __init__(self, message: str, *, flow_id: str, steps: Sequence[Any] = (), error: Any = None) -> None:
+        super().__init__(message)
+        self.flow_id, self.steps, self.error = flow_id, tuple(steps), error
+
+
+class FlowFailed(FlowError):
+    """A step of the flow has failed for its own sake; the flow can go on from there: ``handle.retry()``."""
+
+
+class FlowCancelled(FlowError):
+    """The flow, or a step of it, was cancelled."""
+
+
+class FlowNotFound(FlowError, LookupError):
+    """The store knows no flow of that id (never sent, or its history was pruned)."""

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     Final,
     Generic,
     Literal,
     ParamSpec,
+    Protocol,
     TypedDict,
     TypeVar,
     Unpack,
+    overload,
 )
 
 from forebay.client.backpressure import refusal_of_many, unrouted
 from forebay.client.loop_client import statuses_of
+from forebay.codec.signature import Signature, Unseen
 from forebay.compose import Composer, Draft, SendOptions
 from forebay.engine import Stored
+from forebay.errors import InvalidArguments
+from forebay.features.flows.node import Node, Piece
 from forebay.handle import Handle
 from forebay.model.when import Duration
 
 if TYPE_CHECKING:
     from forebay.client.client import Client
-    from forebay.codec.signature import Signature, Unseen
     from forebay.engine import Published
+    from forebay.features.flows.plan import Place, Plan
     from forebay.model.message import Message
 
 P = ParamSpec("P")
 C = ParamSpec("C")
 R = TypeVar("R")
 T = TypeVar("T")
+Q = ParamSpec("Q")
+X = TypeVar("X")
+X_contra = TypeVar("X_contra", contravariant=True)
 _ELSEWHERE: Final = frozenset(
     {"delay", "apply_async", "send_with_options", "enqueue", "defer", "defer_async", "kiq", "s", "si"}
 )
@@ -74,12 +83,13 @@ class HandlerOptions(SubscribeOptions, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class BoundTask(Generic[R]):
+class BoundTask(Piece[object, R]):
     """A task with its arguments, checked and encoded: ``task.bind(...)``. May be sent any number of times, each a message of its own."""
 
     task: Task[Any, R, Any, Any]
     draft: Draft
     body: bytes
+    lacks: ClassVar[None] = None
 
     def message(self, composer: Composer) -> Message:
         """A new message for this call."""
@@ -90,10 +100,38 @@ class BoundTask(Generic[R]):
         client = self.task.client
         return self.handle(await client.publish(self.message(client.ground.composer)))
 
+    def lay(self, plan: Plan, place: Place, name: str | None) -> Node[R]:
+        """Add it to the plan of a flow, as one step."""
+        return Node(plan, (plan.add(self, place, name),))
+
     def handle(self, answer: Published) -> Handle[R]:
         """What its sender holds, after the engine has answered."""
         duplicate = answer.status is Stored.DUPLICATE
         return Handle(answer.id, self.task.signature.returns, self.task.client, duplicate=duplicate)
+
+
+@dataclass(frozen=True, slots=True)
+class Partial(Piece[X_contra, R]):
+    """A task with all its arguments but one, which is left for the results of the steps before it in a flow: ``task.bind(...)`` without
+    the parameter that it ``lacks``.
+    """
+
+    task: Task[Any, R, Any, Any]
+    draft: Draft
+    body: bytes
+    lacks: str
+
+    def lay(self, plan: Plan, place: Place, name: str | None) -> Node[R]:
+        """Add it to the plan of a flow, as one step."""
+        return Node(plan, (plan.add(self, place, name),))
+
+    if not TYPE_CHECKING:
+
+        def message(self, composer: Composer) -> Message:
+            """None: raises `InvalidArguments`, to those whose types were not checked."""
+            raise InvalidArguments(
+                f"{self.task.name}() lacks {self.lacks!r}: give it in bind(), or add the call to a flow, behind what it takes that from."
+            )
 
 
 async def send_many(client: Client, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
@@ -114,6 +152,14 @@ async def send_many(client: Client, calls: Iterable[BoundTask[R]]) -> list[Handl
     full = next(filter(None, (answer.refused for answer in answers)))
     handles = [None if a.status is Stored.FULL else c.handle(a) for c, a in zip(bound, answers, strict=True)]
     raise refusal_of_many(full, handles)
+
+
+class _Sends(Protocol[X_contra, Q, R]):
+    """A task as a type checker sees it that is to tell its first parameter from the others."""
+
+    def send_sync(self, first: X_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> Handle[R]:
+        """As `Task.send_sync`."""
+        ...
 
 
 class Task(Generic[P, R, C, T]):
@@ -147,8 +193,25 @@ class Task(Generic[P, R, C, T]):
         """What its messages have beside the arguments."""
         return self._draft
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundTask[R]:
-        """Check and encode the arguments. Raises `InvalidArguments` or `NotSerialisable`."""
+    @overload
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundTask[R]: ...  # type: ignore[overload-overlap]  # all given is more than all but one
+    @overload
+    def bind(self: _Sends[X, Q, R], *args: Q.args, **kwargs: Q.kwargs) -> Partial[X, R]: ...
+    def bind(self, *args: Any, **kwargs: Any) -> BoundTask[Any] | Partial[Any, Any]:
+        """Check and encode the arguments: all of them for a call that can be sent, or, for a step of a flow, all but the one that
+        the results of the steps before it are given to. Raises `InvalidArguments` or `NotSerialisable`.
+
+        >>> await app.send_many([send_receipt.bind(n, mail) for n, mail in orders])  # doctest: +SKIP
+        >>> chain(download.bind(url), resize.bind(size=64))       # resize(image, size)  # doctest: +SKIP
+        """
+        try:
+            return self._bound(args, kwargs)
+        except InvalidArguments:
+            if (lacks := self.signature.lacks(args, kwargs)) is None or isinstance(self.signature, Unseen):
+                raise
+            return Partial(self, self._draft, self.signature.without(lacks).encode(args, kwargs), lacks)
+
+    def _bound(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> BoundTask[R]:
         return BoundTask(self, self._draft, self.signature.encode(args, kwargs))
 
     async def send(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
@@ -157,11 +220,11 @@ class Task(Generic[P, R, C, T]):
         Raises `SendError` (nothing was stored), `EngineUnavailable` (nothing was stored), or `OutcomeUnknown`. Cancelled, the message may
         still be sent.
         """
-        return await self.bind(*args, **kwargs).send()
+        return await self._bound(args, kwargs).send()
 
     def send_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """`send`, for callers without an event loop."""
-        return self.client.sync(self.bind(*args, **kwargs).send())
+        return self.client.sync(self._bound(args, kwargs).send())
 
     def options(self, **options: Unpack[SendOptions]) -> Task[P, R, C, T]:
         """The same task with other options for its messages. Raises `InvalidOption` or `InvalidName`.

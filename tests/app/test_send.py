@@ -109,8 +109,27 @@ async def test_arguments_that_do_not_fit_are_refused_at_send(
         for send in (untyped.send, lambda *a, **k: app.send("job", *a, **k)):
             with pytest.raises(InvalidArguments, match=sentence):
                 await send(*args, **kwargs)
-        with pytest.raises(InvalidArguments, match=sentence):
-            untyped.bind(*args, **kwargs)
+        if args or kwargs:
+            with pytest.raises(InvalidArguments, match=sentence):
+                untyped.bind(*args, **kwargs)
+
+    assert await stored(app) == 0
+
+
+@story
+async def test_a_call_that_lacks_an_argument_is_for_flows_and_is_not_sent() -> None:
+    app = App("memory://")
+
+    @app.task
+    async def job(n: int, text: str = "x") -> None: ...
+
+    async with app:
+        lacking: Any = job.bind(text="y")
+        with pytest.raises(InvalidArguments, match=r"job\(\) lacks 'n': give it in bind\(\)"):
+            await app.send_many([lacking])
+        untyped: Any = job
+        with pytest.raises(InvalidArguments, match="Expected `str`, got `int`"):
+            untyped.bind(text=3)
 
     assert await stored(app) == 0
 

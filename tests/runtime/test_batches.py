@@ -369,7 +369,7 @@ def test_a_sender_sends_one() -> None:
 
     assert take.bind(1).body == b'{"numbers":1}'
     with pytest.raises(InvalidArguments):
-        take.bind([1])  # type: ignore[arg-type]  # the mistake under test
+        take.bind([1])  # type: ignore[call-overload]  # the mistake under test
 
 
 @pytest.mark.parametrize(

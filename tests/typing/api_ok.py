@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,13 +16,20 @@ from forebay import (
     Context,
     Dead,
     DeadLetter,
+    FlowHandle,
     Handle,
+    Node,
+    Partial,
     QueueOptions,
     Retention,
     Retry,
     Snooze,
+    Subflow,
     Timing,
     WorkerOptions,
+    chain,
+    chord,
+    group,
 )
 from forebay.engine import Published
 from forebay.model.query import (
@@ -35,7 +43,7 @@ from forebay.model.query import (
     Steered,
     TaskRecord,
 )
-from forebay.model.survey import Audit, Audited, Group, Presence, Rate, Rates, Workers
+from forebay.model.survey import Audit, Audited, FlowRecord, Group, Presence, Rate, Rates, StepRecord, Workers
 from forebay.testing.sent import Sent, SentEvent
 from forebay.testing.stage import Stage, Step, SyncStage
 
@@ -223,6 +231,72 @@ async def batches() -> None:
     await index([Order(1, "a")])
     handle = await insert.options(delay="5m").send(7)
     assert_type(handle, Handle[Any])
+
+
+@app.task
+async def resize(image: bytes, size: int) -> str:
+    return f"{image!r}@{size}"
+
+
+@app.task
+async def download(ctx: Context, url: str) -> bytes:
+    ctx.flow.add(resize.bind(b"", 1), name="small")
+    return url.encode()
+
+
+@app.task
+async def publish(pages: Sequence[str], *, to: str = "cdn") -> int:
+    return len(pages)
+
+
+@app.task
+async def report(numbers: list[int | None]) -> None: ...
+
+
+async def flows() -> None:
+    assert_type(download.bind("a"), BoundTask[bytes])
+    assert_type(resize.bind(size=1), Partial[bytes, str])
+    assert_type(publish.bind(to="s3"), Partial[Sequence[str], int])
+    flow = app.flow("x", deadline="1d", on_done=bare.bind(1), on_failed=bare.bind(2))
+    fetch = flow.add(download.bind("a"))
+    assert_type(fetch, Node[bytes])
+    thumbs = [flow.add(resize.bind(size=size), after=fetch, gather=True) for size in (1, 2)]
+    assert_type(thumbs, list[Node[str]])
+    published = flow.add(publish.bind(), after=thumbs, gather=True)
+    assert_type(published, Node[int])
+    flow.add(report.bind(), after=[published], when="all_done", gather=True)
+    flow.add(publish.bind(), after=["resize", "resize-2"], gather=True, name="again")
+    small = flow.add(group([resize.bind(size=1), resize.bind(size=2)]), after=fetch, gather=True)
+    assert_type(small, Node[list[str]])
+    assert_type(flow.add(publish.bind(), after=small, gather=True), Node[int])
+    assert_type(flow.add(bare.bind(1), after=[fetch, "resize"], when="any_failed"), Node[str])
+    assert_type(flow.add(app.flow("y"), after=fetch), Node[Any])
+    assert_type(await flow.send(), FlowHandle[Any])
+    assert_type(flow.send_sync(), FlowHandle[Any])
+
+
+async def short_forms(ctx: Context) -> None:
+    assert_type(chain(download.bind("a"), resize.bind(size=1)), Subflow[object, str])
+    assert_type(chain(resize.bind(size=1), bare.bind(1)), Subflow[bytes, str])
+    thumbs = group(resize.bind(size=size) for size in (1, 2))
+    assert_type(thumbs, Subflow[bytes, list[str]])
+    whole = chain(download.bind("a"), thumbs, publish.bind())
+    assert_type(whole, Subflow[object, int])
+    assert_type(chord([bare.bind(1), bare.bind(2)], publish.bind()), Subflow[object, int])
+    handle = await whole.send("x", deadline="1h")
+    assert_type(handle, FlowHandle[int])
+    assert_type(await handle.result("1s"), int)
+    assert_type(whole.send_sync().result_sync(), int)
+    assert_type(await handle.status(), FlowRecord)
+    assert_type(await handle.steps(), list[StepRecord])
+    assert_type(handle.step("resize"), Handle[Any])
+    assert_type(await handle.cancel(), bool)
+    assert_type(await handle.retry(), int)
+    assert_type(app.flow_handle("x"), FlowHandle[Any])
+    ctx.send(whole)
+    ctx.send(app.flow("y"))
+    for parent in await ctx.parents():
+        assert_type(parent.result(int), int | None)
 
 
 async def testing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forebay import App, Context, QueueOptions, Retention, Retry, Timing, WorkerOptions
+from forebay import App, Context, QueueOptions, Retention, Retry, Timing, WorkerOptions, chain, chord, group
 from forebay.model.query import Query
 
 app = App("memory://")
@@ -36,7 +36,9 @@ async def arguments(ctx: Context) -> None:
     await job.send(1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await job.send(1, "a", 3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await job.send(1, txt="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    job.bind("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await app.send_many([job.bind("1")])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ctx.send(job.bind(text="1"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.bind("1", 2)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     job.send_sync("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await in_a_thread.send("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await job.options(delay=1).send("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -120,6 +122,32 @@ Retry(after=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 @app.task(batch=100)
 async def index(orders: list[Order]) -> None: ...
+
+
+@app.task
+async def publish(pages: list[str]) -> int:
+    return len(pages)
+
+
+async def flows(ctx: Context) -> None:
+    flow = app.flow("x")
+    app.flow("x", dedline=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    app.flow(on_done=job)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.flow(on_failed=publish.bind())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    text, number = flow.add(job.bind(1)), flow.add(in_a_thread.bind(1))
+    flow.add(job)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    flow.add(publish.bind())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    flow.add(publish.bind(), after=[text])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    flow.add(publish.bind(), after=text, gather=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    flow.add(publish.bind(), after=[number], gather=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    flow.add(job.bind(1), after=text, when="any_faild")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    ctx.flow.add(publish.bind())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    chain(job.bind(1), publish.bind())  # type: ignore[misc]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    chord([in_a_thread.bind(1)], publish.bind())  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await chain(publish.bind(), job.bind(1)).send()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    await group([publish.bind()]).send()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    length: str = await (await chain(job.bind(1), job.bind(2), in_a_thread.bind(3)).send()).result()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    group(job.bind(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def batches() -> None:

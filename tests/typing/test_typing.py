@@ -51,4 +51,4 @@ def test_every_wrong_call_is_expected_by_both_checkers() -> None:
     either = [line for line in lines if "ignore[" in line]
 
     assert both == either
-    assert len(both) >= 63
+    assert len(both) >= 80

@@ -127,6 +127,10 @@ class Client:
         """Publish many messages, in batches, each of which is stored whole or not at all but for what is FULL; answers in order."""
         return await (await self.link()).publish_many(messages, self._backpressure())
 
+    async def publish_whole(self, messages: Sequence[Message]) -> list[Published]:
+        """Publish many messages in one call of the engine's, so that all of them are stored or none."""
+        return await (await self.link()).publish_many(messages, self._backpressure(), whole=True)
+
     def sync(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine of this App for a caller without a loop."""
         if not self._sync_bridge.running:

@@ -7,12 +7,12 @@ import warnings
 from functools import partial
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 
 from forebay.client.batcher import Batcher, halved
-from forebay.client.results import Results
+from forebay.client.results import FlowEnds, Results, TaskEnds
 from forebay.engine import Published, Store, Stored
 from forebay.errors import NotOpen, OutcomeUnknown, Unsupported, told
 from forebay.model.message import EntryId
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from forebay.client.backpressure import Backpressure
+    from forebay.client.results import Ends
     from forebay.engine import Broker, Engine, Source, Traits
     from forebay.model.message import Message
+    from forebay.model.query import TaskRecord
+    from forebay.model.survey import FlowRecord
     from forebay.support.clock import Clock
 
 log = Log("forebay.client")
+T = TypeVar("T")
 _STATUS: Final[Callable[[Published], Stored]] = attrgetter("status")
 
 BATCH: Final = 500
@@ -45,7 +49,8 @@ class LoopClient:
         self._opening = asyncio.Lock()
         self._clock = clock
         self._sends: Batcher[Message, Published] = Batcher(self._publish, limit=BATCH)
-        self.results: Results | None = None
+        self.results: Results[TaskRecord] | None = None
+        self.flows: Results[FlowRecord] | None = None
         self._host: asyncio.Task[None] | None = None
         self.users = 0
         self.opened_at = ""
@@ -82,9 +87,14 @@ class LoopClient:
                 broker, self.broker = self.broker, self._connect()
                 await broker.close()
                 raise
-            self.results = self._waits() if self._remembers else None
+            if self._remembers:
+                self.results, self.flows = (
+                    self._waits(TaskEnds(self.store)),
+                    self._waits(FlowEnds(self.store)),
+                )
             self._host = asyncio.get_running_loop().create_task(
-                self._serve(self.results), name="forebay-link"
+                self._serve([waits for waits in (self.results, self.flows) if waits is not None]),
+                name="forebay-link",
             )  # lives past any one caller
 
     @property
@@ -95,16 +105,16 @@ class LoopClient:
             "'async with app:' block (or 'with app:' around ..._sync calls) before the loop ends."
         )
 
-    def _waits(self) -> Results:
-        return Results(self.store, self._clock)
+    def _waits(self, ends: Ends[T]) -> Results[T]:
+        return Results(self.store, self._clock, ends)
 
-    async def _serve(self, results: Results | None) -> None:
+    async def _serve(self, results: Sequence[Results[Any]]) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 sends = group.create_task(self._sends.run())
-                waits = None if results is None else group.create_task(_survived(results))
+                waiting = [group.create_task(_survived(one)) for one in results]
                 await sends
-                if waits is not None:
+                for waits in waiting:
                     waits.cancel()
         except asyncio.CancelledError:
             if not self._closing:
@@ -117,17 +127,17 @@ class LoopClient:
         return await self._sends.put(message)
 
     async def publish_many(
-        self, messages: Iterable[Message], backpressure: Backpressure | None = None
+        self, messages: Iterable[Message], backpressure: Backpressure | None = None, *, whole: bool = False
     ) -> list[Published]:
         """Publish many, in batches, each of which is stored whole or not at all, but for what is FULL; that waits for ``room``, and
-        the batches after it too. Raises at the first batch that fails.
+        the batches after it too. Raises at the first batch that fails. ``whole``: all of them are one batch.
 
         ``messages`` is drawn from while the batch before is being stored: making messages and storing them take turns on two cores.
         """
         self._check()
         answers: list[Published] = []
-        source = iter(messages)
-        batch = list(islice(source, 2 * BATCH))
+        source, size = iter(messages), None if whole else 2 * BATCH
+        batch = list(islice(source, size))
         while batch:
             sent = batch
             storing = asyncio.get_running_loop().create_task(
@@ -135,7 +145,7 @@ class LoopClient:
             )  # awaited below
             try:
                 await asyncio.sleep(0)  # noqa: TID251  # let it begin
-                batch = list(islice(source, 2 * BATCH))
+                batch = list(islice(source, size))
                 stored = await storing
             finally:
                 storing.cancel()
@@ -168,7 +178,7 @@ class LoopClient:
         ]
 
 
-async def _survived(results: Results) -> None:
+async def _survived(results: Results[Any]) -> None:
     """A mistake in waiting for results ends that, and not the sending beside it."""
     try:
         await results.run()

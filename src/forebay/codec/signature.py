@@ -7,6 +7,7 @@ takes any keywords (``**rest``), where a name of ours could be mistaken for one 
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import inspect
 import types
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_ONE: Final = (*_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
+"""Parameters of one value."""
 _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _ITSELF: Final = (str, int, float, bool)
 """What JSON has; where another type is annotated, it is the JSON form of that."""
@@ -69,6 +72,7 @@ class Signature:
         self._by_name = {p.name for p in parameters if p.kind in _BY_NAME}
         self._struct = _struct(name, parameters)
         self._decoder = json.decoder(self._struct)
+        self._narrowed: dict[str, Signature] = {}
 
     @staticmethod
     def of(function: Callable[..., object], *, context: type) -> Signature:
@@ -135,7 +139,7 @@ class Signature:
         if plain := self._simple and not kwargs and len(args) == len(self._names):
             named = dict(zip(self._names, args, strict=True))
         else:
-            named = self._bind(args, kwargs)
+            named = self.bind(args, kwargs)
         body = encode_named(self.name, named)
         sent = Unseen(self.name).encode(args, kwargs) if self._rest else body
         try:
@@ -180,6 +184,67 @@ class Signature:
     def _result_decoder(self) -> msgspec.json.Decoder[Any]:
         return json.decoder(self.returns)
 
+    def lacks(self, args: Sequence[object], kwargs: Mapping[str, object]) -> str | None:
+        """The one parameter that this call leaves out and that must be given, if all others are given.
+
+        >>> def resize(image: bytes, size: int) -> None: ...
+        >>> Signature.of(resize, context=object).lacks((), {"size": 3})
+        'image'
+        """
+        must = [name for name, p in self.parameters.items() if _must(p)]
+        try:
+            given = self.bound(args, kwargs)
+            if sum(name not in given for name in must) != 1:
+                return None
+            free = next(name for name in must if name not in kwargs)
+            self.without(free).bind(args, kwargs)
+        except InvalidArguments:
+            return None
+        return free
+
+    def given(self, body: bytes) -> Mapping[str, object]:
+        """The arguments that a body names."""
+        return _sent(body)[1]
+
+    def free(self, kwargs: Mapping[str, object]) -> str:
+        """The parameter that is given the results of other tasks, in a call that has ``kwargs`` besides: the first that must be given and
+        is not, else the first that is not. Raises `InvalidArguments` if all are given.
+        """
+        left = [name for name, p in self.parameters.items() if name not in kwargs and p.kind in _ONE]
+        name = next((name for name in left if _must(self.parameters[name])), left[0] if left else None)
+        if name is None:
+            raise InvalidArguments(
+                f"{self.name}{self._inspected} has no parameter left for the results of the steps before it: leave one out of bind()."
+            )
+        return name
+
+    def without(self, name: str) -> Signature:
+        """The same function, called without one of its parameters."""
+        if name not in self._narrowed:
+            rest = [p for p in self.parameters.values() if p.name != name]
+            self._narrowed[name] = Signature(self.name, rest, context=self.context, returns=self.returns)
+        return self._narrowed[name]
+
+    def with_results(self, body: bytes, results: bytes) -> bytes:
+        """The body of a call with the results of other tasks, as JSON, in the place that it has left free for them.
+
+        >>> def resize(image: str, size: int) -> None: ...
+        >>> Signature.of(resize, context=object).with_results(b'{"size":3}', b'"cat"')
+        b'{"image":"cat","size":3}'
+
+        Raises `InvalidArguments` if there is none, and what `decode` raises.
+        """
+        args, kwargs = _sent(body)
+        name = self.free(kwargs)
+        named = {**self.without(name).bind(args, kwargs), name: msgspec.Raw(results)}
+        ordered = {key: named[key] for key in self.parameters if key in named}
+        if self._simple:
+            return json.write(ordered)
+        if self._splat in ordered:
+            ordered[self._splat] = tuple(ordered[self._splat])
+        whole = inspect.BoundArguments(self._inspected, collections.OrderedDict(ordered))
+        return Unseen(self.name).encode(whole.args, whole.kwargs)
+
     def takes(self, name: str) -> bool:
         """Whether a call may name this argument."""
         return self._rest is not None or name in self._by_name
@@ -213,7 +278,8 @@ class Signature:
             else {}
         )
 
-    def _bind(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, object]:
+    def bind(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
+        """Arguments by the names of their parameters. Raises `InvalidArguments` if they do not fit, or some are missing."""
         try:
             bound = self._inspected.bind(*args, **kwargs).arguments
         except TypeError as error:
@@ -225,11 +291,7 @@ class Signature:
 
     def _bind_sent(self, body: bytes) -> dict[str, object]:
         """Every argument of the call by its parameter's name, unread: they are read once, by the types of the signature."""
-        sent: list[msgspec.Raw] | dict[str, msgspec.Raw] = json.decode(body, _SENT)
-        if isinstance(sent, list):
-            return self._bind(sent, {})
-        positional: list[msgspec.Raw] = json.decode(bytes(sent.pop(_STAR, b"[]")), list[msgspec.Raw])
-        return self._bind(positional, sent)
+        return self.bind(*_sent(body))
 
     def _arguments(self, read: msgspec.Struct) -> Arguments:
         values = asdict(read)
@@ -243,6 +305,19 @@ class Signature:
         args += tuple(values.pop(self._splat)) if self._splat else ()
         rest = values.pop(self._rest) if self._rest else {}
         return Arguments(args, {**values, **rest})
+
+
+def _sent(body: bytes) -> tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]:
+    """The arguments of a body by position and by name, unread. Raises msgspec's errors."""
+    sent: list[msgspec.Raw] | dict[str, msgspec.Raw] = json.decode(body, _SENT)
+    if isinstance(sent, list):
+        return sent, {}
+    return json.decode(bytes(sent.pop(_STAR, b"[]")), list[msgspec.Raw]), sent
+
+
+def _must(parameter: inspect.Parameter) -> bool:
+    """Whether every call gives it."""
+    return parameter.default is inspect.Parameter.empty and parameter.kind in _ONE
 
 
 def _item(annotation: Any) -> Any:  # type forms
@@ -277,6 +352,9 @@ class Unseen:
 
     name: str
     returns: Any = Any
+
+    def lacks(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+        """Nothing that is known of."""
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The body for a call. Raises `NotSerialisable`."""

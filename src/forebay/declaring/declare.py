@@ -146,6 +146,7 @@ def handler_of(
         else DEFAULT_TIMEOUT,
         no_retry_on=_exceptions(options.get("no_retry_on", ())),
         result_change=signature.result_change,
+        with_results=signature.with_results,
     )
 
 

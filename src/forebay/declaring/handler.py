@@ -32,6 +32,11 @@ def _unchanged(_: object, __: bytes) -> None:
     """Nothing is known of results."""
 
 
+def _instead(_: bytes, results: bytes) -> bytes:
+    """It takes nothing else."""
+    return results
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
     """A function, how its message is read, and what happens when it fails. ``timeout`` is of one try, in microseconds.
@@ -40,7 +45,7 @@ class Handler:
     carries messages on, so what they ask for (tries, time, size) is for the handler they go to and not for this one. ``process``: each try
     has a process to itself. ``batch``: it is called with up to so many messages at once, those that come ``within`` microseconds of the
     first, under the parameter ``items``, and with their contexts under ``context``. ``result_change``: what a reader of a result would see
-    otherwise than it was returned, in words.
+    otherwise than it was returned, in words. ``with_results``: a body with the results of the steps before it in the place left for them.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Handler:
     timeout: Micros = DEFAULT_TIMEOUT
     no_retry_on: tuple[type[BaseException], ...] = ()
     result_change: Callable[[object, bytes], str | None] = _unchanged
+    with_results: Callable[[bytes, bytes], bytes] = _instead
 
     def call(self, threads: Threads) -> Call:
         """The innermost call: user code with its arguments, on this loop or in a thread."""

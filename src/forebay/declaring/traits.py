@@ -52,6 +52,11 @@ CLOCK: Final = Feature(
 MEMORY: Final = Feature(
     lambda t: t.remembers, "no memory: it is a bus itself", "give a store, or the bus alone"
 )
+FLOWS: Final = Feature(
+    lambda t: t.flows,
+    "no flows",
+    f"give a store that has them, alone or beside the bus, as in App({STORE!r}, bus=...)",
+)
 IDS: Final = Feature(
     lambda t: t.dedupes and t.fences,
     "no way to refuse what is sent or settled twice, which the bridge relies on",

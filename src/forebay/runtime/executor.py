@@ -15,10 +15,12 @@ import msgspec
 from forebay.codec import json
 from forebay.codec.signature import Arguments
 from forebay.context import Context
-from forebay.errors import InvalidOption, name_of, shown, text_of
+from forebay.errors import InvalidOption, Unsupported, name_of, shown, text_of
+from forebay.features.flows.gathering import LARGEST_GATHERED, parents_of
 from forebay.features.steps.steps import Desk, Steps
 from forebay.model import outcome as o
 from forebay.model.fingerprint import fingerprint
+from forebay.model.flow import Gather
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import After, At
 from forebay.runtime.forks import Home, end_fork
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from forebay.middleware import Call
     from forebay.model.message import Message
     from forebay.model.query import Progress
+    from forebay.model.survey import Parent
     from forebay.model.when import Micros
     from forebay.runtime.in_flight import InFlight, Run
 
@@ -97,6 +100,20 @@ class Tied:
     def say(self, said: Progress) -> None:
         """Carry on how far it is."""
         self._in_flight.say(self._run, said)
+
+    async def parents(self) -> list[Parent]:
+        """The steps of its flow that it waited for."""
+        store, delivery = self._desk.store, self._run.delivery
+        if store is None:
+            raise Unsupported(
+                f"{delivery.message.name}: the steps before it are kept in a store that is out of reach of this process: take their "
+                "results with gather=True, or use a store that is not, such as sqlite:///forebay.db."
+            )
+        return await parents_of(store, delivery.id)
+
+    def parents_sync(self) -> list[Parent]:
+        """`parents`, for a handler in a thread."""
+        return asyncio.run_coroutine_threadsafe(self.parents(), self.main.get_loop()).result()
 
 
 class Executor:
@@ -173,10 +190,11 @@ class Executor:
         """The context of the call, or why the message cannot be read. `ValidationError` is a `DecodeError`, so it is asked for first."""
         delivery = run.delivery
         body = delivery.message.body
-        if len(body) > self._composer.max_body and not handler.relays:
-            failure = Failure(
-                "MessageTooLarge", f"the body has {len(body)} bytes, the limit is {self._composer.max_body}"
-            )
+        step, limit = delivery.message.step, self._composer.max_body
+        if step is not None and step.gather is not Gather.NONE:
+            limit += LARGEST_GATHERED
+        if len(body) > limit and not handler.relays:
+            failure = Failure("MessageTooLarge", f"the body has {len(body)} bytes, the limit is {limit}")
             return o.Buried(Reason.TOO_LARGE, failure, counts=False)
         try:
             return Context(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from forebay.engine import Ask, Settlement
+from forebay.engine import Ask, Delivery, Settlement
 from forebay.errors import EngineUnavailable, OutcomeUnknown, told
+from forebay.features.flows.gathering import gathered
 from forebay.model import verdict as v
+from forebay.model.flow import Gather
 from forebay.model.outcome import Interrupted, Returned
 from forebay.model.policy import Facts, RetryPolicy, decide
 from forebay.model.when import SECOND, Micros
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from forebay.declaring.handler import Handler, Route
-    from forebay.engine import Broker, Delivery
+    from forebay.engine import Broker, Store
     from forebay.model.message import Message
     from forebay.model.outcome import Outcome
     from forebay.processes.pool import Pool
@@ -313,7 +315,7 @@ class Runner:
             del lane.batches[handler.name]
         began = gears.clock.monotonic()
         try:
-            answers = await gears.executor.execute_batch(runs, lane.lives[handler.name])
+            answers = await self._execute_batch(runs, lane.lives[handler.name])
         except asyncio.CancelledError:
             answers = [(Interrupted(), ())] * len(runs)
         except BaseException as error:  # as in `_see_through`
@@ -323,6 +325,34 @@ class Runner:
         took = gears.clock.monotonic() - began
         for run, (outcome, then) in zip(runs, answers, strict=True):
             self._end(run, handler, outcome, then, took)
+
+    async def _execute_batch(
+        self, runs: Sequence[Run], live: Live
+    ) -> Sequence[tuple[Outcome, tuple[Message, ...]]]:
+        """Call for all that can be called for; steps of flows are given the results of their parents before."""
+        early: dict[Run, Outcome] = {}
+        for run in runs:
+            if run.delivery.message.step is not None and (
+                said := await self._give_results(run, live.handler)
+            ):
+                early[run] = said
+        rest = [run for run in runs if run not in early]
+        answers = dict(zip(rest, await self._gears.executor.execute_batch(rest, live), strict=True))
+        return [(early[run], ()) if run in early else answers[run] for run in runs]
+
+    async def _give_results(self, run: Run, handler: Handler) -> Outcome | None:
+        """Give a step the results of its parents, if it asks for them; what becomes of it without a call, if it cannot be."""
+        delivery, clock = run.delivery, self._gears.clock
+        if delivery.message.step is None or delivery.message.step.gather is Gather.NONE:
+            return None
+        began = clock.monotonic()
+        # Steps come from stores alone.
+        store, gather = cast("Store", self._gears.broker), delivery.message.step.gather
+        found = await gathered(store, delivery, gather, handler.with_results, handler.decode)
+        if not isinstance(found, Delivery):
+            return found
+        run.delivery, run.waited = found, run.waited + clock.monotonic() - began
+        return None
 
     def _pool_for(self, lane: Lane, delivery: Delivery) -> Pool | None:
         """Where a delivery is tried, if not here."""
@@ -345,8 +375,12 @@ class Runner:
         gears, handler = self._gears, lane.route.handler_of(run.delivery.message)
         began = gears.clock.monotonic()
         try:
-            if pool is not None and handler is not None:
+            step = run.delivery.message.step
+            early = None if step is None or handler is None else await self._give_results(run, handler)
+            if pool is not None and handler is not None and early is None:
                 outcome, then = await pool.execute(run, handler)
+            elif early is not None:
+                outcome, then = early, ()
             else:
                 live = None if handler is None else lane.lives[handler.name]
                 outcome, then = await gears.executor.execute(run, live)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from forebay.client.backpressure import Backpressure
     from forebay.client.client import Client
+    from forebay.client.results import Ends
     from forebay.context import Context
     from forebay.engine import Delivery, Engine, Store
     from forebay.middleware import Call
@@ -122,31 +123,31 @@ class StageLink(LoopClient):
         return answer
 
     async def publish_many(
-        self, messages: Iterable[Message], room: Backpressure | None = None
+        self, messages: Iterable[Message], room: Backpressure | None = None, *, whole: bool = False
     ) -> list[Published]:
         """Publish; in eager mode, see them through."""
         self._stage.check_depth()
         listed = list(messages)
-        answers = await super().publish_many(listed, room)
+        answers = await super().publish_many(listed, room, whole=whole)
         await self._stage.heard(listed, answers)
         return answers
 
-    def _waits(self) -> Results:
+    def _waits(self, ends: Ends[R]) -> Results[R]:
         # The safety net of those who wait hangs on real time: the clock would stop at every knot of it.
-        return ImpatientResults(self.store, SystemClock())
+        return ImpatientResults(self.store, SystemClock(), ends)
 
 
-class ImpatientResults(Results):
+class ImpatientResults(Results[R]):
     """Results that are not waited for for ever: nobody may ever say `Stage.run_all`."""
 
-    async def wait(self, key: EntryId) -> TaskRecord:
+    async def wait(self, key: str) -> R:
         """The record once it has ended."""
         try:
             async with asyncio.timeout(RESULT_PATIENCE):
                 return await super().wait(key)
         except TimeoutError:
             raise ResultTimeout(
-                f"Task {key} has not ended, and nobody is working it off: in a test say run_all() or run_until_idle() before "
+                f"{key} has not ended, and nobody is working it off: in a test say run_all() or run_until_idle() before "
                 "you ask for its result, or use app.testing(eager=True).",
                 task_id=key,
             ) from None
