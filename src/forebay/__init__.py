@@ -24,19 +24,20 @@ if TYPE_CHECKING:
     from forebay.model.dead_letter import DeadLetter
     from forebay.model.outcome import Cancel, Dead, Retry, Snooze
     from forebay.model.state import State
+    from forebay.model.unique import Debounce, Unique
     from forebay.runtime.worker import Worker, WorkerOptions
     from forebay.tasks import BoundTask, Partial, Task
 
 __all__ = [
-    "App", "BoundTask", "Call", "Cancel", "Context", "Dead", "DeadLetter", "Flow", "FlowHandle", "Handle", "Middleware", "Node", "Partial",
-    "QueueOptions", "Retention", "Retry", "Snooze", "State", "Subflow", "Task", "Timing", "Worker", "WorkerOptions", "chain", "chord",
-    "group",
+    "App", "BoundTask", "Call", "Cancel", "Context", "Dead", "DeadLetter", "Debounce", "Flow", "FlowHandle", "Handle", "Middleware", "Node",
+    "Partial", "QueueOptions", "Retention", "Retry", "Snooze", "State", "Subflow", "Task", "Timing", "Unique", "Worker", "WorkerOptions",
+    "chain", "chord", "group",
 ]  # fmt: skip
 
 _HOMES = {
     "App": "forebay.app", "QueueOptions": "forebay.declaring.options", "Context": "forebay.context", "Retention": "forebay.engine",
     "Timing": "forebay.engine", "Handle": "forebay.handle", "Call": "forebay.middleware", "Middleware": "forebay.middleware",
-    "DeadLetter": "forebay.model.dead_letter",
+    "DeadLetter": "forebay.model.dead_letter", "Debounce": "forebay.model.unique", "Unique": "forebay.model.unique",
     "Cancel": "forebay.model.outcome", "Dead": "forebay.model.outcome", "Retry": "forebay.model.outcome",
     "Snooze": "forebay.model.outcome", "State": "forebay.model.state", "Worker": "forebay.runtime.worker",
     "WorkerOptions": "forebay.runtime.worker", "BoundTask": "forebay.tasks", "Partial": "forebay.tasks", "Task": "forebay.tasks",

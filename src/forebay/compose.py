@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 import msgspec
 
@@ -21,6 +21,7 @@ from forebay.model.message import (
     MessageId,
 )
 from forebay.model.names import check_name, check_new_name
+from forebay.model.unique import Debounce, Rule, Throttle, Unique
 from forebay.model.when import Duration, Micros, micros, moment
 
 if TYPE_CHECKING:
@@ -34,12 +35,8 @@ MOST_HEADERS: Final = 64
 LONGEST_HEADERS: Final = 16_384
 
 
-class EventOptions(TypedDict, total=False):
-    """What may be said of one message. Durations are seconds, text (``"5m"``) or timedeltas; moments may be aware datetimes too.
-
-    ``delay``: not before. ``expires``: dropped if not started by then. ``deadline``: not tried any more after it. ``unique``: refused
-    while an unfinished message of the queue has the same key. ``id``: the message's own, to make a send repeatable.
-    """
+class _Options(TypedDict, total=False):
+    """What may be said of any message."""
 
     id: str
     key: str
@@ -48,15 +45,30 @@ class EventOptions(TypedDict, total=False):
     delay: Duration | datetime
     expires: Duration | datetime
     deadline: Duration | datetime
-    unique: str
     max_attempts: int
     timeout: Duration
 
 
-class SendOptions(EventOptions, total=False):
-    """What may be said of one task's message: of an event's all the same, and the ``queue``, if not the task's own."""
+class EventOptions(_Options, total=False):
+    """What may be said of one message. Durations are seconds, text (``"5m"``) or timedeltas; moments may be aware datetimes too.
+
+    ``delay``: not before. ``expires``: dropped if not started by then. ``deadline``: not tried any more after it. ``unique``: refused
+    while an unfinished message of the queue has the same key. ``id``: the message's own, to make a send repeatable.
+    """
+
+    unique: str
+
+
+class SendOptions(_Options, total=False):
+    """What may be said of one task's message: of an event's all the same, the ``queue``, if not the task's own, and how it is to be one of
+    few: ``unique``, a key, True for the arguments, or a `Unique`; ``debounce``, how long it is to be quiet before it runs, or a
+    `Debounce`; ``throttle``, the time in which one runs at most. The last two are for each ``key``.
+    """
 
     queue: str
+    unique: str | Literal[True] | Unique
+    debounce: Duration | Debounce
+    throttle: Duration
 
 
 def check_options(given: Iterable[str], known: Iterable[str], where: str) -> None:
@@ -71,23 +83,55 @@ def check_options(given: Iterable[str], known: Iterable[str], where: str) -> Non
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """All of a message but its id and body: options checked once, used for any number of sends."""
+    """All of a message but its id and body: options checked once, used for any number of sends. ``rule``: what says how it is unique."""
 
     queue: str | None = None
     topic: str | None = None
     fixed: dict[str, Any] = field(default_factory=dict)
     id: str | None = None
+    rule: Rule | None = None
 
-    def with_options(self, options: EventOptions, where: str) -> Draft:
+    def with_options(self, options: EventOptions | SendOptions, where: str) -> Draft:
         """A copy with ``options`` on top. Raises `InvalidOption` or `InvalidName`."""
         check_options(options, SendOptions.__annotations__, where)
         fixed, given = dict(self.fixed), dict(options)
+        rule = _rule(given, where) or (None if "unique" in given else self.rule)
         for name, value in given.items():
-            if name not in ("id", "queue"):
+            if name not in ("id", "queue", "debounce", "throttle") and not (name == "unique" and rule):
                 fixed.update(_checked(name, value))
+        if rule is not None:
+            fixed.pop("unique", None)
+        if "due" in fixed and isinstance(rule, Debounce):
+            raise InvalidOption(f"{where}: debounce says when it runs: leave out delay.")
         queue = self.queue if given.get("queue") is None else check_new_name(given["queue"], "queue")
         chosen = given.get("id")
-        return Draft(queue, self.topic, fixed, self.id if chosen is None else check_id(chosen))
+        return Draft(queue, self.topic, fixed, self.id if chosen is None else check_id(chosen), rule)
+
+
+def _rule(given: Mapping[str, object], where: str) -> Rule | None:
+    """How a message is to be one of few, where that is not by a plain key. Raises `InvalidOption`."""
+    ways = [name for name in ("unique", "debounce", "throttle") if name in given]
+    if len(ways) > 1:
+        raise InvalidOption(f"{where}: {ways[0]} and {ways[1]} do not go together: say one of them.")
+    match given:
+        case {"unique": Unique() as rule}:
+            if rule.key is not None:
+                _checked_text("Unique(key=...)", rule.key)
+            return rule
+        case {"unique": bool() | str() as key}:
+            return Unique() if key is True else None
+        case {"unique": other}:
+            raise InvalidOption(
+                f"unique must be Unicode text of 1 to {LONGEST_ID} characters, True for the arguments, or a Unique, not {quoted(other)}."
+            )
+        case {"debounce": Debounce() as rule}:
+            return rule
+        case {"debounce": quiet}:
+            return Debounce(quiet)  # type: ignore[arg-type]  # it refuses what it cannot read
+        case {"throttle": window}:
+            return Throttle(window)  # type: ignore[arg-type]  # as above
+        case _:
+            return None
 
 
 def _checked(name: str, value: object) -> dict[str, object]:
@@ -153,6 +197,11 @@ def _checked_headers(value: object) -> dict[str, str]:
     return headers
 
 
+def _ruled(draft: Draft, rule: Rule, name: str, body: bytes) -> dict[str, Any]:
+    """What a message has beside its arguments, with what a rule makes of it."""
+    return {**draft.fixed, **rule.of(name, body, draft.fixed.get("key")).fields()}
+
+
 @dataclass(frozen=True, slots=True)
 class Composer:
     """Makes messages for one App: ids, limits."""
@@ -173,7 +222,7 @@ class Composer:
             topic=draft.topic,
             body=body,
             content_type=content_type,
-            **draft.fixed,
+            **(draft.fixed if draft.rule is None else _ruled(draft, draft.rule, name, body)),
         )
 
     def check_size(self, name: str, body: bytes) -> None:
@@ -189,6 +238,8 @@ class Composer:
         check_name(topic, "topic")
         check_options(options, EventOptions.__annotations__, "publish()")
         draft = Draft(topic=topic).with_options(options, "publish()") if options else Draft(topic=topic)
+        if draft.rule is not None:
+            raise InvalidOption("publish(unique=...) takes text: other ways of being unique are for tasks.")
         if isinstance(event, bytes | bytearray | memoryview):
             return self._for_bus(self.message(topic, draft, bytes(event), RAW))
         try:

@@ -80,10 +80,11 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine can do. Class traits are checked when handlers are declared; none is asked on the hot path.
 
     ``max_body`` is in bytes. ``fences``: a settle under a lost lease changes nothing. ``dedupes``: the same id twice is stored once.
-    ``remembers``: the broker is a `Store`. ``exact``: `receive` never takes more than is asked for. ``shared``: other processes
-    can open the same engine. ``limits``: a source may have a limit; `declare` refuses one elsewhere. ``settles_atomically``: what
-    follows from a settlement is there if and only if the delivery has ended; where not, it leaves before: a crash in between leaves it
-    there twice, and never not at all. ``flows``: messages may be steps of flows. ``native``: the class of what `Source.native` may be.
+    ``remembers``: the broker is a `Store`. ``exact``: `receive` never takes more than is asked for. ``shared``: other processes can
+    open the same engine. ``scopes``: a unique key may be held in ways of its own (`Message.hold`). ``limits``: a source may have a
+    limit; `declare` refuses one elsewhere. ``settles_atomically``: what follows from a settlement is there if and only if the delivery
+    has ended; where not, it leaves before: a crash in between leaves it there twice, and never not at all. ``flows``: messages may be
+    steps of flows. ``native``: the class of what `Source.native` may be.
     """
 
     engine: str
@@ -95,6 +96,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     delay: bool = False
     expiry: bool = False
     unique: bool = False
+    scopes: bool = False
     fan_out: bool = False
     fences: bool = False
     dedupes: bool = False
@@ -291,11 +293,13 @@ class Settled(StrEnum):
 class Stored(StrEnum):
     """What became of one published message.
 
-    ``UNROUTED``: no queue takes it, and it was not stored. ``UNKNOWN``: it may be stored, and is to be published again, under its id.
+    ``TAKEN``: another has its unique key, and it asked to be rejected then. ``UNROUTED``: no queue takes it, and it was not stored.
+    ``UNKNOWN``: it may be stored, and is to be published again, under its id.
     """
 
     STORED = "stored"
     DUPLICATE = "duplicate"
+    TAKEN = "taken"
     FULL = "full"
     UNROUTED = "unrouted"
     UNKNOWN = "unknown"

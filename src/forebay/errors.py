@@ -11,11 +11,12 @@ ForebayError
 │   ├── IncludeFailed
 │   ├── MissingExtra
 │   └── Unsupported
-├── SendError                  nothing was stored (QueueFull: of what it names)
+├── SendError                  nothing was stored (QueueFull, DuplicateTask: of what it names)
 │   ├── InvalidArguments
 │   ├── NotSerialisable
 │   ├── MessageTooLarge
 │   ├── QueueFull
+│   ├── DuplicateTask
 │   └── Unrouted
 ├── EngineError                the wall between us and a server or a file
 │   ├── EngineRefused
@@ -181,6 +182,17 @@ class QueueFull(SendError):
     def stored(self) -> int:
         """How many of a ``send_many`` were stored (or had been before)."""
         return sum(handle is not None for handle in self.handles)
+
+
+class DuplicateTask(SendError):
+    """Another task has the unique key, and this one asked to be rejected then (``on_conflict="reject"``).
+
+    ``task_id`` is the one that has it. ``handles``, after a ``send_many``, has one for each call, in order: None where that was rejected.
+    """
+
+    def __init__(self, message: str, *, task_id: str, handles: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.task_id, self.handles = task_id, tuple(handles)
 
 
 class Unrouted(SendError):

@@ -19,7 +19,7 @@ from typing import (
     overload,
 )
 
-from forebay.client.backpressure import refusal_of_many, unrouted
+from forebay.client.backpressure import refusal_of_many, taken, unrouted
 from forebay.client.loop_client import statuses_of
 from forebay.codec.signature import Signature, Unseen
 from forebay.compose import Composer, Draft, SendOptions
@@ -27,6 +27,7 @@ from forebay.engine import Stored
 from forebay.errors import InvalidArguments
 from forebay.features.flows.node import Node, Piece
 from forebay.handle import Handle
+from forebay.model.unique import Unique
 from forebay.model.when import Duration
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _ELSEWHERE: Final = frozenset(
     {"delay", "apply_async", "send_with_options", "enqueue", "defer", "defer_async", "kiq", "s", "si"}
 )
 """How other task queues send."""
+_REFUSED: Final = frozenset({Stored.FULL, Stored.TAKEN})
 
 
 class SubscribeOptions(TypedDict, total=False):
@@ -135,8 +137,8 @@ class Partial(Piece[X_contra, R]):
 
 
 async def send_many(client: Client, calls: Iterable[BoundTask[R]]) -> list[Handle[R]]:
-    """Send many bound tasks, in batches. Raises `QueueFull`, with the handles of what was stored, if anything was refused, and `Unrouted`
-    if there is no queue for some.
+    """Send many bound tasks, in batches. Raises `QueueFull` or `DuplicateTask`, with the handles of what was stored, if anything was
+    refused or rejected, and `Unrouted` if there is no queue for some.
     """
     bound, composer = list(calls), client.ground.composer
     if max((len(call.body) for call in bound), default=0) > composer.max_body:
@@ -147,11 +149,12 @@ async def send_many(client: Client, calls: Iterable[BoundTask[R]]) -> list[Handl
     if Stored.UNROUTED in statuses:
         lost = [c for c, a in zip(bound, answers, strict=True) if a.status is Stored.UNROUTED]
         raise unrouted([call.draft.queue or "" for call in lost])
-    if Stored.FULL not in statuses:
+    if statuses.isdisjoint(_REFUSED):
         return [call.handle(answer) for call, answer in zip(bound, answers, strict=True)]
-    full = next(filter(None, (answer.refused for answer in answers)))
-    handles = [None if a.status is Stored.FULL else c.handle(a) for c, a in zip(bound, answers, strict=True)]
-    raise refusal_of_many(full, handles)
+    handles = [None if a.status in _REFUSED else c.handle(a) for c, a in zip(bound, answers, strict=True)]
+    for full in filter(None, (answer.refused for answer in answers)):
+        raise refusal_of_many(full, handles)
+    raise taken([answer for answer in answers if answer.status is Stored.TAKEN], handles)
 
 
 class _Sends(Protocol[X_contra, Q, R]):
@@ -232,6 +235,8 @@ class Task(Generic[P, R, C, T]):
         >>> await send_receipt.options(delay="5m", priority=9).send(7, "a@example.org")  # doctest: +SKIP
         """
         draft = self._draft.with_options(options, f"{self.name}.options()")
+        if isinstance(draft.rule, Unique):
+            self.signature.check_named(draft.rule.args)
         return Task(self.function, self.signature, draft, self.name, self.client)
 
     if not TYPE_CHECKING:

@@ -16,16 +16,20 @@ VERDICTS: list[v.Verdict] = [
 ]  # fmt: skip
 WANTED = {
     State.SCHEDULED: {
-        Event.DUE: State.READY, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED, Event.REDRIVE: State.READY,
+        Event.DUE: State.READY, Event.POSTPONE: State.SCHEDULED, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED,
+        Event.REDRIVE: State.READY,
     },
     State.RETRYING: {
-        Event.DUE: State.READY, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED, Event.REDRIVE: State.READY,
+        Event.DUE: State.READY, Event.POSTPONE: State.SCHEDULED, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED,
+        Event.REDRIVE: State.READY,
     },
     State.BLOCKED: {
         Event.UNBLOCK: State.READY, Event.SCHEDULE: State.SCHEDULED, Event.DONE: State.SUCCEEDED, Event.CANCEL: State.CANCELLED,
         Event.EXPIRE: State.EXPIRED,
     },
-    State.READY: {Event.CLAIM: State.RUNNING, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED},
+    State.READY: {
+        Event.CLAIM: State.RUNNING, Event.POSTPONE: State.SCHEDULED, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED,
+    },
     State.RUNNING: {
         Event.DONE: State.SUCCEEDED, Event.RETRY: State.RETRYING, Event.SNOOZE: State.SCHEDULED, Event.RELEASE: State.READY,
         Event.LOSE: State.READY, Event.BURY: State.DEAD, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED,

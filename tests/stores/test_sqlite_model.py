@@ -15,8 +15,9 @@ from forebay.engine import Ask, Delivery, EngineOptions, Retention, Settlement, 
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.saved import Kind, SavedStep
-from forebay.model.state import State
+from forebay.model.state import WAITING, State
 from forebay.model.survey import Audit, Groups, Presence, Rate, Rates, Survey, Workers
+from forebay.model.unique import UNFINISHED, WORKED_ON, Conflict, Hold
 from forebay.model.when import SECOND, After, At, When
 from forebay.stores.memory import MemoryEngine
 from forebay.stores.sqlite import SqliteEngine
@@ -69,6 +70,7 @@ class World:
         key = f"m{len(self.ids)}" if fresh else self.chance.choice(self.ids)
         self.ids.append(key)
         task = self.chance.random() < 0.7
+        unique = self.chance.choice((None, None, None, "u1", "u2", "u\0x"))
         return Message(
             id=MessageId(key), name=self.chance.choice(("red", "blue")), queue=self.chance.choice(QUEUES) if task else None,
             topic=None if task else self.chance.choice(("orders.new", "orders.eu.new", "elsewhere")),
@@ -76,7 +78,16 @@ class World:
             content_type=self.chance.choice(("application/json", "text/plain")),
             headers=self.chance.choice(({}, {"k": 'v "q" \n \\'})), key=self.chance.choice((None, "k")),
             priority=self.chance.choice((4, 4, 4, 0, 9)), due=self.moment(0.3), expires=self.moment(0.2), deadline=self.moment(0.1),
-            unique=self.chance.choice((None, None, None, "u1", "u2", "u\0x")), max_attempts=self.chance.choice((None, 3)),
+            unique=unique, max_attempts=self.chance.choice((None, 3)), hold=self.hold() if task and unique is not None else None,
+        )  # fmt: skip
+
+    def hold(self) -> Hold | None:
+        pick = self.chance.choice
+        if pick((True, False, False)):
+            return None
+        return Hold(
+            states=pick((WAITING, UNFINISHED, WORKED_ON, UNFINISHED | {State.DEAD})), conflict=pick(tuple(Conflict)),
+            window=pick((None, None, 5 * SECOND, 100 * SECOND)), longest=pick((None, 10 * SECOND)),
         )  # fmt: skip
 
     def some_time(self) -> int | None:

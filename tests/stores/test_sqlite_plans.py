@@ -79,6 +79,7 @@ HOT = {
     ],
     "sweep_look": [
         "SEARCH lease USING COVERING INDEX lease_until",
+        "SEARCH hold USING COVERING INDEX hold_until",
         "SEARCH entry USING INDEX entry_late (expires<?)",
         "SEARCH e USING COVERING INDEX entry_finished (queue=? AND state=? AND finished<?)",
     ],
@@ -97,6 +98,7 @@ HOT = {
             "progress": "progress",
             "failures": "failure",
             "steps": "step",
+            "holds": "hold",
             "entries": "entry",
         }.items()
     },
@@ -111,6 +113,27 @@ HOT = {
             "pick_fingerprint": "f USING COVERING INDEX failure_fingerprint (fingerprint=? AND rowid>? AND rowid<?)",
         }.items()
     },
+    "publish_refused": [
+        "SEARCH h USING PRIMARY KEY (queue=? AND key=?)",
+        "SEARCH e USING COVERING INDEX entry_id (id=?)",
+    ],
+    "hold_before": [
+        "SEARCH e USING COVERING INDEX entry_id (id=?)",
+        "SEARCH h USING PRIMARY KEY (queue=? AND key=?)",
+    ],
+    "hold_holder": [
+        "SEARCH e USING INDEX entry_unique (queue=? AND unique_key=?)",
+        "SEARCH h USING PRIMARY KEY (queue=? AND key=?)",
+        "SEARCH s USING COVERING INDEX step_name (entry=?)",
+    ],
+    "hold_others": ["SEARCH h USING PRIMARY KEY (queue=? AND key=?)"],
+    "hold_drop": ["SEARCH hold USING PRIMARY KEY (queue=? AND key=?)"],
+    "hold_change": ["SEARCH hold USING PRIMARY KEY (queue=? AND key=?)"],
+    "hold_replace": ["SEARCH message USING INTEGER PRIMARY KEY (rowid=?)"],
+    "hold_renew": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
+    "hold_postpone": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
+    "hold_sweep": ["SEARCH hold USING COVERING INDEX hold_until (until>? AND until<?)"],
+    "hold_let_go": ["SEARCH hold USING INDEX hold_entry (entry=?)"],
     "note_named": ["SEARCH n USING INDEX sqlite_autoindex_note_1 (kind=? AND name=?)"],
     "note_highest": ["SEARCH note USING COVERING INDEX note_version (kind=?)"],
     "notes": ["SEARCH note USING INDEX note_version (kind=? AND version>?)"],

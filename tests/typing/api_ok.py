@@ -16,6 +16,7 @@ from forebay import (
     Context,
     Dead,
     DeadLetter,
+    Debounce,
     FlowHandle,
     Handle,
     Node,
@@ -26,6 +27,7 @@ from forebay import (
     Snooze,
     Subflow,
     Timing,
+    Unique,
     WorkerOptions,
     chain,
     chord,
@@ -152,6 +154,14 @@ async def options() -> None:
         queue="fast", max_attempts=2, timeout=1.5,
     )  # fmt: skip
     assert_type(await quick.send(1), Handle[str])
+    assert_type(await bare.options(unique=True).send(1), Handle[str])
+    assert_type(
+        await bare.options(unique=Unique(args=["number"], until=3600, on_conflict="reject")).send(1),
+        Handle[str],
+    )
+    assert_type(await bare.options(debounce=Debounce("1s", longest=60)).send(1), Handle[str])
+    await bare.options(debounce=1.5, key="k").send(1)
+    await bare.options(throttle=timedelta(minutes=1)).send(1)
     assert_type(await with_context.options(delay=1).send(7), Handle[Order])
 
 

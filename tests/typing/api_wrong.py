@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forebay import App, Context, QueueOptions, Retention, Retry, Timing, WorkerOptions, chain, chord, group
+from forebay import (
+    App,
+    Context,
+    QueueOptions,
+    Retention,
+    Retry,
+    Timing,
+    Unique,
+    WorkerOptions,
+    chain,
+    chord,
+    group,
+)
 from forebay.model.query import Query
 
 app = App("memory://")
@@ -62,6 +74,12 @@ async def message_options() -> None:
     job.options(priority="high")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     job.options(headers={"a": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     job.options(unique=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.options(unique=False)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    job.options(debounce=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Unique(on_conflict="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Unique(states=[7])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await app.publish("a.b", 1, unique=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await app.publish("a.b", 1, debounce=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     job.options("fast")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await app.publish("a.b", 1, dealy=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await app.publish("a.b", 1, key=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

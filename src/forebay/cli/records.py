@@ -11,6 +11,7 @@ from forebay.cli.output import Column, clean, clean_lines, moment, say, span, ta
 from forebay.model.message import DEFAULT_PRIORITY, JSON
 from forebay.model.state import FINISHED, State
 from forebay.model.story import attempts, numbered, word
+from forebay.model.unique import Conflict, held_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,10 @@ TRY_COLUMNS: Final = (
 )  # fmt: skip
 LONGEST_SHOWN: Final = 4_096
 """Characters of a body or result that people are shown; ``--json`` has them all."""
+_CONFLICTS: Final = {
+    Conflict.KEEP: "others are duplicates", Conflict.REPLACE: "others take its place while it waits",
+    Conflict.RESCHEDULE: "others move it while it waits", Conflict.REJECT: "asked to be rejected",
+}  # fmt: skip
 
 
 def row(record: TaskRecord, now: Instant) -> list[str]:
@@ -120,6 +125,7 @@ def full(record: TaskRecord, *, body: bool) -> dict[str, Any]:  # any JSON
     document: dict[str, Any] = {
         "id": record.id, "name": message.name, "queue": record.queue, "topic": message.topic, "state": record.state.value,
         "reason": record.reason, "priority": message.priority, "key": message.key, "unique": message.unique,
+        "unique_until": None if message.unique is None else _until(record),
         "headers": message.headers, "created": timestamp(record.created), "due": timestamp(record.due),
         "expires": timestamp(record.expires), "deadline": timestamp(record.deadline), "started": timestamp(record.started),
         "finished": timestamp(record.finished), "attempts": record.attempts, "max_attempts": message.max_attempts,
@@ -147,7 +153,7 @@ def _facts(record: TaskRecord) -> list[tuple[str, str]]:
         ("topic", message.topic or ""),
         ("priority", "" if message.priority == DEFAULT_PRIORITY else str(message.priority)),
         ("key", message.key or ""),
-        ("unique", message.unique or ""),
+        ("unique", _unique(record)),
         *((f"header {name}", value) for name, value in message.headers.items()),
         ("created", moment(record.created)),
         ("due", "" if record.state in FINISHED else moment(record.due)),
@@ -159,6 +165,21 @@ def _facts(record: TaskRecord) -> list[tuple[str, str]]:
         ("progress", "" if record.state is State.SUCCEEDED else _progress(record.progress).strip(", ")),
         ("attempts", attempts(record)),
     ]
+
+
+def _unique(record: TaskRecord) -> str:
+    """The unique key, until when it is held, and what another does that comes with it."""
+    message = record.message
+    if message.unique is None:
+        return ""
+    conflict = Conflict.KEEP if message.hold is None else message.hold.conflict
+    until = held_until(message.hold, record.created)
+    return f"{message.unique}, held until {until if isinstance(until, str) else moment(until)}; {_CONFLICTS[conflict]}"
+
+
+def _until(record: TaskRecord) -> str | None:
+    until = held_until(record.message.hold, record.created)
+    return until if isinstance(until, str) else timestamp(until)
 
 
 def _try_row(number: int | None, one: Try) -> list[str]:

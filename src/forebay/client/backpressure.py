@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Stored
-from forebay.errors import QueueFull, Unrouted
+from forebay.errors import DuplicateTask, QueueFull, Unrouted
 from forebay.model.when import SECOND, Micros
 
 if TYPE_CHECKING:
@@ -86,6 +86,18 @@ def refusal_of_many(full: Full, handles: Sequence[object]) -> QueueFull:
         retry_after=full.retry_after,
         queue=full.queue,
         limit=full.limit,
+        handles=handles,
+    )
+
+
+def taken(rejected: Sequence[Published], handles: Sequence[object] = ()) -> DuplicateTask:
+    """What is raised to whoever sent what was not to be a duplicate, and is; of many, with a handle for each that was stored."""
+    first = rejected[0].id
+    what = f"{len(rejected):,} of {len(handles):,} were" if handles else "it was"
+    return DuplicateTask(
+        f"Task {first} has the unique key already, so that {what} not stored: use that one, wait for its end, or send with another key or "
+        "on_conflict='keep'.",
+        task_id=first,
         handles=handles,
     )
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from forebay.client.backpressure import Backpressure, refusal, unrouted
+from forebay.client.backpressure import Backpressure, refusal, taken, unrouted
 from forebay.client.loop_client import LoopClient
 from forebay.client.sync_bridge import SyncBridge
 from forebay.engine import Stored
@@ -106,8 +106,8 @@ class Client:
         )
 
     async def publish(self, message: Message) -> Published:
-        """Publish one message. Raises `QueueFull` when there is no room, or none in the time that the App would wait, and `Unrouted` for
-        a task that no queue takes; an event may have nobody who does.
+        """Publish one message. Raises `QueueFull` when there is no room, or none in the time that the App would wait, `Unrouted` for a
+        task that no queue takes (an event may have nobody who does), and `DuplicateTask` for one that is rejected.
         """
         link = await self.link()
         answer = await link.publish(message)
@@ -121,6 +121,8 @@ class Client:
                 raise refusal(answer.refused)
         if answer.status is Stored.UNROUTED and message.queue is not None:
             raise unrouted([message.queue])
+        if answer.status is Stored.TAKEN:
+            raise taken([answer])
         return answer
 
     async def publish_many(self, messages: Iterable[Message]) -> list[Published]:

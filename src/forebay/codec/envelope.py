@@ -13,6 +13,7 @@ import msgspec
 
 from forebay.model.flow import Step
 from forebay.model.message import DEFAULT_PRIORITY, JSON, Message, MessageId
+from forebay.model.unique import Hold
 from forebay.model.when import Micros, When
 
 VERSION: Final = 1
@@ -35,6 +36,7 @@ class _Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
     max_attempts: int | None = None
     timeout: Micros | None = None
     step: Step | None = None
+    hold: Hold | None = None
     data: msgspec.Raw = msgspec.Raw(b"")
     data_base64: str = ""
 

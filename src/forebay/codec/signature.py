@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import difflib
 import inspect
 import types
 import typing
@@ -249,6 +250,18 @@ class Signature:
         """Whether a call may name this argument."""
         return self._rest is not None or name in self._by_name
 
+    def check_named(self, names: Iterable[str]) -> None:
+        """Raise `InvalidOption`, with the nearest valid name, for one that is no parameter."""
+        for name in names:
+            if not self.takes(name):
+                near = difflib.get_close_matches(name, self.parameters, n=1, cutoff=0.5)
+                hint = (
+                    f"did you mean {near[0]!r}?"
+                    if near
+                    else f"it has {', '.join(self.parameters) or 'none'}."
+                )
+                raise InvalidOption(f"{self.name} has no parameter {name!r}: {hint}")
+
     def bound(self, args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, object]:
         """Arguments by the names of their parameters, as many as are given. Raises `InvalidArguments` for those that do not fit."""
         try:
@@ -355,6 +368,9 @@ class Unseen:
 
     def lacks(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         """Nothing that is known of."""
+
+    def check_named(self, names: Iterable[str]) -> None:
+        """Nothing is known of its parameters."""
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
         """The body for a call. Raises `NotSerialisable`."""

@@ -7,6 +7,7 @@ from typing import Final, NewType
 import msgspec
 
 from forebay.model.flow import Step
+from forebay.model.unique import Hold
 from forebay.model.when import Micros, When
 
 MessageId = NewType("MessageId", str)
@@ -25,6 +26,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``body`` is JSON, or raw bytes under another ``content_type``. ``due``, ``expires`` and ``deadline`` are moments: not started before,
     not started after, not tried any more after. ``timeout`` is the length of one try in microseconds. ``step``: its place in a flow.
+    ``hold``: how it holds its key ``unique``, where that is not while there is work left; of a task alone.
     """
 
     id: MessageId
@@ -43,6 +45,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_attempts: int | None = None
     timeout: Micros | None = None
     step: Step | None = None
+    hold: Hold | None = None
 
 
 def entry_id(message: MessageId, queue: str, *, copied: bool) -> EntryId:

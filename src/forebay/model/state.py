@@ -35,6 +35,7 @@ class Event(StrEnum):
     BLOCK = "block"
     UNBLOCK = "unblock"
     DUE = "due"
+    POSTPONE = "postpone"
     CLAIM = "claim"
     DONE = "done"
     RETRY = "retry"
@@ -77,6 +78,7 @@ def _table() -> dict[tuple[State, Event], State]:
         (State.RUNNING, Event.BURY): State.DEAD,
     }
     table |= {(state, Event.DUE): State.READY for state in TIMED}
+    table |= {(state, Event.POSTPONE): State.SCHEDULED for state in TIMED | {State.READY}}
     table |= {(state, Event.CANCEL): State.CANCELLED for state in WAITING | {State.RUNNING}}
     table |= {(state, Event.EXPIRE): State.EXPIRED for state in WAITING | {State.RUNNING}}
     table |= {(state, Event.REDRIVE): State.READY for state in (FINISHED - {State.SUCCEEDED}) | TIMED}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from forebay.engine import Cancels, Noted, Ready
-from forebay.errors import NotOpen, Unsupported
+from forebay.errors import InvalidOption, NotOpen, Unsupported
 from forebay.model.query import UNKNOWN, HandBack, Pause, Resume, Steered
 from forebay.stores.asked import check_topic, noted, queue_of
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from forebay.engine import Ask, Delivery, Topic
-    from forebay.model.message import EntryId
+    from forebay.model.message import EntryId, Message
     from forebay.model.query import Actor, Change, Command, Deed, Selector
+    from forebay.model.unique import Hold
     from forebay.model.when import Instant, Micros
     from forebay.stores.signals import Wake
     from forebay.support.clock import Clock
@@ -124,6 +125,15 @@ def refuse_transaction(tx: object, engine: str) -> None:
         raise Unsupported(
             f"{engine} has no transactions to join: send without tx=, or use a PostgreSQL store."
         )
+
+
+def check_hold(message: Message) -> Hold:
+    """How a message holds its key that says so. Raises `InvalidOption` for one that has none, or is no task."""
+    if message.hold is None or message.unique is None or message.queue is None or message.topic is not None:
+        raise InvalidOption(
+            f"Message {message.id!r}: how a unique key is held can be said of a task that has one, and of nothing else."
+        )
+    return message.hold
 
 
 async def unless_cancelled(

@@ -124,6 +124,8 @@ class Wanted:
             elif not self._same(name, value, values[name]):
                 said.append(f"{name}={_short(values[name])}, not {_short(value)}")
         wanted = {**self.draft.fixed, "queue": self.draft.queue, "id": self.draft.id}
+        if (rule := self.draft.rule) is not None:
+            wanted |= rule.of(message.name, message.body, message.key).fields()
         for option, value in wanted.items():
             actual = getattr(message, option)
             if value is not None and not _holds(value, actual):
@@ -149,6 +151,8 @@ class Wanted:
             for name, value in asked.items()
             if value is not None
         ]
+        if self.draft.rule is not None:
+            options.append(_short(self.draft.rule))
         call = _call(self.name, self.values) if self.values else self.name
         return call + (f" [{', '.join(options)}]" if options else "")
 
@@ -268,7 +272,9 @@ class Sends:
         """What ``task.options(...)`` has added to what was declared."""
         declared = self._known.drafts.get(name, Draft(queue=draft.queue))
         fixed = {key: value for key, value in draft.fixed.items() if declared.fixed.get(key) != value}
-        return Draft(None if draft.queue == declared.queue else draft.queue, None, fixed, draft.id)
+        return Draft(
+            None if draft.queue == declared.queue else draft.queue, None, fixed, draft.id, draft.rule
+        )
 
 
 def arguments_of(message: Message, signature: Signature | None) -> Mapping[str, Any]:
@@ -393,6 +399,7 @@ def _options(message: Message) -> str:
             "priority",
             "key",
             "unique",
+            "hold",
             "headers",
             "max_attempts",
             "timeout",

@@ -20,7 +20,10 @@ from forebay.model.policy import NAMES_KEPT
 from forebay.model.saved import waited_for
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.model.survey import Parent, StepRecord
+from forebay.model.unique import Conflict, Place, bounded, effective, meet
+from forebay.model.when import resolve
 from forebay.stores.counting import counted
+from forebay.stores.face import check_hold
 from forebay.stores.flows import (
     LOOKED_AT,
     by_flow,
@@ -33,6 +36,7 @@ from forebay.stores.flows import (
 )
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
 from forebay.stores.memory.flows import Flow, Flows
+from forebay.stores.memory.holds import Holds, held_by
 from forebay.stores.memory.sight import Sight
 from forebay.stores.memory.steps import Steps
 from forebay.stores.sums import minute_of
@@ -119,7 +123,7 @@ class Ledger:
         """What is put off because a worker did not know its name, by queue and name."""
         self._known: dict[tuple[str, str], Instant] = {}
         """When somebody who knows the name has last asked for what was put off."""
-        self._unique: dict[tuple[str, str], EntryId] = {}
+        self._holds = Holds(self._state_of)
         self.flows = Flows()
         self.dropped = 0
         self._levels: dict[str, Level] = {}
@@ -164,7 +168,7 @@ class Ledger:
         """`publish`, for senders from outside: nothing is stored, of an event no copy, if that took a queue over its limit."""
         if self._levels:
             queues = self._queues(message)
-            fresh = [queue for queue in queues if not self._is_known(message, queue)]
+            fresh = [queue for queue in queues if not self._is_known(message, queue, now)]
             if (
                 refused := admitted(message, queues, fresh, lambda queue: self._full(queue, now))
             ) is not None:
@@ -194,10 +198,16 @@ class Ledger:
                 self._happen(entry, Event.EXPIRE, now)
                 self.dropped += 1
 
-    def _is_known(self, message: Message, queue: str) -> bool:
+    def _is_known(self, message: Message, queue: str, now: Instant) -> bool:
         """Whether this would be a duplicate there."""
-        key = entry_id(message.id, queue, copied=message.topic is not None)
-        return key in self.entries or (message.unique is not None and (queue, message.unique) in self._unique)
+        if entry_id(message.id, queue, copied=message.topic is not None) in self.entries:
+            return True
+        if message.unique is None:
+            return False
+        latest = self._holds.latest((queue, message.unique))
+        return latest is not None and (
+            latest.last == message.id or self._holds.holder((queue, message.unique), now) is not None
+        )
 
     def _queues(self, message: Message) -> list[str]:
         return routed(message, ((s.queue, s.pattern) for s in self.bindings.values()))
@@ -233,16 +243,16 @@ class Ledger:
         key = entry_id(message.id, queue, copied=copied)
         if key in self.entries:
             return Published(Stored.DUPLICATE, key)
-        if message.unique is not None:
-            holder = self._unique.setdefault((queue, message.unique), key)
-            if holder != key:
-                return Published(Stored.DUPLICATE, holder)
+        if (message.unique or message.hold) and (found := self._find_holder(message, queue, now)) is not None:
+            return found
         self._seq += 1
         born = birth(message, now)
         entry = Entry(
             key, self._seq, message, queue, State.BLOCKED, now, born.due, born.expires, born.deadline
         )
         self.entries[key] = entry
+        if message.unique is not None:
+            self._holds.take((queue, message.unique), held_by(key, self._seq, message, now))
         if (level := self._levels.get(queue)) is not None:
             level.waiting += 1
         self._enter(entry, born.state, now)
@@ -313,17 +323,12 @@ class Ledger:
         if (level := self._levels.get(queue)) is not None:
             level.waiting += 1
         self.sight.sums(now).arrive({(queue, message.name): 1})
-        if (holder := self._holder(entry)) != node.id:
+        if (holder := self._holder(entry, now, stored=True)) != node.id:
             self._drop(entry, v.Reason.DUPLICATE, now)
             return Published(Stored.DUPLICATE, holder)
         if step.role not in HOOKS and turned(node.kind, node.move, released=False):
             self._turn(node, node.move, now)
         return Published(Stored.STORED, node.id)
-
-    def _holder(self, entry: Entry) -> EntryId:
-        """Who has its unique key: itself, if it was free or there is none."""
-        unique = entry.message.unique
-        return entry.id if unique is None else self._unique.setdefault((entry.queue, unique), entry.id)
 
     def work_off(self, now: Instant) -> bool:
         """Let a bounded part of what follows in flows happen; whether that leaves anything."""
@@ -331,7 +336,7 @@ class Ledger:
             self.flows.work(
                 now,
                 lambda node, move: self._turn(node, move, now),
-                lambda key: self._forget(self.entries[key]),
+                lambda key: self._forget(self.entries[key], now),
             )
         return self.flows.left
 
@@ -359,7 +364,7 @@ class Ledger:
 
     def _block(self, entry: Entry, now: Instant) -> bool:
         """A step that was over waits again, if nobody has its unique key."""
-        if self._holder(entry) != entry.id:
+        if self._holder(entry, now) != entry.id:
             self._drop(entry, v.Reason.DUPLICATE, now)
             return False
         entry.finished = entry.reason = None
@@ -398,6 +403,76 @@ class Ledger:
         if flow.finished is None:
             return q.Steered(skipped={q.FLOW_RUNS: len(flow.nodes)})
         return q.Steered(changed=self.flows.go(flow))
+
+    # -- unique keys
+
+    def _state_of(self, key: EntryId, seq: int) -> State | None:
+        entry = self.entries.get(key)
+        if entry is None or entry.seq != seq:
+            return None
+        return effective(entry.state, begun=bool(self.steps.saved(key)))
+
+    def _holder(self, entry: Entry, now: Instant, *, stored: bool = False) -> EntryId:
+        """Who has its unique key: itself, if it was free or there is none. A window is opened by what has just been ``stored`` alone."""
+        unique, hold = entry.message.unique, entry.message.hold
+        if unique is None or not (stored or hold is None or hold.keeps):
+            return entry.id
+        held = self._holds.holder((entry.queue, unique), now)
+        if held is not None and held.seq != entry.seq:
+            return held.id
+        since = entry.created if hold is None else now
+        self._holds.take((entry.queue, unique), held_by(entry.id, entry.seq, entry.message, since))
+        return entry.id
+
+    def _find_holder(self, message: Message, queue: str, now: Instant) -> Published | None:
+        """The answer to a message whose key is held, and what that changes in the holder; None if nobody has it."""
+        hold = None if message.hold is None else check_hold(message)
+        key = (queue, message.unique or "")
+        latest = self._holds.latest(key)
+        if hold is not None and latest is not None and latest.last == message.id:
+            return Published(Stored.DUPLICATE, latest.id)
+        if (held := self._holds.holder(key, now)) is None:
+            return None
+        state = self._state_of(held.id, held.seq)
+        if hold is None or state is None:
+            rejects = hold is not None and hold.conflict is Conflict.REJECT
+            return Published(Stored.TAKEN if rejects else Stored.DUPLICATE, held.id)
+        entry = self.entries[held.id]
+        match meet(hold, _belongs(message), _belongs(entry.message), state):
+            case Conflict.REJECT:
+                return Published(Stored.TAKEN, held.id)
+            case Conflict.REPLACE:
+                since = now if state is State.RETRYING else held.since
+                self._replace(entry, message, bounded(resolve(message.due, now), hold, since), now)
+                held = held_by(held.id, held.seq, message, entry.created)
+                held.since, held.last = since, message.id
+                self._holds.take(key, held)
+            case Conflict.RESCHEDULE:
+                self._postpone(entry, bounded(resolve(message.due, now), hold, held.since), now)
+                held.last = message.id
+            case Conflict.KEEP:
+                pass
+        return Published(Stored.DUPLICATE, held.id)
+
+    def _replace(self, entry: Entry, message: Message, due: Instant | None, now: Instant) -> None:
+        """One that waits becomes another, in its place and with its id and history."""
+        born = birth(message, now)
+        self._file(entry, put_off=False)
+        entry.message = replace(message, id=entry.message.id)
+        entry.expires, entry.deadline = born.expires, born.deadline
+        entry.attempts = entry.crashes = entry.releases = 0
+        entry.reason = entry.unknown_since = entry.failure = None
+        self._postpone(entry, due, now)
+
+    def _postpone(self, entry: Entry, due: Instant | None, now: Instant) -> None:
+        """One that waits gets another time."""
+        entry.due = due
+        if due is not None and due > now:
+            self._happen(entry, Event.POSTPONE, now)
+        elif entry.state is not State.READY:
+            self._happen(entry, Event.DUE, now)
+        else:
+            self._stand(entry)
 
     # -- claim
 
@@ -487,7 +562,7 @@ class Ledger:
             if put_off and (not heap or _place(put_off[-1]) < heap[0]):
                 self._happen(put_off.pop(), Event.DUE, now)
             entry = self.entries.get(heap[0][2])
-            if entry is None or entry.state is not State.READY or entry.seq != heap[0][1]:
+            if entry is None or entry.state is not State.READY or _place(entry) != heap[0]:
                 heapq.heappop(heap)
             elif entry.expires is not None and entry.expires <= now:
                 self._happen(entry, Event.EXPIRE, now)
@@ -591,7 +666,7 @@ class Ledger:
         deleted = self._forget_old(budget, now)
         self.sight.forget(now)
         self._known = {place: at for place, at in self._known.items() if at >= now - NAMES_KEPT}
-        more = budget in (len(lost), len(late)) or deleted >= budget
+        more = budget in (len(lost), len(late), self._holds.sweep(budget, now)) or deleted >= budget
         return Swept(lost=len(lost), dead=dead, expired=len(late), deleted=deleted, more=more)
 
     def hand_back(self, worker: str, now: Instant) -> int:
@@ -625,7 +700,7 @@ class Ledger:
                 if isinstance(unit, Flow):
                     self.flows.go(unit)
                 else:
-                    self._forget(unit)
+                    self._forget(unit, now)
                 surplus -= weight
                 deleted += weight
         return deleted
@@ -668,7 +743,7 @@ class Ledger:
             case q.Delete():
                 if entry.message.step is not None:
                     return q.Steered(skipped={q.PART_OF_FLOW: 1})
-                self._forget(entry)
+                self._forget(entry, now, let_go=True)
                 return q.Steered(changed=1)
 
     def selected(self, which: q.Selector) -> Iterator[Entry]:
@@ -812,11 +887,9 @@ class Ledger:
             entry.finished = now
             if level is not None and state in ENDED_BY_WORK:
                 level.finished.append(now)
-            if entry.message.unique is not None:
-                self._unique.pop((entry.queue, entry.message.unique), None)
         elif state is State.READY:
             entry.ready_since = now
-            heapq.heappush(self._ready.setdefault(entry.queue, []), _place(entry))
+            self._stand(entry)
         elif state in TIMED:
             heapq.heappush(self._timed.setdefault(entry.queue, []), (entry.due or 0, entry.seq, entry.id))
         if entry.message.step is not None:
@@ -831,6 +904,10 @@ class Ledger:
             some.pop(entry.id, None)
             if not some:
                 del self._nameless[place]
+
+    def _stand(self, entry: Entry) -> None:
+        """Take its place among what is ready."""
+        heapq.heappush(self._ready.setdefault(entry.queue, []), _place(entry))
 
     def _let_go(self, entry: Entry) -> None:
         """Take the entry from under its lease."""
@@ -861,7 +938,7 @@ class Ledger:
             return q.Steered(skipped={q.NOT_FOUND: 1})
         if node is not None and isinstance(node.kind, v.Reason):
             return q.Steered(skipped={node.kind.value: 1})
-        if self._holder(entry) != entry.id:
+        if self._holder(entry, now) != entry.id:
             return q.Steered(skipped={q.KEY_TAKEN: 1})
         entry.attempts = entry.crashes = entry.releases = 0
         entry.due = entry.expires = entry.deadline = entry.finished = entry.reason = entry.result = (
@@ -890,12 +967,10 @@ class Ledger:
         entry.cancel_requested = True
         return q.Steered(asked=1)
 
-    def _forget(self, entry: Entry) -> None:
-        if (
-            entry.message.unique is not None
-            and self._unique.get((entry.queue, entry.message.unique)) == entry.id
-        ):
-            del self._unique[(entry.queue, entry.message.unique)]
+    def _forget(self, entry: Entry, now: Instant, *, let_go: bool = False) -> None:
+        """Remove it. ``let_go``: its unique key too, though its window is not over."""
+        if (unique := entry.message.unique) is not None:
+            self._holds.forget((entry.queue, unique), entry.seq, now, let_go=let_go)
         if (level := self._levels.get(entry.queue)) is not None:
             level.waiting -= entry.state in WAITING
         self._file(entry, put_off=False)
@@ -910,6 +985,10 @@ class Ledger:
 def _place(entry: Entry) -> tuple[int, int, EntryId]:
     """Where it stands in its queue once it is ready."""
     return (-entry.message.priority, entry.seq, entry.id)
+
+
+def _belongs(message: Message) -> Place:
+    return Place(message.name, message.key, None if message.step is None else message.step.flow)
 
 
 def _lies_in(when: Instant | None, since: Instant | None, before: Instant | None) -> bool:

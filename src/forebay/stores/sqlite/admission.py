@@ -118,7 +118,7 @@ def _known(
     for start in range(0, len(places), CHUNK):
         chunk = places[start : start + CHUNK]
         rows = [(entry_id(m.id, q, copied=m.topic is not None), q, m.unique) for m, q in chunk]
-        for n, by_id, by_key in session.rows("limit_known", {"batch": encoded(rows)}):
+        for n, by_id, by_key in session.rows("limit_known", {"batch": encoded(rows), "now": session.now}):
             key, queue, unique = rows[n]
             if by_id:
                 known.add(("", key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate, groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +13,9 @@ from forebay.errors import Unsupported
 from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.state import State
+from forebay.stores.face import check_hold
 from forebay.stores.flows import has_steps
-from forebay.stores.sqlite import admission, arrivals
+from forebay.stores.sqlite import admission, arrivals, unique
 from forebay.stores.sqlite.rows import message_row
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 CHUNK: Final = 1_000
 """Rows in one statement at most."""
 _PLACE: Final = attrgetter("queue", "name")
+_QUEUE: Final = 3
+_UNIQUE: Final = 10
+"""Columns of a row of `publish_entries`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,10 @@ class _Plan:
     messages: Sequence[Message]
     queues: list[list[str]]
     seqs: list[range]
+
+    def part(self, start: int, stop: int) -> _Plan:
+        """Some of it."""
+        return _Plan(self.messages[start:stop], self.queues[start:stop], self.seqs[start:stop])
 
     def entries(self, now: Instant) -> list[tuple[object, ...]]:
         """The rows of `publish_entries`."""
@@ -74,6 +82,33 @@ def publish(session: Session, messages: Sequence[Message]) -> list[Published]:
 
 
 def _store(session: Session, plan: _Plan) -> list[Published]:
+    """Store a batch: messages that hold a unique key in a way of their own one by one, the others together, in their order."""
+    messages = plan.messages
+    plain = all(map(_is_plain, messages))
+    if plain or all(m.hold is None for m in messages):
+        return _store_together(session, plan, plain=plain)
+    answers: list[Published] = []
+    for together, places in groupby(range(len(messages)), lambda n: messages[n].hold is None):
+        some = list(places)
+        if together:
+            answers += _store_together(session, plan.part(some[0], some[-1] + 1), plain=False)
+        else:
+            answers += [_store_alone(session, plan.part(n, n + 1), messages[n]) for n in some]
+    return answers
+
+
+def _store_alone(session: Session, plan: _Plan, message: Message) -> Published:
+    """Store a message that holds its key in a way of its own, if nobody has the key."""
+    hold = check_hold(message)
+    if (found := unique.find(session, message, hold)) is not None:
+        session.news.update(Ready(queue) for queue in plan.queues[0])
+        return found
+    (answer,) = _store_together(session, plan, plain=False)
+    unique.take(session, message, hold, plan.seqs[0].start)
+    return answer
+
+
+def _store_together(session: Session, plan: _Plan, *, plain: bool) -> list[Published]:
     messages = plan.messages
     if not messages:
         return []
@@ -82,14 +117,14 @@ def _store(session: Session, plan: _Plan) -> list[Published]:
     ]
     session.each("publish_messages", rows)
     refused: dict[int, str] = {}
-    plain = len(rows) == len(messages) and all(map(_is_plain, messages))
+    plain = plain and len(rows) == len(messages)
     if plain:
         first, last = plan.seqs[0].start, plan.seqs[-1].start
         if session.change("publish_plain", {"first": first, "last": last, "now": session.now}) < len(rows):
             refused = _refused(session, plan)
     else:
         stored = sum(
-            session.change("publish_entries", {"batch": encoded(chunk), "now": session.now})
+            session.change("publish_entries", {"batch": encoded(_free(session, chunk)), "now": session.now})
             for chunk in _chunks(plan.entries(session.now))
         )
         if stored < sum(map(len, plan.seqs)):
@@ -141,7 +176,12 @@ def _plan(messages: Sequence[Message], queues: list[list[str]], first: int) -> _
 def _is_plain(message: Message) -> bool:
     """A task that is ready at once and for ever, as most are: its place follows from its message."""
     return (
-        message.topic is None and message.due is None and message.expires is None and message.deadline is None
+        message.topic is None
+        and message.due is None
+        and message.expires is None
+        and message.deadline is None
+        and message.unique is None
+        and message.hold is None
     )
 
 
@@ -161,10 +201,17 @@ def _places(message: Message, queues: list[str], seqs: range, now: Instant) -> I
             expires,
             deadline,
             since,
-            message.unique,
+            message.unique if message.hold is None else None,
             message.name,
             message.key,
         )
+
+
+def _free(session: Session, rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """The rows of `publish_entries` whose unique keys are not held in another way than theirs are."""
+    keys = {(row[_QUEUE], row[_UNIQUE]) for row in rows if row[_UNIQUE] is not None}
+    held = unique.others(session, keys) if keys else None
+    return [row for row in rows if (row[_QUEUE], row[_UNIQUE]) not in held] if held else rows
 
 
 def _refused(session: Session, plan: _Plan) -> dict[int, str]:
@@ -172,7 +219,8 @@ def _refused(session: Session, plan: _Plan) -> dict[int, str]:
     refused: dict[int, str] = {}
     for chunk in _chunks(plan.entries(session.now)):
         refused.update(
-            (seq, holder) for seq, holder in session.rows("publish_refused", {"batch": encoded(chunk)})
+            (seq, holder)
+            for seq, holder in session.rows("publish_refused", {"batch": encoded(chunk), "now": session.now})
         )
     less = [(seqs.start, n) for seqs in plan.seqs if (n := sum(seq in refused for seq in seqs))]
     session.change("publish_copies", {"batch": encoded(less)})

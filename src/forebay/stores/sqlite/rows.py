@@ -12,6 +12,7 @@ from forebay.model.message import JSON, EntryId, Message
 from forebay.model.query import Actor, Deed, Progress, Selector, Steered, TaskRecord, Try
 from forebay.model.state import State
 from forebay.model.survey import Audited
+from forebay.model.unique import Hold
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import When
 from forebay.stores.sqlite.session import batch
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
 
 
 class Moments(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The moments of a message as its sender wrote them, and its place in a flow. Most messages have none of it."""
+    """The moments of a message as its sender wrote them, its place in a flow, and how it holds its unique key. Most messages have none
+    of it.
+    """
 
     due: When | None = None
     expires: When | None = None
     deadline: When | None = None
     step: Step | None = None
+    hold: Hold | None = None
 
 
 _HEADERS: Final = msgspec.json.Decoder(dict[str, str])
@@ -46,21 +50,34 @@ _NO_MOMENTS: Final = Moments()
 
 def message_row(seq: int, message: Message, copies: int) -> tuple[Value, ...]:
     """The row of a message, in the order of `publish_messages`."""
-    moments = None
+    return (
+        seq, message.id, message.name, message.queue, message.topic, message.body,
+        None if message.content_type == JSON else message.content_type, batch(message.headers) if message.headers else None,
+        message.key, message.priority, message.max_attempts, message.timeout, message.unique, _moments(message), copies,
+    )  # fmt: skip
+
+
+def changed_row(message: Message) -> tuple[Value, ...]:
+    """What of a message takes another's place, in the order of `hold_replace`."""
+    return (
+        message.body, None if message.content_type == JSON else message.content_type,
+        batch(message.headers) if message.headers else None, message.priority, message.max_attempts, message.timeout, _moments(message),
+    )  # fmt: skip
+
+
+def _moments(message: Message) -> str | None:
+    """The column `moments`."""
     step = message.step
     if (
         step is not None
+        or message.hold is not None
         or message.due is not None
         or message.expires is not None
         or message.deadline is not None
     ):
         step = None if step is None else msgspec.structs.replace(step, after=())
-        moments = batch(Moments(message.due, message.expires, message.deadline, step))
-    return (
-        seq, message.id, message.name, message.queue, message.topic, message.body,
-        None if message.content_type == JSON else message.content_type, batch(message.headers) if message.headers else None,
-        message.key, message.priority, message.max_attempts, message.timeout, message.unique, moments, copies,
-    )  # fmt: skip
+        return batch(Moments(message.due, message.expires, message.deadline, step, message.hold))
+    return None
 
 
 UNKNOWN_SINCE: Final = 8
@@ -91,7 +108,13 @@ def message(fields: list[Any]) -> Message:
         id=key, name=name, queue=queue, topic=topic, body=body, content_type=content or JSON,
         headers={} if headers is None else _HEADERS.decode(headers), key=group, priority=priority, due=when.due, expires=when.expires,
         deadline=when.deadline, unique=unique, max_attempts=attempts, timeout=timeout, step=when.step,
+        hold=when.hold,
     )  # fmt: skip
+
+
+def moments_of(text: str | None) -> Moments:
+    """The column `moments` as a value."""
+    return _NO_MOMENTS if text is None else _MOMENTS.decode(text)
 
 
 def record(row: Row, tries: tuple[Try, ...], waits: Waits | None) -> TaskRecord:

@@ -27,6 +27,7 @@ TRAITS: Final = Traits(
     delay=True,
     expiry=True,
     unique=True,
+    scopes=True,
     fan_out=True,
     fences=True,
     dedupes=True,

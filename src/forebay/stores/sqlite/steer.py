@@ -20,6 +20,7 @@ from forebay.model.query import (
     Steered,
     changeable,
 )
+from forebay.stores.sqlite import unique
 from forebay.stores.sqlite.queries import Picked, named, pick
 from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import Ended, take_effect, tell_tries
@@ -104,7 +105,7 @@ def _change(session: Session, seqs: list[int], command: Change) -> Steered:
     session.news.add(Finished())
     match command:
         case Redrive():
-            changed = session.change("redrive", {"entries": entries, "now": session.now})
+            changed = unique.redrive(session, seqs)
             session.tallies.grow(queues, changed)
             session.change("redrive_results", {"entries": entries})
             session.change("redrive_failures", {"entries": entries})
@@ -112,6 +113,7 @@ def _change(session: Session, seqs: list[int], command: Change) -> Steered:
         case CancelNow():
             return _cancel(session, seqs)
         case Delete():
+            session.change("hold_let_go", {"entries": entries})
             forget(session, seqs)
             return Steered(changed=len(seqs))
         case _:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _NEVER: Final = -1
 """Before all instants."""
-_HISTORY: Final = ("tries", "results", "progress", "failures", "steps", "entries")
+_HISTORY: Final = ("tries", "results", "progress", "failures", "steps", "holds", "entries")
 """What goes with an entry, itself last: the tables that forgetting empties."""
 LONG: Final = 16
 """Neighbours from which on forgetting them by their range is cheaper than by their numbers."""
@@ -56,7 +56,8 @@ def sweep(session: Session, budget: int) -> Swept:
         session.news.add(Finished())
     old = _old(session, budget)
     forget(session, old)
-    more = survey.forget(session, budget) or budget in (len(overdue), expired, len(old))
+    windows = session.change("hold_sweep", {"now": session.now, "limit": budget})
+    more = survey.forget(session, budget) or budget in (len(overdue), expired, len(old), windows)
     more = notes.forget(session, budget) or more
     more = arrivals.go_on(session) or more
     return Swept(lost=len(overdue), dead=dead, expired=expired, deleted=len(old), more=more)

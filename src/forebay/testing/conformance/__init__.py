@@ -29,6 +29,7 @@ from forebay.testing.conformance import (
     sending,
     sight,
     steps,
+    unique,
 )
 from forebay.testing.conformance.harness import Claim, Factory, Harness, run
 
@@ -50,6 +51,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *sight.CLAIMS,
     *steps.CLAIMS,
     *flows.CLAIMS,
+    *unique.CLAIMS,
     *notes.CLAIMS,
 )
 

@@ -16,11 +16,15 @@ SELECT
 
 -- name: limit_known
 -- Which of some places are taken already: by their id, by their unique key. In a write transaction, for queues that are full.
--- :batch is a JSON array of arrays: id, queue, unique key. Indexes: entry_id, entry_unique.
+-- :batch is a JSON array of arrays: id, queue, unique key. Indexes: entry_id, entry_unique, primary keys.
 SELECT
     v.key,
     EXISTS (SELECT 1 FROM entry AS e WHERE e.id = v.value ->> 0),
     EXISTS (SELECT 1 FROM entry AS e WHERE e.queue = v.value ->> 1 AND e.unique_key = v.value ->> 2)
+    OR EXISTS (
+        SELECT 1 FROM hold AS h LEFT JOIN entry AS e ON e.seq = h.entry
+        WHERE h.queue = v.value ->> 1 AND h.key = v.value ->> 2 AND (h.last = v.value ->> 0 OR ({piece_held}))
+    )
 FROM jsonb_each(:batch) AS v
 
 -- name: limit_drain

@@ -11,7 +11,7 @@ SELECT DISTINCT e.queue FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e
 UPDATE OR IGNORE entry SET
     state = 'ready', ready_since = :now, attempts = 0, crashes = 0, releases = 0, due = NULL, expires = NULL, deadline = NULL,
     finished = NULL, reason = NULL, unknown_since = NULL, cancel_requested = 0,
-    unique_key = (SELECT m.unique_key FROM message AS m WHERE m.seq = entry.message)
+    unique_key = (SELECT iif(m.moments ->> '$.hold' IS NULL, m.unique_key, NULL) FROM message AS m WHERE m.seq = entry.message)
 WHERE seq IN (SELECT value FROM json_each(:entries))
 
 -- name: redrive_results

@@ -3,7 +3,7 @@
 -- entry_finished in their own orders, then primary keys; what is kept is counted in a table of its own.
 
 -- name: sweep_look
--- Whether there is anything to sweep, but for surplus; without a lock. Indexes: lease_until, entry_late; of entry_finished the oldest of
+-- Whether there is anything to sweep, but for surplus; without a lock. Indexes: lease_until, entry_late, hold_until; of entry_finished the oldest of
 -- each queue and state that kept knows.
 SELECT
     EXISTS (SELECT 1 FROM lease WHERE until <= :now)
@@ -12,6 +12,7 @@ SELECT
         SELECT 1 FROM entry INDEXED BY entry_late
         WHERE expires <= :now AND state IN ('scheduled', 'blocked', 'ready', 'retrying')
     )
+    OR EXISTS (SELECT 1 FROM hold WHERE until IS NOT NULL AND until <= :now)
     OR EXISTS (
         SELECT 1 FROM kept AS k
         CROSS JOIN entry AS e INDEXED BY entry_finished ON e.queue = k.queue AND e.state = k.state
@@ -119,6 +120,12 @@ DELETE FROM failure WHERE entry IN (SELECT value FROM json_each(:entries))
 -- Forget the steps of some entries. In a write transaction. :entries is a JSON array of sequence numbers. Index: step_name.
 DELETE FROM step WHERE entry IN (SELECT value FROM json_each(:entries))
 
+-- name: forget_holds
+-- Forget who held unique keys, but for windows that are to stay. Before forget_entries. Index: hold_entry.
+-- :entries is a JSON array of sequence numbers.
+DELETE FROM hold WHERE entry IN (SELECT value FROM json_each(:entries))
+    AND (until IS NULL OR NOT instr(states, (SELECT e.state FROM entry AS e WHERE e.seq = hold.entry)))
+
 -- name: forget_entries
 -- Forget entries. The last statement of forgetting. :entries is a JSON array of sequence numbers. Index: primary key.
 DELETE FROM entry WHERE seq IN (SELECT value FROM json_each(:entries))
@@ -156,6 +163,11 @@ DELETE FROM failure WHERE entry BETWEEN :first AND :last
 -- name: forget_range_steps
 -- Forget the steps of the entries from :first to :last. In a write transaction. Index: step_name.
 DELETE FROM step WHERE entry BETWEEN :first AND :last
+
+-- name: forget_range_holds
+-- forget_holds for the entries from :first to :last. Index: hold_entry.
+DELETE FROM hold WHERE entry BETWEEN :first AND :last
+    AND (until IS NULL OR NOT instr(states, (SELECT e.state FROM entry AS e WHERE e.seq = hold.entry)))
 
 -- name: forget_range_entries
 -- Forget the entries from :first to :last. The last statement of forgetting them. Index: primary key.
