@@ -13,6 +13,7 @@ from typing import (
     Self,
     TypeVar,
     Unpack,
+    cast,
     overload,
 )
 
@@ -41,6 +42,7 @@ from forebay.declaring.traits import (
     CLOCK,
     IDS,
     MEMORY,
+    SCHEDULES,
     Need,
     check_all,
     check_native,
@@ -53,6 +55,7 @@ from forebay.declaring.traits import (
 from forebay.engine import EngineOptions, Published, Retention, Source, Timing, timing_from
 from forebay.engines import engine_for
 from forebay.errors import InvalidOption, NameTaken
+from forebay.features.schedules.keeping import Declaration
 from forebay.flow_handle import FlowHandle
 from forebay.flows import Flow, FlowOptions
 from forebay.handle import Handle
@@ -66,6 +69,7 @@ from forebay.processes.address import address_of
 from forebay.runtime.bridge import OUTBOX
 from forebay.runtime.dead_hooks import DeadHook
 from forebay.runtime.worker import Plant, Worker, WorkerOptions
+from forebay.schedules import ScheduleOptions, Schedules, ScheduleTimes, home_of, planned, template
 from forebay.support.clock import Clock, SystemClock
 from forebay.support.ids import Ids
 from forebay.support.settings import read, read_all
@@ -87,6 +91,7 @@ PATIENCE: Final = 30.0
 """Seconds of real time that a handler may take in a test."""
 F = TypeVar("F", bound="Callable[..., Any]")
 D = TypeVar("D", bound=DeadHook)
+S = TypeVar("S", bound=Task[..., Any, ..., Any] | BoundTask[Any])
 
 
 class App:
@@ -134,6 +139,7 @@ class App:
         self._declared, self._included = Declared(), Included(self.name)
         self._included.add(include)
         self._on_dead: list[DeadHook] = []
+        self._schedules: Schedules | None = None
         self._client = Client(
             Ground(
                 engine=engine,
@@ -163,6 +169,13 @@ class App:
     def bus(self) -> Engine | None:
         """The bus to other services, if there is one."""
         return self._client.ground.bus
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of its store: those of its code, and those put from programs. See `Schedules`."""
+        if self._schedules is None:
+            self._schedules = Schedules(self._client, self.name, self._declaration)
+        return self._schedules
 
     # -- declare
 
@@ -248,6 +261,65 @@ class App:
             return function
 
         return declare
+
+    def schedule(self, cron: str, **options: Unpack[ScheduleOptions]) -> Callable[[S], S]:
+        """Send a task by a cron expression: five fields, six with seconds first, or ``@hourly``, ``@daily``, ``@weekly``, ``@monthly``,
+        ``@yearly``; see `ScheduleOptions`. Above ``@app.task()``, or around a task with its arguments.
+
+        >>> @app.schedule("*/5 * * * *", zone="Europe/Berlin", jitter="20s", overlap="skip")   # doctest: +SKIP
+        ... @app.task()
+        ... async def refresh() -> None: ...
+        >>> app.schedule("0 6 * * mon", name="report-7")(report.bind(tenant=7))                # doctest: +SKIP
+
+        Each tick is sent once, whatever the number of workers. Workers declare it when they start. Raises `InvalidOption`, `InvalidName`,
+        `NameTaken` or `Unsupported`, at import.
+        """
+        check_options(options, ScheduleOptions.__annotations__, "@app.schedule")
+
+        def declare(call: S) -> S:
+            self._declare_schedule(call, options, cron=cron)
+            return call
+
+        return declare
+
+    def every(
+        self,
+        every: Duration,
+        call: BoundTask[Any] | Task[..., Any, ..., Any],
+        **options: Unpack[ScheduleOptions],
+    ) -> None:
+        """Send a task every so often, counted from ``start=``, or else from the beginning of 1970 (so ``"1h"`` is on the hour of UTC).
+
+        >>> app.every("90s", cleanup.bind(days=3), name="cleanup", start="2030-01-01T00:00Z")  # doctest: +SKIP
+
+        As `schedule`.
+        """
+        check_options(options, ScheduleOptions.__annotations__, "app.every()")
+        self._declare_schedule(call, options, every=every)
+
+    def _declare_schedule(
+        self,
+        call: object,
+        options: ScheduleOptions,
+        *,
+        cron: str | None = None,
+        every: Duration | None = None,
+    ) -> None:
+        times = dict(options)
+        named = (
+            call.name if isinstance(call, Task) else call.task.name if isinstance(call, BoundTask) else "?"
+        )
+        name = times.pop("name", named)
+        if named != "?":
+            check_new_name(name, "schedule")
+        task = template(str(name), cast("Task[..., Any, ..., Any]", call), self._client.ground.composer)
+        plan = planned(str(name), task, cron, every, cast("ScheduleTimes", times))
+        if name in self._declared.schedules:
+            raise NameTaken(
+                f"Two schedules are called {name!r}: give one of them another name with name=...."
+            )
+        self._require(Need(f"Schedule {name!r}", "a schedule", SCHEDULES))
+        self._declared.schedules[str(name)] = home_of(call), plan
 
     def on_dead(self, hook: D) -> D:
         """Declare a function, async or not, that a worker calls with the `DeadLetter` of each message that it tried for the last time,
@@ -452,6 +524,15 @@ class App:
             lifespan=self._lifespan,
             address=lambda: address_of(self, self._modules()),
             on_dead=tuple(self._on_dead),
+            schedules=self._declaration(),
+        )
+
+    def _declaration(self) -> Declaration:
+        """The schedules of its code. Imports what it includes."""
+        homes = {module.partition(".")[0] for module in self._modules()}
+        plans = dict(self._declared.schedules)
+        return Declaration(
+            app=self.name, plans=plans, homes=frozenset({"", *homes, *(home for home, _ in plans.values())})
         )
 
     def _require(self, *needs: Need) -> None:

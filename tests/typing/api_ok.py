@@ -45,6 +45,7 @@ from forebay.model.query import (
     Steered,
     TaskRecord,
 )
+from forebay.model.schedule import ScheduleRecord, ScheduleRun
 from forebay.model.survey import Audit, Audited, FlowRecord, Group, Presence, Rate, Rates, StepRecord, Workers
 from forebay.testing.sent import Sent, SentEvent
 from forebay.testing.stage import Stage, Step, SyncStage
@@ -332,3 +333,43 @@ def testing_without_a_loop() -> None:
         assert_type(t.run_all(), list[Step])
         t.advance("5m")
         t.assert_sent(bare)
+
+
+async def schedules() -> None:
+    kept = app.schedule(
+        "*/5 * * * *", zone="Europe/Berlin", jitter="20s", catch_up="one", overlap="skip", name="a"
+    )(bare.bind(1))
+    assert_type(kept, BoundTask[str])
+    app.every(
+        timedelta(minutes=5),
+        bare.bind(2),
+        start=datetime(2030, 1, 1, tzinfo=UTC),
+        until="2031-01-01T00:00Z",
+        name="b",
+    )
+    app.every("90s", app.named("elsewhere"))
+    record = await app.schedules.put("c", cron="@daily", task=bare.bind(3), catch_up="all")
+    assert_type(record, ScheduleRecord)
+    assert_type(await app.schedules.put("c", every=90, jitter=5, by=Actor(name="ana")), ScheduleRecord)
+    assert_type(await app.schedules.list(), tuple[ScheduleRecord, ...])
+    assert_type(await app.schedules.get("c"), ScheduleRecord)
+    await app.schedules.pause("c", until="2d")
+    await app.schedules.pause("c", until=datetime(2030, 1, 1, tzinfo=UTC), by=Actor())
+    await app.schedules.resume("c")
+    assert_type(await app.schedules.skip("c"), datetime)
+    assert_type(await app.schedules.run("c"), Handle[Any])
+    assert_type(await app.schedules.next("c", 3), tuple[datetime, ...])
+    assert_type(await app.schedules.history("c"), tuple[ScheduleRun, ...])
+    await app.schedules.reset("c")
+    await app.schedules.remove("c")
+    assert_type(app.sync(app.schedules.list()), tuple[ScheduleRecord, ...])
+
+
+@app.schedule("@hourly")
+@app.task(queue="mail")
+async def hourly(times: int = 1) -> float:
+    return times / 2
+
+
+async def a_scheduled_task_is_still_its_task() -> None:
+    assert_type(await hourly.send(2), Handle[float])

@@ -186,3 +186,15 @@ async def looks() -> None:
     await app.count(by="name")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     await app.survey(Query())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     app.on_dead(3)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+
+
+async def schedules() -> None:
+    app.schedule("@daily", zon="UTC")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    app.schedule("@daily", catch_up="on")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.schedule(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.schedule("@daily")(len)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    app.every("1h", len)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.every([], job.bind(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await app.schedules.put("a", cron=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await app.schedules.put("a", name="b")  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
+    await app.schedules.pause("a", until=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

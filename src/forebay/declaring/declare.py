@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from forebay.declaring.traits import Need
+    from forebay.model.schedule import Schedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -103,6 +104,8 @@ class Declared:
     signatures: dict[str, Signature] = field(default_factory=dict)
     subscriptions: dict[str, tuple[Source, Handler]] = field(default_factory=dict)
     needs: list[Need] = field(default_factory=list)
+    schedules: dict[str, tuple[str, Schedule]] = field(default_factory=dict)
+    """By name, each with the package it is from."""
 
 
 def with_options(route: Route, known: QueueOptions) -> Route:

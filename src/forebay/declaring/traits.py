@@ -57,6 +57,11 @@ FLOWS: Final = Feature(
     "no flows",
     f"give a store that has them, alone or beside the bus, as in App({STORE!r}, bus=...)",
 )
+SCHEDULES: Final = Feature(
+    lambda t: t.remembers,
+    "no memory in which schedules could be kept",
+    f"join it to a store: App({STORE!r}, bus=...)",
+)
 IDS: Final = Feature(
     lambda t: t.dedupes and t.fences,
     "no way to refuse what is sent or settled twice, which the bridge relies on",

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from forebay.model.cron import cron, stamp, zone_of
 from forebay.model.message import Message, MessageId
+from forebay.model.query import TaskRecord
 from forebay.model.when import SECOND, Instant, Micros
 
 if TYPE_CHECKING:
@@ -310,3 +311,64 @@ def spelled(duration: Micros) -> str:
         number, left = divmod(left, size)
         text += f"{number}{unit}" if number else ""
     return text + (f"{left / SECOND:g}s" if left or not text else "")
+
+
+class ScheduleState(StrEnum):
+    """Where a schedule stands: at work; paused; gone from the code of its App; in code that no worker has declared yet; without a tick to
+    come.
+    """
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    GONE = "gone"
+    NEW = "new"
+    OVER = "over"
+
+
+class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a store knows of one schedule, ``now``. ``new``: it is in the code, and no worker has declared it yet."""
+
+    name: str
+    standing: Standing
+    course: Course
+    now: Instant
+    new: bool = False
+
+    @property
+    def plan(self) -> Schedule:
+        """What is sent, and when."""
+        return self.standing.plan
+
+    @property
+    def state(self) -> ScheduleState:
+        """Where it stands."""
+        if self.new:
+            return ScheduleState.NEW
+        if self.standing.gone:
+            return ScheduleState.GONE
+        if self.standing.holds(self.now):
+            return ScheduleState.PAUSED
+        return ScheduleState.ACTIVE if self._ticks(1) else ScheduleState.OVER
+
+    def next(self, number: int = 5) -> list[Instant]:
+        """When its next ticks come, jitter included; none of a schedule that is gone, or paused for good."""
+        if self.standing.gone or (self.standing.holds(self.now) and self.standing.until is None):
+            return []
+        return [self.plan.moment(self.name, tick) for tick in self._ticks(number)]
+
+    def _ticks(self, number: int) -> list[Instant]:
+        after = max(self.now, floor_of(self.standing, self.course, self.now), self.standing.until or 0)
+        ticks = self.plan.next(after, number + 1)
+        return [tick for tick in ticks if tick != self.standing.skip][:number]
+
+
+class ScheduleRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the last runs of a schedule: the ``tick`` it was for, when and ``how`` it came, and its message: ``id``, None where nothing
+    was sent; ``record``, None where it is not remembered any more.
+    """
+
+    tick: Instant
+    at: Instant
+    how: How
+    id: MessageId | None
+    record: TaskRecord | None

@@ -18,6 +18,7 @@ import msgspec
 from forebay.declaring.traits import check_all, for_engine, needs_topics
 from forebay.engine import LeaseKind, Settlement, Store, Tethered
 from forebay.errors import ConfigError, InvalidOption
+from forebay.features.schedules.keeping import Declaration
 from forebay.features.steps.steps import desk_of
 from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
@@ -35,6 +36,7 @@ from forebay.runtime.maintenance import keep
 from forebay.runtime.runner import Gears, Lane, Limits, Runner
 from forebay.runtime.settler import Settler
 from forebay.runtime.threads import Threads
+from forebay.runtime.ticker import Ticker
 from forebay.support.logs import Log
 from forebay.support.version import __version__
 
@@ -72,7 +74,8 @@ class WorkerOptions:
     """How a worker works. Durations are text, a `timedelta` or whole microseconds, which they are read as.
 
     ``queues``: weights by queue, in order of strictness; None for all declared.
-    ``pool_processes``: processes for handlers that ask for one (0: as many as there are processors). Raises `InvalidOption`.
+    ``pool_processes``: processes for handlers that ask for one (0: as many as there are processors). ``schedules``: whether it fires
+    them, and declares those of its code. Raises `InvalidOption`.
 
     >>> WorkerOptions(concurrency=20, stop_within="10s").stop_within
     10000000
@@ -84,10 +87,11 @@ class WorkerOptions:
     stop_within: Micros = 25 * SECOND
     grace: Micros = 300 * SECOND
     pool_processes: int = 0
+    schedules: bool = True
 
     if TYPE_CHECKING:
 
-        def __init__(  # one keyword for each concern
+        def __init__(  # noqa: PLR0913  # one keyword for each concern
             self,
             *,
             concurrency: int = ...,
@@ -96,6 +100,7 @@ class WorkerOptions:
             stop_within: Span = ...,
             grace: Span = ...,
             pool_processes: int = ...,
+            schedules: bool = ...,
         ) -> None:
             """As written; durations are kept as microseconds."""
 
@@ -126,6 +131,7 @@ class Plant:
     lifespan: Callable[[], AbstractAsyncContextManager[object]]
     address: Callable[[], Address | None] = lambda: None
     on_dead: Sequence[DeadHook] = ()
+    schedules: Declaration = field(default_factory=Declaration)
     roll: Callable[[], float] = field(default_factory=lambda: random.Random().random)  # jitter, not secrets
 
 
@@ -157,6 +163,7 @@ class Worker:
         self._crew: set[asyncio.Task[None]] = set()
         self._dead = DeadHooks(plant.on_dead, plant.timing.crashes)
         self._at_work: Sequence[Side] = ()
+        self._ticker: Ticker | None = None
         self.ready = asyncio.Event()
         self.on_verdict: list[Callable[..., None]] = []
         self.on_blocked: Callable[[], None] = lambda: None
@@ -243,6 +250,8 @@ class Worker:
             telling = tasks.create_task(self._guarded(self._dead.run))
             if self._plant.engine.traits.remembers:
                 tasks.create_task(self._guarded(partial(self._keep, link, swept)))
+                if self._options.schedules:
+                    tasks.create_task(self._guarded(self._tick(link).run))
             self._begin(sides)
             try:
                 await self._stop.wait()
@@ -287,6 +296,8 @@ class Worker:
             extra={"worker": self.name, "running": sum(len(side.in_flight) for side in sides)},
         )
         try:
+            if self._ticker is not None:
+                self._ticker.close()
             for task in fetching:
                 task.cancel()
             await asyncio.wait(fetching)
@@ -473,6 +484,12 @@ class Worker:
                 f"Queue {missing[0]!r} has no handler in this App: it declares {', '.join(sorted(routes)) or 'none'}."
             )
         return [_weighted(routes[queue], weight) for queue, weight in wanted.items()]
+
+    def _tick(self, link: LoopClient) -> Ticker:
+        plant = self._plant
+        store = cast("Store", link.broker)
+        self._ticker = Ticker(store, plant.clock, plant.timing.sweep, plant.schedules)
+        return self._ticker
 
     async def _keep(self, link: LoopClient, stop: asyncio.Event) -> None:
         plant = self._plant

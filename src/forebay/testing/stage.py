@@ -20,6 +20,8 @@ from forebay.client.results import Results
 from forebay.codec import json
 from forebay.engine import EngineOptions, Notice, Published, Retention, Stored, Timing
 from forebay.errors import ResultTimeout, TaskDead
+from forebay.features.schedules.clockwork import Clockwork
+from forebay.features.schedules.keeping import declare
 from forebay.features.steps.steps import Desk
 from forebay.model import verdict as v
 from forebay.model.outcome import Steer, Suspended
@@ -61,6 +63,8 @@ __all__ = ["Known", "Mode", "Stage", "Step", "SyncStage", "Testing"]
 
 R = TypeVar("R")
 
+MOST_TICKS: Final = 1_000
+"""Times at which schedules tick while the clock is turned once."""
 MOST_STEPS: Final = 1_000
 """Messages that are worked off in one call, unless more are allowed."""
 DEEPEST: Final = 50
@@ -311,6 +315,7 @@ class Stage(Sends):
         self._owned: set[EntryId] = set()
         self._hand: Hand | None = None
         self._store: Store | None = None
+        self._ticks: Clockwork | None = None
         self._home: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -344,7 +349,8 @@ class Stage(Sends):
 
     async def advance(self, duration: Duration) -> None:
         """Turn the clock. What becomes due runs with the next `run_one` or `run_all`; what expires is over; a handler that is at work
-        in another task runs into its timeout.
+        in another task runs into its timeout. Schedules tick on the way, each at its time; after a thousand times they make up for the
+        rest at the end, as they do for a worker that was away.
         """
         await self._at_home(self._turn(self.clock.now() + micros(duration, "advance()")))
 
@@ -362,10 +368,12 @@ class Stage(Sends):
                 self._see_through([key for message in stored for key in ledger.keys(message)])
             )
 
-    def begin(self, plant: Plant, store: Store) -> None:
+    async def begin(self, plant: Plant, store: Store) -> None:
         """Ready to work, on this loop."""
         self._home, self._store = asyncio.get_running_loop(), store
         self._hand = Hand(plant, self.engine, store, self._mode.patience)
+        self._ticks = Clockwork(store, self.clock)
+        await declare(store, plant.schedules, self.clock.now())
 
     def end(self) -> None:
         """Work no more."""
@@ -413,6 +421,8 @@ class Stage(Sends):
         worked = await self.hand.work()
         if worked is None:
             return None
+        if self._ticks is not None and self._ticks.holds:
+            await self._tick(0)
         delivery, verdict, exception = worked
         record = await self._record(delivery.id)
         step = Step(
@@ -449,15 +459,30 @@ class Stage(Sends):
 
     async def _turn(self, until: Instant) -> None:
         await self.clock.advance(0)  # handlers that are just starting have begun after this
-        while (limit := self.hand.next_limit()) is not None and limit <= until:
-            await self.clock.advance_to(max(limit, self.clock.now()))
+        ticks = await self._tick(0)
+        while moments := self._moments(until, ticks):
+            await self.clock.advance_to(max(min(moments), self.clock.now()))
             self.hand.running.ring()
+            ticks = await self._tick(ticks)
         await self.clock.advance_to(until)
+        await self._tick(ticks)
         await self.hand.beat()
         if self._store is not None:
             while (await self._store.sweep(MOST_STEPS)).more:
                 pass
         await self.clock.advance(0)
+
+    def _moments(self, until: Instant, ticks: int) -> list[Instant]:
+        """At which the clock stops on its way: time limits, and ticks of schedules until there were too many."""
+        tick = self._ticks.next() if self._ticks is not None and ticks < MOST_TICKS else None
+        return [at for at in (self.hand.next_limit(), tick) if at is not None and at <= until]
+
+    async def _tick(self, ticks: int) -> int:
+        """Fire what is due; so often something was, now."""
+        if self._ticks is None:
+            return ticks
+        self._ticks.released(None)
+        return ticks + bool(await self._ticks.turn())
 
     async def _see_through(self, keys: Sequence[EntryId]) -> None:
         """Eager: try what was just sent, and what follows from it, before the send returns."""
@@ -623,8 +648,8 @@ class Testing:
         try:
             link = await self._client.open()
             stack.push_async_callback(self._client.close)
-            stage.begin(plant, link.store)
             stack.callback(stage.end)
+            await stage.begin(plant, link.store)
             await stack.enter_async_context(plant.lifespan())
         except BaseException:
             await stack.aclose()
