@@ -11,12 +11,11 @@ from forebay.codec import json
 from forebay.errors import FlowCancelled, FlowFailed, FlowNotFound, ResultTimeout, TaskError
 from forebay.features.flows.gathering import pages
 from forebay.handle import Handle
-from forebay.model.flow import FlowState, Role
+from forebay.model.flow import BY_FLOW, FlowState, Role
 from forebay.model.message import EntryId
 from forebay.model.query import LONGEST_PAGE, CancelNow, Query, Redrive, Selector
 from forebay.model.state import State
 from forebay.model.survey import LONGEST_SURVEY, Flows, Steps
-from forebay.model.verdict import Reason
 from forebay.model.when import SECOND, Duration, micros
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ MOST_TOLD: Final = 100
 """Failed steps that an error tells of."""
 PARENTS_SHOWN: Final = 1_000
 """Parents that a step is shown with: one that has as many may have more."""
-_CAUSED: Final = (Reason.PARENT_FAILED, Reason.SKIPPED)
 
 
 class FlowHandle(Generic[R]):
@@ -183,7 +181,7 @@ async def _ended(store: Store, record: FlowRecord) -> FlowFailed | FlowCancelled
     failed = [
         step
         async for step in steps_of(store, record.id)
-        if step.state in RETRIED and step.reason not in _CAUSED
+        if step.state in RETRIED and step.reason not in BY_FLOW
     ]
     failed.sort(key=lambda step: step.finished or 0)
     lines = "\n".join(f"  {_line(step)}" for step in failed[:MOST_TOLD])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from forebay import App, Flow, chain, chord, group
+from forebay import App, Flow, Unique, chain, chord, group
 from forebay.errors import InvalidArguments, InvalidName, InvalidOption, NameTaken, Unsupported
 from forebay.model.flow import LONGEST_FLOW, Condition, Gather, Role
 from forebay.model.when import SECOND, After, At
@@ -271,6 +271,8 @@ def refused_adds(flow: Flow) -> dict[str, tuple[Callable[[], object], type[Excep
             lambda: untyped(publish.bind(), after=[here, "download"], gather=True), InvalidOption, "one group, or a list",
         ),
         "id": (lambda: flow.add(alert.options(id="x").bind()), InvalidOption, "leave out options(id=...)"),
+        "debounce": (lambda: flow.add(alert.options(debounce="1s").bind()), InvalidOption, "Debounce lets one message take the place"),
+        "reject": (lambda: flow.add(alert.options(unique=Unique(on_conflict="reject")).bind()), InvalidOption, "Unique lets one"),
         "hooks inside": (lambda: flow.add(with_hook()), InvalidOption, "has an on_done= or on_failed="),
         "results for a flow": (lambda: untyped(other, after="download", gather=True), InvalidOption, "takes no results"),
         "part name": (lambda: flow.add(pair, name="a b"), InvalidName, "not a valid name"),

@@ -342,3 +342,71 @@ def test_object_takes_whatever_json_holds_as_any_does() -> None:
     body = signature.encode(({"id": 7, "lines": [1, {"n": None}]},), {"rest": [True]})
 
     assert signature.decode(body).kwargs == {"event": {"id": 7, "lines": [1, {"n": None}]}, "rest": [True]}
+
+
+def resize(image: bytes, size: int, unit: str = "px") -> None: ...
+def scatter(words: list[str], /, end: str, *rest: str, **more: int) -> None: ...
+def only(*numbers: int) -> None: ...
+def named(first: int, *, second: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs", "lacks"),
+    [
+        (resize, (), {"size": 1}, "image"),
+        (resize, (1,), {}, "image"),  # by position go those that are given, behind the one that is left
+        (resize, (), {"image": b""}, "size"),
+        (resize, (), {"size": 1, "unit": "cm"}, "image"),
+        (resize, (), {}, None),
+        (resize, (b"", 1), {}, None),
+        (resize, (), {"sise": 1}, None),
+        (scatter, ("!",), {"x": 1}, "words"),
+        (only, (), {}, None),
+        (named, (1,), {}, None),
+        (named, (), {"first": 1}, "second"),
+        (named, (), {"second": 1}, "first"),
+    ],
+)
+def test_a_call_lacks_the_one_argument_that_it_leaves_out(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], lacks: str | None
+) -> None:
+    assert Signature.of(function, context=Context).lacks(args, kwargs) == lacks
+
+
+@pytest.mark.parametrize(
+    ("function", "body", "results", "called"),
+    [
+        (resize, b'{"size":1}', b'"Y2F0"', Arguments((), {"image": b"cat", "size": 1, "unit": "px"})),
+        (resize, b"[1]", b'"Y2F0"', Arguments((), {"image": b"cat", "size": 1, "unit": "px"})),
+        (resize, b'{"image":"Y2F0"}', b"7", Arguments((), {"image": b"cat", "size": 7, "unit": "px"})),
+        (resize, b'{"image":"Y2F0","size":1}', b'"cm"', Arguments((), {"image": b"cat", "size": 1, "unit": "cm"})),
+        (scatter, b'["!","?"]', b'["a","b"]', Arguments((["a", "b"], "!", "?"), {})),
+        (scatter, b'{"*":["!"],"x":1}', b"[]", Arguments(([], "!"), {"x": 1})),
+        (named, b'{"first":1}', b"2", Arguments((), {"first": 1, "second": 2})),
+    ],
+)  # fmt: skip
+def test_results_are_put_where_a_call_has_left_a_place_for_them(
+    function: Any, body: bytes, results: bytes, called: Arguments
+) -> None:
+    signature = Signature.of(function, context=Context)
+
+    assert signature.decode(signature.with_results(body, results)) == called
+
+
+@pytest.mark.parametrize(("function", "body"), [(only, b"[1]"), (named, b'{"first":1,"second":2}')])
+def test_results_that_there_is_no_place_for_are_refused(function: Any, body: bytes) -> None:
+    with pytest.raises(InvalidArguments, match="has no parameter left for the results"):
+        Signature.of(function, context=Context).with_results(body, b"1")
+
+
+@briefly
+@given(st.binary(max_size=20), st.integers(), st.text(max_size=5))
+def test_a_call_that_is_given_the_rest_is_the_whole_call(image: bytes, size: int, unit: str) -> None:
+    signature = Signature.of(resize, context=Context)
+    whole = signature.decode(signature.encode((image, size, unit), {}))
+    for name, value in (("image", image), ("size", size)):
+        given_: dict[str, Any] = {"image": image, "size": size, "unit": unit}
+        del given_[name]
+        part = signature.without(name).encode((), given_)
+
+        assert signature.decode(signature.with_results(part, msgspec.json.encode(value))) == whole

@@ -116,3 +116,15 @@ async def send_on() -> str:
 if __name__ == "__main__":
     # The worker that a test kills: its child must go with it.
     asyncio.run(app.worker().run())
+
+
+@app.task(pool="process", queue="pooled", max_attempts=1)
+def shout(words: list[str], end: str = "!") -> str:
+    """Takes what the steps before it returned."""
+    return " ".join(words).upper() + end
+
+
+@app.task(pool="process", queue="pooled", max_attempts=1)
+def look_back(ctx: Context) -> None:
+    """Asks for what is out of reach of another process."""
+    ctx.parents_sync()

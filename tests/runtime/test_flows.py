@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from forebay import App, Context, Dead, FlowHandle, QueueOptions, chain, chord, group
+from forebay import (
+    App,
+    Context,
+    Dead,
+    FlowHandle,
+    QueueOptions,
+    WorkerOptions,
+    chain,
+    chord,
+    group,
+)
+from forebay.engine import EngineOptions
 from forebay.errors import (
+    EngineUnavailable,
     FlowCancelled,
     FlowFailed,
     FlowNotFound,
@@ -17,14 +29,20 @@ from forebay.errors import (
     ResultTimeout,
     TaskDead,
 )
+from forebay.features.flows import gathering
 from forebay.model.flow import FlowState
 from forebay.model.state import State
+from forebay.model.survey import Parents
 from forebay.model.verdict import Reason
+from forebay.stores.memory import MemoryEngine
 from forebay.testing.clock import eventually
-from tests.runtime.kit import story, working
+from tests.runtime import pooled
+from tests.runtime.kit import Spied, story, working
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from forebay.engine import Engine
 
 
 @dataclass
@@ -41,8 +59,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 class Shop:
     """An App with a few tasks, and what they did."""
 
-    def __init__(self, url: str, **options: Any) -> None:
-        self.app = App(url, **options)
+    def __init__(self, url: str, *, engine: Engine | None = None, **options: Any) -> None:
+        self.app = App(engine or url, **options)
         self.calls: list[str] = []
         app, calls = self.app, self.calls
 
@@ -437,6 +455,100 @@ async def test_plain_functions_and_tasks_sent_by_name_gather_too(url: str) -> No
     flow.add(App("memory://").named("join").bind("!"), after=words, gather=True, name="untyped")
     async with working(shop.app):
         assert await (await flow.send()).result("5s") == ["abc!.", "abc!"]
+
+
+@story
+async def test_a_handler_with_a_process_is_given_results_too() -> None:
+    async with working(pooled.app):
+        handle = await chord(
+            [pooled.note.bind("how"), pooled.note.bind("now")], pooled.shout.bind(end="?")
+        ).send()
+
+        assert await handle.result("20s") == "HOW NOW?"
+
+
+@story
+async def test_in_another_process_the_steps_before_it_are_out_of_reach_of_a_memory_store() -> None:
+    async with working(pooled.app):
+        handle = await chain(pooled.note.bind("how"), pooled.look_back.bind()).send()
+
+        with pytest.raises(FlowFailed, match="out of reach of this process"):
+            await handle.result("20s")
+
+
+@story
+async def test_the_results_of_many_are_gathered_in_their_order(url: str) -> None:
+    shop = Shop(url)
+
+    @shop.app.task
+    async def ordered(numbers: list[int]) -> bool:
+        return numbers == list(range(150))
+
+    async with working(shop.app):
+        handle = await chord([shop.one.bind(n) for n in range(150)], ordered.bind()).send()
+
+        assert await handle.result("9s") is True
+
+
+@story
+async def test_more_results_than_can_be_gathered_are_a_dead_letter_that_says_what_to_do(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "LARGEST_GATHERED", 20)
+    shop = Shop(url)
+
+    @shop.app.task
+    async def join(words: list[str]) -> str:
+        return "".join(words)
+
+    async with working(shop.app):
+        fits = await chord([shop.note.bind("a" * 8), shop.note.bind("b" * 8)], join.bind()).send()
+        handle = await chord([shop.note.bind("a" * 8), shop.note.bind("b" * 9)], join.bind()).send()
+
+        assert await fits.result("5s") == "a" * 8 + "b" * 8
+        with pytest.raises(FlowFailed, match="let steps in between gather some each") as failed:
+            await handle.result("5s")
+
+    assert failed.value.steps[0].reason is Reason.TOO_LARGE
+
+
+@story
+async def test_a_step_whose_parents_cannot_be_read_is_put_off_and_spends_no_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gathering, "PAUSE", 1_000)
+    engine = Spied(MemoryEngine(EngineOptions()))
+    shop = Shop("memory://", engine=engine)
+    broken = [1, 2]
+
+    def fail(kind: str, given: Any) -> None:
+        if kind == "survey" and isinstance(given, Parents) and broken:
+            broken.pop()
+            raise EngineUnavailable("away")
+
+    engine.before = fail
+    async with working(shop.app):
+        handle = await chord([shop.one.bind(1)], shop.count.bind()).send("x")
+
+        assert await handle.result("5s") == 1
+        record = await handle.step("count").status()
+
+    assert (record.attempts, broken) == (1, [])
+
+
+@story
+async def test_the_result_of_a_flow_is_that_of_its_end_however_wide_it_is(url: str) -> None:
+    shop = Shop(url)
+    wide = 1_100
+
+    @shop.app.task
+    async def number_of(given: list[int]) -> int:
+        return len(given)
+
+    async with working(shop.app, WorkerOptions(concurrency=500)):
+        handle = await chord([shop.one.bind(n) for n in range(wide)], number_of.bind()).send("x")
+        assert await handle.result("9s") == wide
+        assert await shop.app.flow_handle("x").result() == wide
 
 
 @story

@@ -14,7 +14,21 @@ from typing import Any
 
 import pytest
 
-from forebay import App, Call, Cancel, Context, Dead, Handle, QueueOptions, Retry, Snooze
+from forebay import (
+    App,
+    Call,
+    Cancel,
+    Context,
+    Dead,
+    Handle,
+    QueueOptions,
+    Retry,
+    Snooze,
+    State,
+    chain,
+    chord,
+    group,
+)
 from forebay.engine import Source
 from forebay.errors import InUse, MessageTooLarge, NotOpen, QueueFull, ResultTimeout, TaskDead
 from forebay.model.query import Query
@@ -793,3 +807,125 @@ async def test_an_app_that_is_closed_in_order_is_not_warned_of() -> None:
         async with shop.app, shop.app:
             await shop.double.send(1)
     assert shop.app.routes()[0].source == Source(queue="mail")
+
+
+def thumbs(app: App) -> tuple[Any, Any, Any]:
+    @app.task
+    async def fetch(url: str) -> str:
+        return url
+
+    @app.task(max_attempts=1)
+    async def resize(image: str, size: int) -> str:
+        if size < 0:
+            raise ValueError(f"no size {size}")
+        return f"{image}@{size}"
+
+    @app.task
+    async def publish(pictures: list[str]) -> str:
+        return ",".join(pictures)
+
+    return fetch, resize, publish
+
+
+@story
+async def test_a_flow_is_worked_off_step_by_step() -> None:
+    app = App("memory://")
+    fetch, resize, publish = thumbs(app)
+    async with app.testing() as t:
+        handle = await chain(
+            fetch.bind("cat"),
+            group([resize.bind(size=1), resize.options(delay="1h").bind(size=2)]),
+            publish.bind(),
+        ).send("x")
+        t.assert_flow("x", "running", fetch="ready", resize="blocked", publish="blocked")
+        t.assert_sent(resize, size=2)
+        await t.run_all()
+        t.assert_flow(
+            handle, fetch="succeeded", resize="succeeded", **{"resize-2": "scheduled"}, publish="blocked"
+        )
+        await t.advance("1h")
+        await t.run_all()
+
+        assert t.assert_flow("x", "succeeded", publish="succeeded").steps == {State.SUCCEEDED: 4}
+        assert await handle.result() == "cat@1,cat@2"
+
+
+@story
+async def test_a_flow_that_stands_otherwise_is_told_with_all_its_steps() -> None:
+    app = App("memory://")
+    fetch, resize, publish = thumbs(app)
+    async with app.testing() as t:
+        with pytest.raises(AssertionError, match=r"Flow x was not sent\. No flow was sent\."):
+            t.assert_flow("x")
+        await chain(fetch.bind("cat"), resize.bind(size=-1), publish.bind(["x"])).send("x")
+        await t.run_all()
+
+        with pytest.raises(AssertionError) as told:
+            t.assert_flow("x", "succeeded", fetch="succeeded", resize="succeeded", publsih="blocked")
+        with pytest.raises(AssertionError, match=r"Flow y was not sent\. Flows that were sent: x"):
+            t.assert_flow("y")
+
+    assert str(told.value) == (
+        "Flow x: it is failed, not succeeded; step resize is dead (exhausted): ValueError: no size -1, not succeeded; it has no step "
+        "'publsih': did you mean 'publish'?.\n"
+        "  fetch: succeeded\n"
+        "  resize: dead (exhausted): ValueError: no size -1\n"
+        "  publish: cancelled (parent-failed)"
+    )
+
+
+@story
+async def test_a_step_that_waits_says_for_which_others() -> None:
+    app = App("memory://")
+    fetch, resize, _ = thumbs(app)
+    async with app.testing() as t:
+        await chain(fetch.options(delay="1h").bind("cat"), resize.bind(size=1)).send("x")
+
+        with pytest.raises(AssertionError, match="resize x:resize, which waits for 1 step before it: fetch"):
+            await t.run_one()
+
+
+@story
+async def test_eager_sends_run_whole_flows() -> None:
+    app = App("memory://")
+    fetch, resize, publish = thumbs(app)
+    async with app.testing(eager=True) as t:
+        handle = await chord([resize.bind("cat", 1), resize.bind("cat", 2)], publish.bind()).send("x")
+
+        assert await handle.result() == "cat@1,cat@2"
+        with pytest.raises(ValueError, match="no size -1"):
+            await chain(fetch.bind("cat"), resize.bind(size=-1)).send("y")
+        t.assert_flow("y", "failed")
+
+
+def test_flows_are_worked_off_without_a_loop() -> None:
+    app = App("memory://")
+    fetch, resize, _ = thumbs(app)
+    with app.testing() as t:
+        handle = chain(fetch.bind("cat"), resize.bind(size=1)).send_sync("x")
+        t.run_all()
+
+        t.assert_flow("x", "succeeded")
+        assert handle.result_sync() == "cat@1"
+
+
+@story
+async def test_the_deadline_of_a_flow_ends_its_steps_and_lets_its_last_word_run() -> None:
+    app = App("memory://")
+    fetch, resize, _ = thumbs(app)
+    said: list[str] = []
+
+    @app.task
+    async def cry() -> None:
+        said.append("late")
+
+    async with app.testing() as t:
+        flow = app.flow("x", deadline="10m", on_failed=cry.bind())
+        flow.add(resize.bind(size=1), after=flow.add(fetch.options(delay="1h").bind("cat")), gather=True)
+        await flow.send()
+        await t.advance("11m")
+        await t.run_all()
+
+        t.assert_flow("x", "failed", fetch="expired", _on_failed="succeeded")
+
+    assert said == ["late"]

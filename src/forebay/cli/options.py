@@ -42,6 +42,7 @@ ended = click.option(
     help=f"Only what ends so; may be repeated: {', '.join(ENDED)}.",
 )
 key = click.option("--key", metavar="KEY", help="Only what was sent with this key.")
+flow = click.option("--flow", metavar="FLOW", help="Only the steps of this flow.")
 error = click.option("--error", metavar="TYPE", help="Only what failed last of this type of exception.")
 fingerprint = click.option(
     "--fingerprint", metavar="HEX", help="Only what failed last of this very fault (see forebay dead groups)."
@@ -103,7 +104,9 @@ def selects(*others: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Cal
         def told(**given: Any) -> Any:
             return command(which=_selector(given), **given)
 
-        for option in reversed((queue, *others, name, key, error, fingerprint, sent_within, ended_within)):
+        for option in reversed(
+            (queue, *others, name, key, flow, error, fingerprint, sent_within, ended_within)
+        ):
             told = option(told)
         return told
 
@@ -121,7 +124,7 @@ def _selector(given: dict[str, Any]) -> Selector:
         if given[what] is not None:
             check_name(given[what], what)
     said: dict[str, Any] = {
-        word: given.pop(word) for word in ("queue", "name", "key", "error", "fingerprint")
+        word: given.pop(word) for word in ("queue", "name", "key", "flow", "error", "fingerprint")
     }
     now = SystemClock().now()
     for word, bound in (("sent_within", "created_since"), ("ended_within", "finished_since")):

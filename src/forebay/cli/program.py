@@ -36,6 +36,7 @@ HOMES: Final = {
         "forebay.cli.task",
         "list, tail, show, wait, retry, cancel, delete: messages and their stories.",
     ),
+    "flow": ("forebay.cli.flow", "list, show, retry, cancel, delete: graphs of steps."),
     "queue": ("forebay.cli.queue", "list, show, pause, resume, purge."),
     "dead": ("forebay.cli.dead", "list, groups, retry, discard: dead letters."),
     "audit": ("forebay.cli.audit", "Show who told the engine what."),

@@ -12,6 +12,7 @@ from forebay.model.message import DEFAULT_PRIORITY, JSON
 from forebay.model.state import FINISHED, State
 from forebay.model.story import attempts, numbered, word
 from forebay.model.unique import Conflict, held_until
+from forebay.model.why import why
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -128,6 +129,8 @@ def full(record: TaskRecord, *, body: bool) -> dict[str, Any]:  # any JSON
         "unique_until": None if message.unique is None else _until(record),
         "headers": message.headers, "created": timestamp(record.created), "due": timestamp(record.due),
         "expires": timestamp(record.expires), "deadline": timestamp(record.deadline), "started": timestamp(record.started),
+        "flow": None if message.step is None else message.step.flow, "step": None if message.step is None else message.step.name,
+        "why": why(record),
         "finished": timestamp(record.finished), "attempts": record.attempts, "max_attempts": message.max_attempts,
         "crashes": record.crashes, "releases": record.releases, "cancel_requested": record.cancel_requested,
         "progress": None if record.progress is None else {
@@ -149,11 +152,14 @@ def _facts(record: TaskRecord) -> list[tuple[str, str]]:
     asked = ", asked to stop" if record.cancel_requested and record.state is State.RUNNING else ""
     return [
         ("state", f"{record.state.value}{reason}{asked}"),
+        ("why", why(record) or ""),
         ("queue", record.queue),
         ("topic", message.topic or ""),
         ("priority", "" if message.priority == DEFAULT_PRIORITY else str(message.priority)),
         ("key", message.key or ""),
         ("unique", _unique(record)),
+        ("flow", "" if message.step is None else message.step.flow),
+        ("step", "" if message.step is None else message.step.name),
         *((f"header {name}", value) for name, value in message.headers.items()),
         ("created", moment(record.created)),
         ("due", "" if record.state in FINISHED else moment(record.due)),

@@ -18,8 +18,10 @@ from forebay.errors import ConfigError, ForebayError, TaskNotFound
 from forebay.model.message import EntryId
 from forebay.model.query import (
     ASKED_BEFORE,
+    FLOW_RUNS,
     KEY_TAKEN,
     NOT_FOUND,
+    PART_OF_FLOW,
     CancelNow,
     Delete,
     Query,
@@ -29,6 +31,7 @@ from forebay.model.query import (
     changeable,
 )
 from forebay.model.state import WAITING, State
+from forebay.model.verdict import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -190,7 +193,7 @@ def _touch_named(app: App, verb: Verb, ids: Sequence[str], manner: Manner) -> Ex
             fit.append(record)
         else:
             unchanged.append({"id": record.id, "why": f"it is {record.state.value}"})
-    _bound(verb, len(fit), manner)
+    bounded(verb.past, len(fit), manner)
     if manner.dry_run:
         _show(verb, Sight(counted(len(fit), "task"), len(fit), fit), manner, unchanged)
         return Exit.FAILED if unchanged else Exit.OK
@@ -200,7 +203,7 @@ def _touch_named(app: App, verb: Verb, ids: Sequence[str], manner: Manner) -> Ex
     for record in fit:
         done = app.sync(app.steer(Selector(ids=(record.id,)), verb.command, by=by))
         total += done
-        unchanged += [{"id": record.id, "why": f"it {_why(why)}"} for why in done.skipped]
+        unchanged += [{"id": record.id, "why": f"it {why_skipped(why)}"} for why in done.skipped]
         if done.touched and not manner.as_json:
             say(f"asked {clean(record.id)} to stop" if done.asked else f"{verb.past} {clean(record.id)}")
     if manner.as_json:
@@ -227,7 +230,7 @@ def _touch_selected(app: App, verb: Verb, which: Selector, manner: Manner) -> Ex
     sight = Sight(
         _total(number, states, more=more), number, newest(app, wanted, min(SHOWN, number), oldest_first=True)
     )
-    _bound(verb, number, manner)
+    bounded(verb.past, number, manner)
     if manner.dry_run:
         _show(verb, sight, manner, [])
         return Exit.OK
@@ -241,7 +244,9 @@ def _touch_selected(app: App, verb: Verb, which: Selector, manner: Manner) -> Ex
     )
     say(f"{verb.past} {counted(done.changed, 'task')}{asked}")
     for why, skipped in done.skipped.items():
-        note(f"forebay: {counted(skipped, 'task')} skipped: {'it' if skipped == 1 else 'each'} {_why(why)}.")
+        note(
+            f"forebay: {counted(skipped, 'task')} skipped: {'it' if skipped == 1 else 'each'} {why_skipped(why)}."
+        )
     return Exit.OK
 
 
@@ -251,12 +256,16 @@ def _numbers_of(verb: Verb, done: Steered) -> dict[str, int]:
     return {verb.past: done.changed, **asked}
 
 
-def _why(reason: str) -> str:
+def why_skipped(reason: str) -> str:
     """Why a message was skipped, after "it"."""
     known = {
         NOT_FOUND: "is gone",
         KEY_TAKEN: "has a unique key that another task holds now",
         ASKED_BEFORE: "runs, and had been asked to stop before",
+        PART_OF_FLOW: "is a step of a flow, which is deleted as a whole: forebay flow delete",
+        FLOW_RUNS: "runs: cancel it first",
+        Reason.PARENT_FAILED: "was cancelled as a step before it had failed, and opens with that one",
+        Reason.SKIPPED: "is not needed in its flow",
     }
     return known.get(reason, f"is {reason} now")
 
@@ -291,11 +300,11 @@ def _carry_out(app: App, verb: Verb, wanted: Selector, number: int | None) -> St
     return done
 
 
-def _bound(verb: Verb, number: int, manner: Manner) -> None:
+def bounded(past: str, number: int, manner: Manner, noun: str = "task") -> None:
     """Raise `TooMany` for more than was allowed."""
     if manner.most is not None and number > manner.most:
         raise TooMany(
-            f"Nothing was {verb.past}: that would be {counted(number, 'task')}, and --max allows {manner.most:,}."
+            f"Nothing was {past}: that would be {counted(number, noun)}, and --max allows {manner.most:,}."
         )
 
 
@@ -308,9 +317,7 @@ def _show(verb: Verb, sight: Sight, manner: Manner, unchanged: Sequence[dict[str
         return
     say(f"would {verb.word} {sight.total}")
     for record in some:
-        say(
-            f"  {clean(record.id)}  {clean(record.message.name)}  {clean(record.queue)}  {record.state.value}"
-        )
+        say(f"  {_line(record)}")
     if sight.number > SHOWN:
         say(f"  ... and {sight.number - SHOWN:,} more")
     for one in unchanged:
@@ -329,7 +336,7 @@ def _narrowed(verb: Verb, which: Selector) -> Selector:
 def _numbers(app: App, which: Selector) -> tuple[dict[State, int], bool]:
     """How many there are by state, and whether there are more than were counted."""
     numbers: dict[State, int] = {}
-    if which.name is None:
+    if which == Selector(queue=which.queue, states=which.states, limit=which.limit):
         for known in app.sync(app.count()).queues:
             if which.queue in (None, known.queue):
                 for state, n in known.states.items():
@@ -355,24 +362,36 @@ def _described(which: Selector) -> str:
     parts = [""]
     parts += [f"in queue {which.queue}"] if which.queue is not None else []
     parts += [f"named {which.name}"] if which.name is not None else []
+    parts += [f"of flow {which.flow}"] if which.flow is not None else []
     parts += [f"that is {' or '.join(sorted(which.states))}"] if which.states else []
     return " ".join(parts)
 
 
 def _ask(verb: Verb, sight: Sight, manner: Manner) -> None:
-    """Show what would be touched; return only if that is wanted. Raises `Declined`, and `Unsure` where nobody can be asked."""
+    lines = [] if manner.yes else [_line(record) for record in islice(sight.some, SHOWN)]
+    asked(verb.word, verb.past, sight.total, lines, manner, sight.number)
+
+
+def asked(  # what is asked, and how
+    word: str, past: str, total: str, lines: Sequence[str], manner: Manner, number: int | None = None
+) -> None:
+    """Show what would be touched, the first of ``number``; return only if that is wanted. Raises `Declined`, and `Unsure` where nobody
+    can be asked.
+    """
     if manner.yes:
         return
-    note(f"This would {verb.word} {sight.total}:")
-    for record in islice(sight.some, SHOWN):
-        note(
-            f"  {clean(record.id)}  {clean(record.message.name)}  {clean(record.queue)}  {record.state.value}"
-        )
-    if sight.number > SHOWN:
-        note(f"  ... and {sight.number - SHOWN:,} more")
+    note(f"This would {word} {total}:")
+    for line in lines[:SHOWN]:
+        note(f"  {line}")
+    if (more := (len(lines) if number is None else number) - SHOWN) > 0:
+        note(f"  ... and {more:,} more")
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Unsure(
-            f"Nothing was {verb.past}: there is nobody to ask here. Say --yes to {verb.word} without being asked."
+            f"Nothing was {past}: there is nobody to ask here. Say --yes to {word} without being asked."
         )
     if not click.confirm("Go on?", default=False, err=True):
-        raise Declined(f"Nothing was {verb.past}.")
+        raise Declined(f"Nothing was {past}.")
+
+
+def _line(record: TaskRecord) -> str:
+    return f"{clean(record.id)}  {clean(record.message.name)}  {clean(record.queue)}  {record.state.value}"

@@ -15,8 +15,12 @@ from forebay.codec.signature import Signature
 from forebay.compose import Draft, EventOptions, SendOptions
 from forebay.engine import Published, Stored
 from forebay.errors import InvalidArguments, InvalidOption
+from forebay.flow_handle import FlowHandle
+from forebay.model.flow import FlowState
 from forebay.model.message import JSON, EntryId, Message, entry_id
 from forebay.model.names import matches
+from forebay.model.state import State
+from forebay.model.survey import LONGEST_SURVEY, FlowRecord, Flows, StepRecord, Steps
 from forebay.model.when import SECOND, After, At, Instant, as_datetime
 from forebay.stores.memory.ledger import Ledger
 from forebay.tasks import Task
@@ -33,6 +37,8 @@ AnyTask: TypeAlias = "Task[..., Any, ..., Any]"
 
 MOST_SHOWN: Final = 8
 """Messages listed in a failure; the rest is counted."""
+MOST_STEPS_SHOWN: Final = 40
+"""Steps listed in a failure; the rest is counted."""
 LONGEST_SHOWN: Final = 120
 """Characters of one value in a failure."""
 _STAR: Final = "*"
@@ -57,6 +63,13 @@ class Noting(Ledger):
     def publish(self, message: Message, now: Instant) -> Published:
         """Store it, and note that it came."""
         answer = super().publish(message, now)
+        if answer.status is Stored.STORED:
+            self.came.append(Came(message, answer, now))
+        return answer
+
+    def _store_step(self, message: Message, now: Instant) -> Published:
+        """The same for a step of a flow."""
+        answer = super()._store_step(message, now)
         if answer.status is Stored.STORED:
             self.came.append(Came(message, answer, now))
         return answer
@@ -239,6 +252,38 @@ class Sends:
         __tracebackhide__ = True
         self.assert_published(topic, *event, times=0, **options)
 
+    def assert_flow(
+        self, flow: FlowHandle[Any] | str, state: FlowState | str | None = None, /, **steps: State | str
+    ) -> FlowRecord:
+        """That a flow was sent and stands so, and steps of it by name: those that are left out may be in any state. Returns what the store
+        knows of it.
+
+        >>> t.assert_flow("order-42", "failed", fetch="succeeded", **{"resize-2": "dead"})  # doctest: +SKIP
+        """
+        __tracebackhide__ = True
+        name = flow if isinstance(flow, str) else flow.id
+        found = self._ledger.flows.records(Flows(ids=(name,)))
+        if not found:
+            known = [one.id for one in self._ledger.flows.records(Flows())]
+            raise AssertionError(f"Flow {name} was not sent. {_flows(known)}")
+        actual = {
+            record.name: record
+            for node in self._ledger.flows.steps(Steps(flow=name, limit=LONGEST_SURVEY))
+            for record in (self._ledger.step_record(node),)
+        }
+        wrong = [] if state in (None, found[0].state) else [f"it is {found[0].state.value}, not {state}"]
+        for step, wanted in steps.items():
+            if step not in actual:
+                near = difflib.get_close_matches(step, actual, n=1)
+                wrong.append(f"it has no step {step!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+            elif actual[step].state != wanted:
+                wrong.append(f"step {step} is {_stands(actual[step])}, not {wanted}")
+        if wrong:
+            lines = [f"  {one.name}: {_stands(one)}" for one in list(actual.values())[:MOST_STEPS_SHOWN]]
+            more = [f"  and {len(actual) - len(lines)} more"] if len(actual) > len(lines) else []
+            raise AssertionError("\n".join([f"Flow {name}: {'; '.join(wrong)}.", *lines, *more]))
+        return found[0]
+
     def _came(self) -> list[Came]:
         return list(self._ledger.came)
 
@@ -298,6 +343,19 @@ def _event(came: Came, kind: Any) -> SentEvent[Any]:
     event = message.body if raw else json.decode(message.body, kind)
     at = as_datetime(came.at)
     return SentEvent(came.answer.id, message.topic or "", event, came.answer.groups or 0, message, at)
+
+
+def _stands(step: StepRecord) -> str:
+    """Its state, and why if there is a reason."""
+    error = "" if step.error is None else f": {step.error.type}: {step.error.message}"
+    return f"{step.state.value}{f' ({step.reason.value})' if step.reason else ''}{error}"
+
+
+def _flows(known: list[str]) -> str:
+    if not known:
+        return "No flow was sent."
+    more = f" and {len(known) - MOST_SHOWN} more" if len(known) > MOST_SHOWN else ""
+    return f"Flows that were sent: {', '.join(known[:MOST_SHOWN])}{more}"
 
 
 def _name(task: AnyTask | str | None) -> str | None:

@@ -530,6 +530,9 @@ class Stage(Sends):
         name = f"{entry.message.name} {entry.id}"
         if entry.state is State.RUNNING:
             return f"{name} is at work"
+        if (waits := self._ledger.flows.waits(entry.id)) is not None:
+            named = ", ".join(waits.first) + (", ..." if waits.open > len(waits.first) else "")
+            return f"{name}, which waits for {waits.open} step{'s' * (waits.open != 1)} before it: {named}"
         if entry.due is not None and entry.due > self.clock.now():
             return f"{name}, due in {shown_time(entry.due - self.clock.now())}: say advance()"
         if entry.queue in self._ledger.paused:

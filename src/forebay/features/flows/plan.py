@@ -22,6 +22,7 @@ from forebay.features.flows.node import Node
 from forebay.model.flow import LONGEST_FLOW, MOST_PARENTS, Condition, Gather, Role, Step
 from forebay.model.message import LONGEST_ID, MessageId
 from forebay.model.names import LONGEST_NAME, check_new_name
+from forebay.model.unique import Unique
 from forebay.model.when import After, At
 
 if TYPE_CHECKING:
@@ -262,6 +263,14 @@ class Plan:
             raise InvalidOption(
                 f"{name}: a step's id is made from its flow and its name; leave out options(id=...), and say name= if you need to know it."
             )
+        match call.draft.rule:
+            case None | Unique(on_conflict="keep"):
+                pass
+            case rule:
+                raise InvalidOption(
+                    f"{name}: {type(rule).__name__} lets one message take the place of another, or be dropped for it, and a step runs "
+                    "once in its flow. Send such a task from a step, with ctx.send()."
+                )
         if not place.gathers:
             if call.lacks is not None:
                 raise InvalidArguments(
