@@ -12,6 +12,7 @@ from forebay.engine import Ask, EngineOptions, Source
 from forebay.stores.sqlite import upkeep
 from forebay.stores.sqlite.claim import PROMOTED, Claim
 from forebay.stores.sqlite.connection import APPLICATION, connect, migrations
+from forebay.stores.sqlite.forgetting import forget
 from forebay.stores.sqlite.session import Session, statements
 from forebay.support.ids import new_token
 
@@ -122,7 +123,7 @@ def test_what_is_forgotten_leaves_nothing_behind_and_takes_nothing_else(
     session.conn.execute("INSERT INTO result SELECT seq, x'' FROM entry")
     session.conn.execute("INSERT INTO kept SELECT queue, state, count(*) FROM entry GROUP BY 1, 2")
 
-    upkeep.forget(session, list(seqs))
+    forget(session, list(seqs))
 
     left = sorted(set(range(1, 101)) - set(seqs))
     for question in ("SELECT seq FROM entry", "SELECT entry FROM try", "SELECT entry FROM result"):

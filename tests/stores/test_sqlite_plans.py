@@ -21,12 +21,16 @@ HOT = {
     "limit_count": [
         "SEARCH entry USING COVERING INDEX entry_ready (queue=?)",
         "SEARCH entry USING COVERING INDEX entry_timed (queue=?)",
+        "SEARCH entry USING COVERING INDEX entry_blocked (queue=?)",
     ],
     "limit_known": [
         "SEARCH e USING COVERING INDEX entry_id (id=?)",
         "SEARCH e USING COVERING INDEX entry_unique (queue=? AND unique_key=?)",
     ],
-    "limit_drain": ["SEARCH entry USING COVERING INDEX entry_finished (queue=? AND state=? AND finished>?)"],
+    "limit_drain": [
+        "SEARCH entry USING COVERING INDEX entry_finished (queue=? AND state=? AND finished>?)",
+        "SEARCH entry USING COVERING INDEX entry_over (queue=? AND state=? AND finished>?)",
+    ],
     "limit_expire": ["SEARCH entry USING COVERING INDEX entry_late_here (queue=? AND state=? AND expires<?)"],
     "publish_plain": ["SEARCH message USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"],
     "publish_entries": ["SCAN jsonb_each"],
@@ -82,6 +86,7 @@ HOT = {
         "SEARCH hold USING COVERING INDEX hold_until",
         "SEARCH entry USING INDEX entry_late (expires<?)",
         "SEARCH e USING COVERING INDEX entry_finished (queue=? AND state=? AND finished<?)",
+        "SEARCH flow USING COVERING INDEX flow_over (state=? AND finished<?)",
     ],
     "sweep_overdue": [
         "SEARCH l USING INDEX lease_until (until<?)",
@@ -109,6 +114,7 @@ HOT = {
             "pick": "e USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
             "pick_ended": "e USING INDEX entry_ended (seq>? AND seq<?)",
             "pick_key": "e USING INDEX entry_key (key=? AND rowid>? AND rowid<?)",
+            "pick_flow": "e USING INDEX entry_flow (flow=? AND rowid>? AND rowid<?)",
             "pick_error": "f USING COVERING INDEX failure_error (error=? AND rowid>? AND rowid<?)",
             "pick_fingerprint": "f USING COVERING INDEX failure_fingerprint (fingerprint=? AND rowid>? AND rowid<?)",
         }.items()
@@ -144,11 +150,51 @@ HOT = {
     "pick_ids": ["SEARCH e USING INDEX entry_id (id=?)"],
     "created": ["SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"],
     "range": ["SEARCH e"],
-    "finished": ["SEARCH d USING COVERING INDEX entry_finished (queue=? AND state=? AND finished>?)"],
+    "finished": [
+        "SEARCH d USING COVERING INDEX entry_finished (queue=? AND state=? AND finished>?)",
+        "SEARCH o USING COVERING INDEX entry_over (queue=? AND state=? AND finished>?)",
+    ],
     "live": [
         "SEARCH r USING COVERING INDEX entry_ready (queue>? AND queue<?)",
         "SEARCH t USING COVERING INDEX entry_timed (queue>? AND queue<?)",
+        "SEARCH b USING COVERING INDEX entry_blocked (queue>? AND queue<?)",
     ],
+    "flow_left": ["SCAN flow_mark", "SCAN flow USING COVERING INDEX flow_going"],
+    "flow_marks": [
+        "SEARCH m USING INTEGER PRIMARY KEY (rowid>?)",
+        "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",
+    ],
+    "flow_children": ["SEARCH c USING COVERING INDEX flow_edge_parent (parent=? AND child>?)"],
+    "flow_tell": ["SEARCH flow_step USING INTEGER PRIMARY KEY (rowid=?)"],
+    "flow_told": ["SEARCH flow_step USING INTEGER PRIMARY KEY (rowid=?)"],
+    "flow_unmark": ["SEARCH flow_mark USING INTEGER PRIMARY KEY (rowid=?)"],
+    "flow_standing": [
+        "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH s USING INTEGER PRIMARY KEY (rowid=?)",
+    ],
+    "flow_release": [
+        "SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH s USING INTEGER PRIMARY KEY (rowid=?)",
+    ],
+    "flow_drop": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
+    "flow_quiet": [
+        "SEARCH f USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH m USING COVERING INDEX flow_mark_flow (flow=?)",
+        "SEARCH c USING PRIMARY KEY (flow=?)",
+    ],
+    "flow_old": ["SEARCH f USING INDEX flow_over (state=? AND finished>?)"],
+    "flow_entries_of": ["SEARCH e USING COVERING INDEX entry_flow (flow=?)"],
+    "flow_forget_edges": ["SEARCH flow_edge USING PRIMARY KEY (child=? AND place=?)"],
+    "flow_steps": [
+        "SEARCH e USING INDEX entry_flow (flow=? AND rowid>?)",
+        "SEARCH c USING PRIMARY KEY (child=?)",
+    ],
+    "flow_parents": [
+        "SEARCH c USING PRIMARY KEY (child=? AND place>?)",
+        "SEARCH p USING INTEGER PRIMARY KEY (rowid=?)",
+    ],
+    "flows": ["SCAN f"],
+    "flows_in": ["SEARCH f USING INDEX flow_state (state=?)"],
 }
 TABLES = re.compile(r"\bSCAN (?:entry|message|try|result|e|m)\b|TEMP B-TREE")
 

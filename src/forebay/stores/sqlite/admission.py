@@ -68,6 +68,21 @@ def turned_away(
     return entrance.refused
 
 
+def no_room(session: Session, mark: int, wanted: Counter[str]) -> Full | None:
+    """Why messages that come all or none, so many in each queue, are not let in; None: their places are taken."""
+    if not caught_up(session, mark):
+        return None
+    tallies = {
+        queue: _tally(session, queue, n) for queue, n in wanted.items() if queue in session.caps.by_queue
+    }
+    for queue, tally in tallies.items():
+        if tally.room < wanted[queue]:
+            return _full(session, queue, tally)
+    for queue, tally in tallies.items():
+        tally.let(wanted[queue])
+    return None
+
+
 @dataclass(slots=True)
 class _Entrance:
     """Lets a batch in, one by one. ``known``: the places that are taken already, of those that want into a queue that is short of room."""
@@ -94,12 +109,14 @@ class _Entrance:
         if queue not in self.tallies or self.tallies[queue].room > 0:
             return None
         if queue not in self._full:
-            limit = self.tallies[queue].cap.limit
-            recent: dict[str, Value] = {"queue": queue, "since": self.session.now - WINDOW, "most": SAMPLE}
-            finished, oldest = self.session.row("limit_drain", recent)
-            after = retry_after(limit, finished, oldest, self.session.now)
-            self._full[queue] = Full(queue, limit, after)
+            self._full[queue] = _full(self.session, queue, self.tallies[queue])
         return self._full[queue]
+
+
+def _full(session: Session, queue: str, tally: Tally) -> Full:
+    recent: dict[str, Value] = {"queue": queue, "since": session.now - WINDOW, "most": SAMPLE}
+    finished, oldest = session.row("limit_drain", recent)
+    return Full(queue, tally.cap.limit, retry_after(tally.cap.limit, finished, oldest, session.now))
 
 
 def _names(message: Message, queue: str) -> set[tuple[str, str]]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import accumulate, groupby, islice
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Published, Ready, Stored
-from forebay.errors import Unsupported
 from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.state import State
 from forebay.stores.face import check_hold
-from forebay.stores.flows import has_steps
-from forebay.stores.sqlite import admission, arrivals, unique
+from forebay.stores.flows import by_flow, has_steps
+from forebay.stores.sqlite import admission, arrivals, births, unique
 from forebay.stores.sqlite.rows import message_row
-from forebay.stores.sqlite.session import batch as encoded, numbers
+from forebay.stores.sqlite.session import batch as encoded, numbers, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session
 
-CHUNK: Final = 1_000
-"""Rows in one statement at most."""
 _PLACE: Final = attrgetter("queue", "name")
 _QUEUE: Final = 3
 _UNIQUE: Final = 10
@@ -59,7 +56,7 @@ def admit(session: Session, messages: Sequence[Message]) -> list[Published]:
     if not messages:
         return []
     if has_steps(messages):
-        raise Unsupported("A SQLite store has no flows yet.")
+        return _with_flows(session, messages)
     first, mark = session.row("publish_next")
     queues = _queues(session, messages)
     if not admission.caught_up(session, mark) or not (
@@ -69,6 +66,17 @@ def admit(session: Session, messages: Sequence[Message]) -> list[Published]:
     kept = [n for n in range(len(messages)) if n not in refused]
     plan = _plan([messages[n] for n in kept], [queues[n] for n in kept], first)
     answers = refused | dict(zip(kept, _store(session, plan), strict=True))
+    return [answers[n] for n in range(len(messages))]
+
+
+def _with_flows(session: Session, messages: Sequence[Message]) -> list[Published]:
+    """Store a batch some of which are steps: flows first, whole or not at all."""
+    plain, flows = by_flow(messages)
+    begun = births.admit(session, {flow: [messages[n] for n in places] for flow, places in flows.items()})
+    answers = {
+        n: answer for flow, places in flows.items() for n, answer in zip(places, begun[flow], strict=True)
+    }
+    answers |= zip(plain, admit(session, [messages[n] for n in plain]), strict=True)
     return [answers[n] for n in range(len(messages))]
 
 
@@ -125,7 +133,7 @@ def _store_together(session: Session, plan: _Plan, *, plain: bool) -> list[Publi
     else:
         stored = sum(
             session.change("publish_entries", {"batch": encoded(_free(session, chunk)), "now": session.now})
-            for chunk in _chunks(plan.entries(session.now))
+            for chunk in parts(plan.entries(session.now))
         )
         if stored < sum(map(len, plan.seqs)):
             refused = _refused(session, plan)
@@ -207,7 +215,7 @@ def _places(message: Message, queues: list[str], seqs: range, now: Instant) -> I
         )
 
 
-def _free(session: Session, rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
+def _free(session: Session, rows: Sequence[tuple[object, ...]]) -> Sequence[tuple[object, ...]]:
     """The rows of `publish_entries` whose unique keys are not held in another way than theirs are."""
     keys = {(row[_QUEUE], row[_UNIQUE]) for row in rows if row[_UNIQUE] is not None}
     held = unique.others(session, keys) if keys else None
@@ -217,7 +225,7 @@ def _free(session: Session, rows: list[tuple[object, ...]]) -> list[tuple[object
 def _refused(session: Session, plan: _Plan) -> dict[int, str]:
     """The entries that were duplicates, and whose; what was stored of their messages is taken back."""
     refused: dict[int, str] = {}
-    for chunk in _chunks(plan.entries(session.now)):
+    for chunk in parts(plan.entries(session.now)):
         refused.update(
             (seq, holder)
             for seq, holder in session.rows("publish_refused", {"batch": encoded(chunk), "now": session.now})
@@ -237,10 +245,3 @@ def _answer(message: Message, seqs: range, refused: dict[int, str]) -> Published
         )
     duplicate = bool(seqs) and all(seq in refused for seq in seqs)
     return Published(Stored.DUPLICATE if duplicate else Stored.STORED, EntryId(message.id), len(seqs))
-
-
-def _chunks(rows: list[tuple[object, ...]]) -> Iterator[list[tuple[object, ...]]]:
-    if len(rows) <= CHUNK:
-        return iter([rows] if rows else [])
-    pending = iter(rows)
-    return iter(lambda: list(islice(pending, CHUNK)), [])

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from forebay.model.query import TRIES_KEPT, By, Counts, Page, Query, Selector
-from forebay.model.state import State
+from forebay.model.state import FINISHED, State
 from forebay.model.when import SECOND
 from forebay.stores.counting import counted
-from forebay.stores.sqlite import steps
+from forebay.stores.sqlite import flow_sight, steps
 from forebay.stores.sqlite.rows import DUE, STATE, record, stories
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -32,7 +32,7 @@ _HIGHEST: Final = "\U0010ffff"
 """After all names of queues."""
 _ENDED: Final = frozenset({State.DEAD, State.CANCELLED, State.EXPIRED})
 _COUNTED: Final = frozenset({By.QUEUE, By.STATE})
-_LIVE: Final = frozenset({State.READY, State.SCHEDULED, State.RETRYING, State.RUNNING})
+_LIVE: Final = frozenset(State) - FINISHED
 _WHOLE: Final = frozenset({"pick_running", "pick_live", "pick_finished"})
 """Statements that look at all there is, and sort it."""
 _RUNNING: Final = frozenset({State.RUNNING})
@@ -64,7 +64,13 @@ def find(session: Session, query: Query, size: int, after: int | None) -> tuple[
 def _waits(session: Session, rows: Sequence[Row]) -> dict[int, Waits]:
     """What they wait for that are put off, where that is not their time alone."""
     put_off = [(row[0], row[DUE]) for row in rows if row[STATE] == State.SCHEDULED]
-    return steps.waits(session, put_off) if put_off else {}
+    blocked = [row[0] for row in rows if row[STATE] == State.BLOCKED]
+    found: dict[int, Waits] = {}
+    if put_off:
+        found.update(steps.waits(session, put_off))
+    if blocked:
+        found.update(flow_sight.waits(session, blocked))
+    return found
 
 
 def pick(
@@ -105,7 +111,12 @@ def _source(
     session: Session, which: Selector, states: AbstractSet[State], conditions: dict[str, Value]
 ) -> str:
     """The statement whose index is likely to pass by the fewest."""
-    narrow = {"pick_fingerprint": which.fingerprint, "pick_error": which.error, "pick_key": which.key}
+    narrow = {
+        "pick_fingerprint": which.fingerprint,
+        "pick_error": which.error,
+        "pick_key": which.key,
+        "pick_flow": which.flow,
+    }
     if which.worker is not None or states == _RUNNING:
         return "pick_running"
     if (source := next((name for name, asked in narrow.items() if asked is not None), None)) is not None:
@@ -123,7 +134,9 @@ def _source(
 
 def _span(session: Session, which: Selector) -> tuple[int, int]:
     """The sequence numbers between which all lies that was created in the selector's span."""
-    low, high = session.row("range")
+    low, high = (
+        session.row("range") if which.flow is None else session.row("flow_range", {"flow": which.flow})
+    )
     since, before = which.created_since, which.created_before
     return (
         low - 1 if since is None else _first_created(session, since - SLACK, low, high + 1) - 1,
@@ -154,6 +167,7 @@ def _conditions(which: Selector, states: AbstractSet[State]) -> dict[str, Value]
         "queue": which.queue,
         "name": which.name,
         "key": which.key,
+        "flow": which.flow,
         "states": encoded(sorted(states)) if states else None,
         "worker": which.worker,
         "error": which.error,

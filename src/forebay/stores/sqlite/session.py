@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from importlib import resources
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from forebay.model.when import Instant
     from forebay.stores.sqlite.connection import Connection
 
+T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
 Value: TypeAlias = int | str | bytes | None
 
 _PIECE: Final = re.compile(r"\{(piece_\w+)\}")
 NAME: Final = "\n-- name: "
 """What comes before the name of a statement in its file."""
+CHUNK: Final = 1_000
+"""Rows in one statement at most."""
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -34,7 +37,8 @@ class Session:
     """Used by one thread at a time. ``news`` is emptied before each transaction and told after it. ``now`` is read when the work begins:
     inside the transaction, where there is one, so that no wait for the lock makes it old. ``tallies`` are shared by all sessions of an
     engine, under its lock. ``sums``: what the transaction did, written at its end or ``carried``, with their minute, to
-    the end of another. ``unfinished``: a transaction has left work that the next is to go on with.
+    the end of another. ``unfinished``: a transaction has left work that the next is to go on with. ``stirred``: it has marked something in
+    flows, for certain; ``walked``: from which mark on the next one looks, so that each has its turn.
     """
 
     conn: Connection
@@ -44,6 +48,8 @@ class Session:
     caps: Caps = field(default_factory=Caps)
     news: set[Topic] = field(default_factory=set)
     sums: Sums = field(default_factory=Sums)
+    stirred: bool = False
+    walked: int = 0
     carried: dict[tuple[Instant, str, str], list[int]] = field(default_factory=dict)
     now: Instant = 0
     unfinished: bool = False
@@ -96,6 +102,11 @@ def _composed(found: dict[str, str]) -> Iterator[tuple[str, str]]:
 def batch(rows: object) -> str:
     """Rows as the JSON text that a batch statement takes."""
     return _ENCODER.encode(rows).decode()
+
+
+def parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Rows in parts that one statement takes."""
+    return (rows[n : n + CHUNK] for n in range(0, len(rows), CHUNK))
 
 
 def numbers(seqs: Iterable[int]) -> str:

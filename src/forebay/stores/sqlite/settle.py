@@ -16,7 +16,8 @@ from forebay.model import verdict as v
 from forebay.model.effect import effect
 from forebay.model.query import TRIES_KEPT
 from forebay.model.state import FINISHED
-from forebay.stores.sqlite import arrivals
+from forebay.stores.flows import has_steps
+from forebay.stores.sqlite import arrivals, births
 from forebay.stores.sqlite.publish import publish
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -145,6 +146,9 @@ def _apply(session: Session, batch: _Batch, deliveries: Sequence[Delivery]) -> N
     if results := [(seq, done.result) for seq, done, _ in batch.followed if done.result is not None]:
         session.each("settle_results", results)
     if then := [message for _, _, messages in batch.followed for message in messages]:
+        if has_steps(then):
+            births.follow(session, [(seq, messages) for seq, _, messages in batch.followed if messages])
+            then = [message for message in then if message.step is None]
         publish(session, then)
 
 

@@ -36,6 +36,7 @@ TRAITS: Final = Traits(
     virtual_clock=True,
     shared=True,
     limits=True,
+    flows=True,
     max_body=64 << 20,
 )
 

@@ -10,21 +10,27 @@ import msgspec
 
 from forebay.engine import Cancels, Finished, Ready
 from forebay.model.effect import CANCELLED
+from forebay.model.flow import kind_of
 from forebay.model.query import (
     ASKED_BEFORE,
     KEY_TAKEN,
     NOT_FOUND,
+    PART_OF_FLOW,
     CancelNow,
     Delete,
     Redrive,
     Steered,
     changeable,
 )
+from forebay.model.state import FINISHED, State
+from forebay.model.verdict import Reason
+from forebay.stores.flows import is_whole, newest_first
 from forebay.stores.sqlite import unique
+from forebay.stores.sqlite.flows import delete
+from forebay.stores.sqlite.forgetting import forget
 from forebay.stores.sqlite.queries import Picked, named, pick
 from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import Ended, take_effect, tell_tries
-from forebay.stores.sqlite.upkeep import forget
 from forebay.support.ids import Token
 
 if TYPE_CHECKING:
@@ -50,12 +56,12 @@ class Order:
 
     which: Selector
     command: Change
-    after: int
+    after: int | None
     room: int
 
     def look(self, session: Session) -> Step | None:
         """The answer, if there is nothing to change: found without a lock; or from where on to look."""
-        if self.which.ids or (picked := self._pick(session, 1)).found:
+        if self.which.ids or self._flow is not None or (picked := self._pick(session, 1)).found:
             return None
         return Step(Steered(), picked.next)
 
@@ -68,15 +74,23 @@ class Order:
     def _step(self, session: Session) -> Step:
         if self.which.ids:
             return self._named(session)
+        if self._flow is not None:
+            return Step(delete(session, self._flow))
         picked = self._pick(session, self.room)
         return Step(_change(session, picked.found, self.command), picked.next)
+
+    @property
+    def _flow(self) -> str | None:
+        """The flow that is to be deleted as a whole."""
+        return is_whole(self.which) if isinstance(self.command, Delete) else None
 
     def _pick(self, session: Session, limit: int) -> Picked:
         can = changeable(self.command)
         states = can & self.which.states if self.which.states else can
         if not states:
             return Picked([])
-        return pick(session, self.which, states, cursor=self.after, limit=limit, oldest_first=True)
+        oldest_first = not newest_first(self.which, self.command)
+        return pick(session, self.which, states, cursor=self.after, limit=limit, oldest_first=oldest_first)
 
     def _named(self, session: Session) -> Step:
         can, found = changeable(self.command), named(session, self.which)
@@ -94,7 +108,7 @@ class Order:
 def orders(which: Selector, command: Change) -> list[Order]:
     """The transactions of a command to begin with: one, or one for each thousand of many ids."""
     parts = [which.ids[n : n + CHUNK] for n in range(0, max(len(which.ids), 1), CHUNK)]
-    return [Order(msgspec.structs.replace(which, ids=part), command, 0, CHUNK) for part in parts]
+    return [Order(msgspec.structs.replace(which, ids=part), command, None, CHUNK) for part in parts]
 
 
 def _change(session: Session, seqs: list[int], command: Change) -> Steered:
@@ -105,19 +119,40 @@ def _change(session: Session, seqs: list[int], command: Change) -> Steered:
     session.news.add(Finished())
     match command:
         case Redrive():
-            changed = unique.redrive(session, seqs)
-            session.tallies.grow(queues, changed)
-            session.change("redrive_results", {"entries": entries})
-            session.change("redrive_failures", {"entries": entries})
-            return Steered(changed=changed, skipped=_some(KEY_TAKEN, len(seqs) - changed))
+            return _redrive(session, seqs, queues)
         case CancelNow():
             return _cancel(session, seqs)
         case Delete():
-            session.change("hold_let_go", {"entries": entries})
-            forget(session, seqs)
-            return Steered(changed=len(seqs))
+            steps = {seq for seq, *_ in session.rows("flow_among", {"entries": entries})}
+            plain = [seq for seq in seqs if seq not in steps] if steps else seqs
+            session.change("hold_let_go", {"entries": numbers(plain)})
+            forget(session, plain)
+            return Steered(changed=len(plain), skipped=_some(PART_OF_FLOW, len(steps)))
         case _:
             assert_never(command)
+
+
+def _redrive(session: Session, seqs: list[int], queues: list[str]) -> Steered:
+    skipped, steps, others = Counter[str](), list[int](), set[int]()
+    for seq, state, reason, going in session.rows("flow_among", {"entries": numbers(seqs)}):
+        kind = kind_of(State(state), None if reason is None else Reason(reason))
+        if going or isinstance(kind, Reason):
+            skipped[NOT_FOUND if going else kind.value] += 1
+            others.add(seq)
+        elif kind in FINISHED:
+            steps.append(seq)
+    others.update(steps)
+    plain = [seq for seq in seqs if seq not in others] if others else seqs
+    changed = unique.redrive(session, plain)
+    if steps:
+        changed += unique.redrive(session, steps, "redrive_steps")
+        session.change("redrive_places", {"entries": numbers(steps)})
+    session.tallies.grow(queues, changed)
+    entries = {"entries": numbers([*plain, *steps])}
+    session.change("redrive_results", entries)
+    session.change("redrive_failures", entries)
+    skipped[KEY_TAKEN] = len(plain) + len(steps) - changed
+    return Steered(changed=changed, skipped=dict(+skipped))
 
 
 def _cancel(session: Session, seqs: list[int]) -> Steered:

@@ -14,13 +14,14 @@ from forebay.engine import NOTHING, R, check_sources
 from forebay.errors import NotOpen
 from forebay.model.note import Notes, check_revisions
 from forebay.model.query import UNKNOWN, Page, Steered
-from forebay.model.survey import Groups
+from forebay.model.survey import Flows, Groups, Parents, Steps
 from forebay.model.when import SECOND
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
 from forebay.stores.face import Claimed, Face, Told, refuse_transaction, unless_cancelled
 from forebay.stores.sqlite import (
     admission,
     extend,
+    flow_sight,
     notes,
     publish,
     queries,
@@ -276,6 +277,19 @@ class SqliteStore(Face):
         if isinstance(about, Notes):
             # They are few, and read so often that a third thread is not woken for them.
             return cast("tuple[R, ...]", await self._thread().submit(look=partial(notes.survey, about=about)))
+        if isinstance(about, Parents):
+            # A try waits for it.
+            return cast(
+                "tuple[R, ...]", await self._thread().submit(look=partial(flow_sight.parents, about=about))
+            )
+        if isinstance(about, Flows):
+            return cast(
+                "tuple[R, ...]", await self._opened().reader.read(partial(flow_sight.flows, about=about))
+            )
+        if isinstance(about, Steps):
+            return cast(
+                "tuple[R, ...]", await self._opened().reader.read(partial(flow_sight.steps, about=about))
+            )
         # What this process has not written yet is written first.
         await self._thread().submit(look=lambda s: None if s.carried else True, work=survey.want)
         if isinstance(about, Groups):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from forebay.model.message import Message
     from forebay.model.when import Instant
-    from forebay.stores.sqlite.session import Session, Value
+    from forebay.stores.sqlite.session import Row, Session, Value
 
 
 class _Holder(NamedTuple):
@@ -81,6 +81,12 @@ def find(session: Session, message: Message, hold: Hold) -> Published | None:
     return Published(Stored.DUPLICATE, holder.id)
 
 
+def holder(session: Session, queue: str | None, key: str) -> EntryId | None:
+    """The id of who has a key."""
+    found = _holder(session, {"queue": queue, "key": key})
+    return None if found is None else found.id
+
+
 def _holder(session: Session, place: Mapping[str, Value], but: int = 0) -> _Holder | None:
     found = session.rows("hold_holder", {**place, "now": session.now, "but": but})
     return _Holder(*found[0]) if found else None
@@ -119,21 +125,22 @@ def _take(session: Session, place: Mapping[str, Value], hold: Hold, taker: _Take
     session.change("hold_take", {**place, **taker._asdict(), "states": states, "until": until})
 
 
-def redrive(session: Session, seqs: Sequence[int]) -> int:
-    """Make entries ready again; how many. One whose unique key another has stays as it is."""
+def redrive(session: Session, seqs: Sequence[int], by: str = "redrive") -> int:
+    """Make entries ready again, or steps wait again ``by`` another statement; how many. One whose unique key another has stays as it is."""
     keyed = session.rows("redrive_keyed", {"entries": numbers(seqs)})
     rest = set(seqs).difference(row[0] for row in keyed) if keyed else seqs
-    changed = session.change("redrive", {"entries": numbers(rest), "now": session.now})
-    return changed + sum(_redrive(session, *row) for row in keyed)
+    changed = session.change(by, {"entries": numbers(rest), "now": session.now})
+    return changed + sum(_redrive(session, by, row) for row in keyed)
 
 
-def _redrive(session: Session, seq: int, key: str, queue: str, unique: str, moments: str | None) -> int:
+def _redrive(session: Session, by: str, row: Row) -> int:
     """One that has a unique key: it takes it back, unless that is over with the moment of its sending."""
+    seq, key, queue, unique, moments = row
     hold, place = moments_of(moments).hold, {"queue": queue, "key": unique}
     takes = hold is None or hold.keeps
     if takes and _holder(session, place, but=seq) is not None:
         return 0
-    changed = session.change("redrive", {"entries": numbers([seq]), "now": session.now})
+    changed = session.change(by, {"entries": numbers([seq]), "now": session.now})
     if hold is None:
         session.change("hold_drop", {"batch": encoded([(queue, unique)])})
     elif takes:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from heapq import merge
-from itertools import groupby, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished, Swept
 from forebay.model.effect import lost
+from forebay.model.flow import FlowState, kept_as
 from forebay.model.state import FINISHED, State
 from forebay.stores.sqlite import arrivals, notes, survey
+from forebay.stores.sqlite.forgetting import forget, go
 from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import Ended, take_effect, tell_tries
 from forebay.support.ids import Token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from forebay.model.message import EntryId
     from forebay.model.when import Instant
@@ -23,10 +25,8 @@ if TYPE_CHECKING:
 
 _NEVER: Final = -1
 """Before all instants."""
-_HISTORY: Final = ("tries", "results", "progress", "failures", "steps", "holds", "entries")
-"""What goes with an entry, itself last: the tables that forgetting empties."""
-LONG: Final = 16
-"""Neighbours from which on forgetting them by their range is cheaper than by their numbers."""
+_KEPT: Final = {kept_as(state): state for state in FlowState if state is not FlowState.RUNNING}
+"""How the flows have ended that are kept as what is in a state."""
 
 
 def look(session: Session) -> Swept | None:
@@ -41,6 +41,7 @@ def look(session: Session) -> Swept | None:
         session.row("sweep_look", {"now": session.now, **limits})[0]
         or survey.look(session)
         or notes.is_old(session)
+        or session.row("flow_left")[0]
         or _surplus(session)
     ):
         return None
@@ -54,13 +55,16 @@ def sweep(session: Session, budget: int) -> Swept:
     expired = session.change("sweep_expire", {"now": session.now, "limit": budget})
     if expired:
         session.news.add(Finished())
-    old = _old(session, budget)
+    old, flows = _old(session, budget)
     forget(session, old)
+    for flow, kept, steps in flows:
+        go(session, flow, kept, steps)
+    deleted = len(old) + sum(steps for _, _, steps in flows)
     windows = session.change("hold_sweep", {"now": session.now, "limit": budget})
-    more = survey.forget(session, budget) or budget in (len(overdue), expired, len(old), windows)
+    more = survey.forget(session, budget) or deleted >= budget or budget in (len(overdue), expired, windows)
     more = notes.forget(session, budget) or more
     more = arrivals.go_on(session) or more
-    return Swept(lost=len(overdue), dead=dead, expired=expired, deleted=len(old), more=more)
+    return Swept(lost=len(overdue), dead=dead, expired=expired, deleted=deleted, more=more)
 
 
 def go_on(session: Session) -> None:
@@ -91,61 +95,35 @@ def lose(session: Session, rows: list[Row]) -> tuple[EntryId, ...]:
     return tuple(sorted(key for (key,) in session.rows("ids_of", {"entries": dead})))
 
 
-def forget(session: Session, seqs: Sequence[int]) -> None:
-    """Remove entries with their history, and their messages where these were the last copies.
-
-    Most are neighbours, because what comes together ends together: by ranges that takes less than half the time.
-    """
-    if not seqs:
-        return
-    loose: list[int] = []
-    session.change("forget_highest")
-    for _, numbered in groupby(enumerate(sorted(seqs)), lambda place: place[1] - place[0]):
-        run = [seq for _, seq in numbered]
-        if len(run) < LONG:
-            loose += run
-            continue
-        span = {"first": run[0], "last": run[-1]}
-        session.change("forget_range_kept", span)
-        if session.change("forget_range_messages", span) < len(run):
-            _forget_copies(session, run)
-        for kind in _HISTORY:
-            session.change(f"forget_range_{kind}", span)
-    if loose:
-        entries = {"entries": numbers(loose)}
-        session.change("forget_kept", entries)
-        _forget_copies(session, loose)
-        for kind in _HISTORY:
-            session.change(f"forget_{kind}", entries)
-    session.change("forget_none")
-
-
-def _forget_copies(session: Session, seqs: list[int]) -> None:
-    for statement in ("forget_copies", "forget_messages"):
-        session.change(statement, {"entries": numbers(seqs)})
-
-
-def _old(session: Session, budget: int) -> list[int]:
-    """What is past its retention, or over the cap of its state."""
+def _old(session: Session, budget: int) -> tuple[list[int], list[tuple[int, State, int]]]:
+    """What is past its retention, or over the cap of its state: entries; flows, with how they are kept and how many steps they have."""
     surplus = _surplus(session)
-    old: list[int] = []
+    old, flows, left = list[int](), list[tuple[int, State, int]](), budget
     for state, before in _before(session).items():
-        over, left = surplus.get(state, 0), budget - len(old)
-        if over or before >= 0:
-            for n, (finished, seq) in enumerate(_oldest(session, state, left)):
-                if n >= over and finished > before:
-                    break
+        over = surplus.get(state, 0)
+        if over <= 0 and before < 0:
+            continue
+        for finished, whole, seq, weight in _oldest(session, state, left):
+            if left <= 0 or (over <= 0 and finished > before):
+                break
+            if whole:
+                flows.append((seq, state, weight))
+            else:
                 old.append(seq)
-    return old
+            over -= weight
+            left -= weight
+    return old, flows
 
 
 def _oldest(session: Session, state: State, limit: int) -> Iterator[Row]:
-    """The first of one state to have finished over all queues, and when."""
+    """The first of one state to have finished over all queues, and of the flows kept like it; when, and for how many they count."""
     queues = [queue for (queue,) in session.rows("sweep_queues", {"state": state})]
-    found = (
+    found = [
         session.stream("sweep_old", {"queue": queue, "state": state, "limit": limit}) for queue in queues
-    )
-    return islice(merge(*found), limit)
+    ]
+    if (ended := _KEPT.get(state)) is not None:
+        found.append(session.stream("flow_old", {"state": ended, "limit": limit}))
+    return islice(merge(*found), max(limit, 0))
 
 
 def _before(session: Session) -> dict[State, Instant]:

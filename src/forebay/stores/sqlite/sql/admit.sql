@@ -3,14 +3,18 @@
 -- entry_id, entry_unique; each read is bounded.
 
 -- name: limit_count
--- How much waits in a queue, counted no further than :most in each of two ranges. In a write transaction. (Nothing is ever blocked.)
--- Indexes: entry_ready, entry_timed; rows of the table are not read.
+-- How much waits in a queue, counted no further than :most in each of three ranges. In a write transaction. 
+-- Indexes: entry_ready, entry_timed, entry_blocked; rows of the table are not read.
 SELECT
     (
         SELECT count(*) FROM (SELECT 1 FROM entry INDEXED BY entry_ready WHERE queue = :queue AND state = 'ready' LIMIT :most)
     ) + (
         SELECT count(*) FROM (
             SELECT 1 FROM entry INDEXED BY entry_timed WHERE queue = :queue AND state IN ('scheduled', 'retrying') LIMIT :most
+        )
+    ) + (
+        SELECT count(*) FROM (
+            SELECT 1 FROM entry INDEXED BY entry_blocked WHERE queue = :queue AND flow <> 0 AND state = 'blocked' LIMIT :most
         )
     )
 
@@ -29,17 +33,29 @@ FROM jsonb_each(:batch) AS v
 
 -- name: limit_drain
 -- The latest messages of a queue that were worked off since :since, at most :most of each kind: how many, and the oldest.
--- In a write transaction, for queues that are full. Index: entry_finished, from its end.
+-- In a write transaction, for queues that are full. Indexes: entry_finished, entry_over, from their ends.
 SELECT count(*), min(finished) FROM (
     SELECT finished FROM (
         SELECT finished FROM entry INDEXED BY entry_finished
-        WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL AND finished > :since
+        WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL AND flow = 0 AND finished > :since
+        ORDER BY finished DESC LIMIT :most
+    )
+    UNION ALL
+    SELECT finished FROM (
+        SELECT finished FROM entry INDEXED BY entry_over
+        WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL AND flow <> 0 AND finished > :since
         ORDER BY finished DESC LIMIT :most
     )
     UNION ALL
     SELECT finished FROM (
         SELECT finished FROM entry INDEXED BY entry_finished
-        WHERE queue = :queue AND state = 'dead' AND finished IS NOT NULL AND finished > :since
+        WHERE queue = :queue AND state = 'dead' AND finished IS NOT NULL AND flow = 0 AND finished > :since
+        ORDER BY finished DESC LIMIT :most
+    )
+    UNION ALL
+    SELECT finished FROM (
+        SELECT finished FROM entry INDEXED BY entry_over
+        WHERE queue = :queue AND state = 'dead' AND finished IS NOT NULL AND flow <> 0 AND finished > :since
         ORDER BY finished DESC LIMIT :most
     )
 )

@@ -9,6 +9,7 @@
     (:queue IS NULL OR e.queue = :queue)
     AND (:name IS NULL OR e.name = :name)
     AND (:key IS NULL OR e.key = :key)
+    AND (:flow IS NULL OR e.flow = (SELECT w.seq FROM flow AS w WHERE w.id = :flow))
     AND (:states IS NULL OR e.state IN (SELECT value FROM json_each(:states)))
     AND (:created_since IS NULL OR e.created >= :created_since)
     AND (:created_before IS NULL OR e.created < :created_before)
@@ -21,7 +22,7 @@
 
 -- name: piece_live
 -- What waits or runs, in the queues from :low to :high; no more than :few of each kind.
--- Indexes: entry_ready, entry_timed; reads all leases, of which there are few.
+-- Indexes: entry_ready, entry_timed, entry_blocked; reads all leases, of which there are few.
 (
     SELECT seq FROM (
         SELECT r.seq FROM entry AS r INDEXED BY entry_ready WHERE r.state = 'ready' AND r.queue BETWEEN :low AND :high LIMIT :few
@@ -36,16 +37,30 @@
         SELECT u.seq FROM lease AS l CROSS JOIN json_each(l.entries) AS j CROSS JOIN entry AS u ON u.seq = j.value
         WHERE u.token = l.token LIMIT :few
     )
+    UNION ALL
+    SELECT seq FROM (
+        SELECT b.seq FROM entry AS b INDEXED BY entry_blocked
+        WHERE b.flow <> 0 AND b.state = 'blocked' AND b.queue BETWEEN :low AND :high LIMIT :few
+    )
 )
 
 -- name: piece_finished
 -- What has finished since a moment, in the queues from :low to :high; no more than :few.
--- Index: entry_finished by its range, for each queue and state of the small table kept.
+-- Indexes: entry_finished and, for steps, entry_over by their ranges, for each queue and state of the small tables kept and kept_steps.
 (
-    SELECT d.seq FROM kept AS k
-    CROSS JOIN entry AS d INDEXED BY entry_finished ON d.queue = k.queue AND d.state = k.state AND d.finished >= :finished_since
-    WHERE k.queue BETWEEN :low AND :high AND d.finished IS NOT NULL
-    LIMIT :few
+    SELECT seq FROM (
+        SELECT d.seq FROM kept AS k
+        CROSS JOIN entry AS d INDEXED BY entry_finished ON d.queue = k.queue AND d.state = k.state AND d.finished >= :finished_since
+        WHERE k.queue BETWEEN :low AND :high AND d.finished IS NOT NULL AND d.flow = 0
+        LIMIT :few
+    )
+    UNION ALL
+    SELECT seq FROM (
+        SELECT o.seq FROM kept_steps AS k
+        CROSS JOIN entry AS o INDEXED BY entry_over ON o.queue = k.queue AND o.state = k.state AND o.finished >= :finished_since
+        WHERE k.queue BETWEEN :low AND :high AND o.finished IS NOT NULL AND o.flow <> 0
+        LIMIT :few
+    )
 )
 
 -- name: pick
@@ -64,6 +79,12 @@ ORDER BY e.seq {way} LIMIT :limit
 -- Walk what has one key. Index: entry_key, in order.
 SELECT e.seq FROM entry AS e INDEXED BY entry_key
 WHERE e.seq > :after AND e.seq < :before AND e.key = :key AND {piece_fits}
+ORDER BY e.seq {way} LIMIT :limit
+
+-- name: pick_flow
+-- Walk the steps of a flow. Index: entry_flow, in order.
+SELECT e.seq FROM entry AS e INDEXED BY entry_flow
+WHERE e.seq > :after AND e.seq < :before AND e.flow = (SELECT f.seq FROM flow AS f WHERE f.id = :flow) AND e.flow <> 0 AND {piece_fits}
 ORDER BY e.seq {way} LIMIT :limit
 
 -- name: pick_error
@@ -95,7 +116,7 @@ WHERE e.seq > :after AND e.seq < :before AND {piece_fits}
 ORDER BY e.seq {way} LIMIT :limit
 
 -- name: live
--- How much waits or runs, counted no further than three times :few. Indexes: as said there; rows of the table are read of what runs.
+-- How much waits or runs, counted no further than four times :few. Indexes: as said there; rows of the table are read of what runs.
 SELECT count(*) FROM {piece_live}
 
 -- name: pick_live
@@ -158,8 +179,8 @@ CROSS JOIN entry AS e ON e.seq = j.value
 CROSS JOIN try AS t ON t.entry = e.seq AND t.number > e.tries - :keep
 
 -- name: count
--- All queues by state, and since when the oldest ready entry of each is ready. Without a lock. What is blocked would be missing: nothing is.
--- Indexes: entry_ready and entry_timed from end to end, but no row of the table for each; what is finished is counted already.
+-- All queues by state, and since when the oldest ready entry of each is ready. Without a lock.
+-- Indexes: entry_ready, entry_timed and entry_blocked from end to end, but no row of the table for each; what is finished is counted already.
 SELECT queue, 'ready' AS state, count(*) AS n, min(ready_since) AS since
 FROM entry INDEXED BY entry_ready WHERE state = 'ready' GROUP BY queue
 UNION ALL
@@ -173,7 +194,12 @@ SELECT e.queue, 'running', count(*), NULL
 FROM lease AS l CROSS JOIN json_each(l.entries) AS j CROSS JOIN entry AS e ON e.seq = j.value
 WHERE e.token = l.token GROUP BY e.queue
 UNION ALL
-SELECT queue, state, n, NULL FROM kept WHERE n > 0
+SELECT queue, 'blocked', count(*), NULL
+FROM entry INDEXED BY entry_blocked WHERE flow <> 0 AND state = 'blocked' GROUP BY queue
+UNION ALL
+SELECT queue, state, sum(n), NULL
+FROM (SELECT queue, state, n FROM kept UNION ALL SELECT queue, state, n FROM kept_steps)
+GROUP BY queue, state HAVING sum(n) > 0
 
 -- name: count_queues
 -- The queues that were declared or paused, whether paused, what feeds them, and their limits. Small tables, read whole.

@@ -14,17 +14,32 @@ UPDATE OR IGNORE entry SET
     unique_key = (SELECT iif(m.moments ->> '$.hold' IS NULL, m.unique_key, NULL) FROM message AS m WHERE m.seq = entry.message)
 WHERE seq IN (SELECT value FROM json_each(:entries))
 
+-- name: redrive_steps
+-- As redrive, for steps that are over: they wait until their parents let them run. :entries is a JSON array of sequence numbers.
+UPDATE OR IGNORE entry SET
+    state = 'blocked', ready_since = NULL, attempts = 0, crashes = 0, releases = 0, due = NULL, expires = NULL, deadline = NULL,
+    finished = NULL, reason = NULL, unknown_since = NULL, cancel_requested = 0,
+    unique_key = (SELECT iif(m.moments ->> '$.hold' IS NULL, m.unique_key, NULL) FROM message AS m WHERE m.seq = entry.message)
+WHERE seq IN (SELECT value FROM json_each(:entries))
+
+-- name: redrive_places
+-- Steps that were redriven are not released, and not put off again. After redrive_steps. :entries is a JSON array of sequence numbers.
+UPDATE flow_step SET released = 0, delay = iif(role = 'event', delay, NULL)
+WHERE entry IN (
+    SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state = 'blocked'
+)
+
 -- name: redrive_results
 -- Forget the results of entries that were made ready again. After redrive. :entries is a JSON array of sequence numbers.
 DELETE FROM result WHERE entry IN (
-    SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state = 'ready'
+    SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state IN ('ready', 'blocked')
 )
 
 -- name: redrive_failures
 -- Forget what entries failed of that were made ready again. After redrive. :entries is a JSON array of sequence numbers.
 -- Index: primary keys.
 DELETE FROM failure WHERE entry IN (
-    SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state = 'ready'
+    SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state IN ('ready', 'blocked')
 )
 
 -- name: cancel_overdue

@@ -4,7 +4,7 @@
 
 -- name: sweep_look
 -- Whether there is anything to sweep, but for surplus; without a lock. Indexes: lease_until, entry_late, hold_until; of entry_finished the oldest of
--- each queue and state that kept knows.
+-- each queue and state that kept knows; of flow_over the oldest of each state.
 SELECT
     EXISTS (SELECT 1 FROM lease WHERE until <= :now)
     OR EXISTS (SELECT 1 FROM arrival)
@@ -17,6 +17,17 @@ SELECT
         SELECT 1 FROM kept AS k
         CROSS JOIN entry AS e INDEXED BY entry_finished ON e.queue = k.queue AND e.state = k.state
             AND e.finished <= CASE k.state WHEN 'succeeded' THEN :succeeded WHEN 'dead' THEN :dead ELSE :cancelled END
+            AND e.flow = 0
+    )
+    OR EXISTS (
+        SELECT 1 FROM flow INDEXED BY flow_over
+        WHERE state = 'succeeded' AND going = 0 AND finished <= :succeeded
+    )
+    OR EXISTS (
+        SELECT 1 FROM flow INDEXED BY flow_over WHERE state = 'failed' AND going = 0 AND finished <= :dead
+    )
+    OR EXISTS (
+        SELECT 1 FROM flow INDEXED BY flow_over WHERE state = 'cancelled' AND going = 0 AND finished <= :cancelled
     )
 
 -- name: sweep_overdue
@@ -50,8 +61,8 @@ WHERE seq IN (
 )
 
 -- name: sweep_kept
--- How many finished entries there are of each state. A small table, read whole.
-SELECT state, sum(n) FROM kept GROUP BY state
+-- How many finished entries there are of each state, those of a flow as it ended. Small tables, read whole.
+SELECT state, sum(n) FROM (SELECT state, n FROM kept UNION ALL SELECT state, n FROM flow_kept) GROUP BY state
 
 -- name: sweep_queues
 -- The queues that have anything finished in a state. A small table, read whole.
@@ -59,8 +70,8 @@ SELECT queue FROM kept WHERE state = :state AND n > 0
 
 -- name: sweep_old
 -- The finished of one queue and state, oldest first; read row by row. In a write transaction. Index: entry_finished in its own order.
-SELECT finished, seq FROM entry INDEXED BY entry_finished
-WHERE queue = :queue AND state = :state AND finished IS NOT NULL
+SELECT finished, 0 AS whole, seq, 1 AS weight FROM entry INDEXED BY entry_finished
+WHERE queue = :queue AND state = :state AND finished IS NOT NULL AND flow = 0
 ORDER BY finished, seq LIMIT :limit
 
 -- name: forget_highest
@@ -75,7 +86,7 @@ UPDATE kept SET n = kept.n - v.n
 FROM (
     SELECT e.queue, e.state, count(*) AS n
     FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value
-    WHERE e.finished IS NOT NULL GROUP BY e.queue, e.state
+    WHERE e.finished IS NOT NULL AND e.flow = 0 GROUP BY e.queue, e.state
 ) AS v
 WHERE kept.queue = v.queue AND kept.state = v.state
 
@@ -135,7 +146,7 @@ DELETE FROM entry WHERE seq IN (SELECT value FROM json_each(:entries))
 UPDATE kept SET n = kept.n - v.n
 FROM (
     SELECT queue, state, count(*) AS n FROM entry
-    WHERE seq BETWEEN :first AND :last AND finished IS NOT NULL GROUP BY queue, state
+    WHERE seq BETWEEN :first AND :last AND finished IS NOT NULL AND flow = 0 GROUP BY queue, state
 ) AS v
 WHERE kept.queue = v.queue AND kept.state = v.state
 

@@ -1,0 +1,247 @@
+"""Storing flows: all steps of one, or none. Runs inside the write transaction of a publish or a settle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from forebay.engine import Published, Ready, Stored
+from forebay.model.entry import birth, blocked, delay_of, earliest
+from forebay.model.flow import HOOKS, End, Move, Role, stands
+from forebay.model.message import EntryId
+from forebay.model.state import State
+from forebay.model.verdict import Reason
+from forebay.stores.face import check_hold
+from forebay.stores.flows import by_flow, check_free, check_steps, step_of
+from forebay.stores.sqlite import admission, unique
+from forebay.stores.sqlite.flows import drop
+from forebay.stores.sqlite.rows import message_row
+from forebay.stores.sqlite.session import batch as encoded, numbers, parts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from forebay.model.message import Message
+    from forebay.stores.sqlite.session import Session, Value
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A step that others may come after: where it is, and what it has told."""
+
+    seq: int
+    told: End = End.OPEN
+    role: Role = Role.WORK
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What is written for a batch of steps. ``dropped``: by why their flow cancels them at once."""
+
+    messages: list[tuple[Value, ...]] = field(default_factory=list)
+    entries: list[tuple[object, ...]] = field(default_factory=list)
+    steps: list[tuple[Value, ...]] = field(default_factory=list)
+    edges: list[tuple[Value, ...]] = field(default_factory=list)
+    states: Counter[State] = field(default_factory=Counter)
+    dropped: dict[Reason, list[int]] = field(default_factory=dict)
+    ready: set[str] = field(default_factory=set)
+
+
+def admit(session: Session, flows: Mapping[str, Sequence[Message]]) -> dict[str, list[Published]]:
+    """Begin flows of senders from outside: those that are not there, and that the limits of their queues leave room for."""
+    there = _there(session, flows)
+    _check_new(session, [steps for flow, steps in flows.items() if flow not in there])
+    answers = {flow: _all(steps, Stored.DUPLICATE) for flow, steps in flows.items() if flow in there}
+    for flow, steps in flows.items():
+        if flow in there:
+            continue
+        wanted = Counter(message.queue or "" for message in steps)
+        if (full := admission.no_room(session, session.row("publish_next")[1], wanted)) is not None:
+            answers[flow] = [Published(Stored.FULL, EntryId(message.id), full=full) for message in steps]
+        else:
+            answers[flow] = _begin(session, flow, steps)
+    return answers
+
+
+def follow(session: Session, followed: Iterable[tuple[int, Sequence[Message]]]) -> None:
+    """Store the steps among what follows from entries: those of an entry's own flow are added to it."""
+    chosen = [(seq, by_flow(messages)[1], messages) for seq, messages in followed]
+    own = {
+        seq: (flow, name)
+        for seq, flow, name in session.rows("flow_own", {"entries": numbers(s for s, _, _ in chosen)})
+    }
+    for seq, flows, messages in chosen:
+        for name, places in flows.items():
+            steps = [messages[n] for n in places]
+            session.tallies.grow(message.queue or "" for message in steps)
+            if seq in own and own[seq][1] == name:
+                _add(session, own[seq][0], steps)
+            elif name not in _there(session, [name]):
+                _check_new(session, [steps])
+                _begin(session, name, steps)
+
+
+def _there(session: Session, flows: Iterable[str]) -> dict[str, int]:
+    return dict(session.rows("flow_find", {"ids": encoded(list(flows))}))
+
+
+def _all(steps: Sequence[Message], status: Stored) -> list[Published]:
+    return [Published(status, EntryId(message.id)) for message in steps]
+
+
+def _check_new(session: Session, flows: Sequence[Sequence[Message]]) -> None:
+    """Raise `InvalidOption` for flows that could never run."""
+    named = Counter(message.id for steps in flows for message in steps)
+    taken = _taken(session, list(named))
+    for steps in flows:
+        check_steps(steps)
+        for message in steps:
+            check_free(message, taken=named[message.id] > 1 or message.id in taken)
+
+
+def _taken(session: Session, ids: Sequence[str]) -> set[str]:
+    return {key for part in parts(ids) for (key,) in session.rows("flow_taken", {"ids": encoded(part)})}
+
+
+def _begin(session: Session, flow: str, steps: Sequence[Message]) -> list[Published]:
+    session.change("flow_begin", {"id": flow, "now": session.now})
+    return _store(session, session.conn.last_insert_rowid(), steps, {})
+
+
+def _add(session: Session, flow: int, steps: Sequence[Message]) -> None:
+    """Add to a flow those steps that are not there."""
+    ids = {key for message in steps for key in (message.id, *step_of(message).after)}
+    rows = [
+        row
+        for part in parts(list(ids))
+        for row in session.rows("flow_known", {"flow": flow, "ids": encoded(part)})
+    ]
+    known = {key: _Known(seq, End(told), Role(role)) for key, seq, told, role in rows}
+    new = [message for message in steps if message.id not in known]
+    if not new:
+        return
+    check_steps(new, {key: one.role for key, one in known.items()})
+    taken = _taken(session, [message.id for message in new])
+    for message in new:
+        check_free(message, taken=message.id in taken)
+    _store(session, flow, new, known)
+
+
+def _store(
+    session: Session, flow: int, steps: Sequence[Message], known: dict[str, _Known]
+) -> list[Published]:
+    """Store steps of a flow: after ``known`` ones, and after each other."""
+    holders = _holders(session, steps)
+    first: int = session.row("publish_next")[0]
+    rows, hooks = _Rows(), dict[Role, int]()
+    for n, message in enumerate(steps):
+        step, seq = step_of(message), first + n
+        _lay_out(session, rows, seq, message, [known[key] for key in step.after], taken=n in holders)
+        known[message.id] = _Known(seq, role=step.role)
+        if step.role in HOOKS:
+            hooks[step.role] = seq
+    _write(session, flow, rows)
+    _take_keys(session, first, steps, holders)
+    grown = {
+        "flow": flow,
+        "n": len(steps),
+        "on_done": hooks.get(Role.ON_DONE),
+        "on_failed": hooks.get(Role.ON_FAILED),
+    }
+    session.change("flow_grow", grown)
+    session.sums.arrive(Counter((message.queue or "", message.name) for message in steps))
+    session.news.update(map(Ready, rows.ready))
+    for reason, seqs in rows.dropped.items():
+        drop(session, seqs, reason)
+    return [
+        Published(Stored.DUPLICATE, holders[n])
+        if n in holders
+        else Published(Stored.STORED, EntryId(message.id))
+        for n, message in enumerate(steps)
+    ]
+
+
+def _holders(session: Session, steps: Sequence[Message]) -> dict[int, EntryId]:
+    """The places of the steps whose unique keys others have, and who: a message that is there, or a step before it."""
+    holders: dict[int, EntryId] = {}
+    first: dict[tuple[str | None, str], EntryId] = {}
+    for n, message in enumerate(steps):
+        if message.hold is not None:
+            check_hold(message)
+        if message.unique is None:
+            continue
+        place = (message.queue, message.unique)
+        if place not in first:
+            first[place] = unique.holder(session, *place) or EntryId(message.id)
+        if first[place] != EntryId(message.id):
+            holders[n] = first[place]
+    return holders
+
+
+def _take_keys(session: Session, first: int, steps: Sequence[Message], holders: Collection[int]) -> None:
+    """Give steps that have been stored the unique keys that they hold in ways of their own, and forget who held those of others so."""
+    for n, message in enumerate(steps):
+        if message.unique is not None and n not in holders:
+            if message.hold is not None:
+                unique.take(session, message, message.hold, first + n)
+            else:
+                unique.others(session, [(message.queue, message.unique)])
+
+
+def _lay_out(
+    session: Session, rows: _Rows, seq: int, message: Message, parents: Sequence[_Known], *, taken: bool
+) -> None:
+    """The rows of one step."""
+    step, now = step_of(message), session.now
+    told = Counter(parent.told for parent in parents)
+    open_, failed, skipped = told[End.OPEN], told[End.FAILED], told[End.SKIPPED]
+    move = stands(step.when, open_=open_, failed=failed, skipped=skipped)
+    if taken or step.role in HOOKS:
+        move = Move.WAIT
+    delay, born = delay_of(message, step), blocked(message, step, now)
+    if move is Move.RUN:
+        if step.role is Role.EVENT:
+            born = born._replace(expires=earliest(born.expires, None if delay is None else now + delay))
+        else:
+            born = birth(message, now)
+    elif (reason := _reason(move, taken=taken)) is not None:
+        rows.dropped.setdefault(reason, []).append(seq)
+    ready = born.state is State.READY
+    if ready:
+        rows.ready.add(message.queue or "")
+    rows.states[born.state] += 1
+    rows.messages.append(message_row(seq, message, 1))
+    rows.entries.append(
+        (
+            seq, message.id, message.queue, born.state, message.priority, born.due, born.expires, born.deadline, now if ready else None,
+            None if taken or message.hold is not None else message.unique, message.name, message.key,
+        )
+    )  # fmt: skip
+    rows.steps.append(
+        (seq, step.name, step.when, step.role, open_, failed, skipped, int(move is Move.RUN), delay)
+    )
+    rows.edges += [(seq, place, parent.seq) for place, parent in enumerate(parents)]
+
+
+def _reason(move: Move, *, taken: bool) -> Reason | None:
+    """Why a step is cancelled where it is stored."""
+    if taken:
+        return Reason.DUPLICATE
+    match move:
+        case Move.FAIL:
+            return Reason.PARENT_FAILED
+        case Move.SKIP:
+            return Reason.SKIPPED
+        case _:
+            return None
+
+
+def _write(session: Session, flow: int, rows: _Rows) -> None:
+    session.each("publish_messages", rows.messages)
+    for part in parts(rows.entries):
+        session.change("flow_entries", {"batch": encoded(part), "now": session.now, "flow": flow})
+    session.each("flow_steps_add", rows.steps)
+    if rows.edges:
+        session.each("flow_edges_add", rows.edges)
+    session.each("flow_count_add", [(flow, state, n) for state, n in rows.states.items()])
