@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from forebay.engine import Engine
     from forebay.middleware import Middleware
     from forebay.model.query import By, Command, Counts, Page, Query, Steered
+    from forebay.model.saved import SavedStep
     from forebay.model.survey import Group, Survey
     from forebay.testing.stage import Testing
 
@@ -485,6 +486,10 @@ class App:
         return (
             await store.count() if by is None else await store.survey(Groups(by=by, which=which, limit=limit))
         )
+
+    async def saved_steps(self, key: EntryId) -> tuple[SavedStep, ...]:
+        """The durable steps that a message has saved, in the order in which it did: what each came to, in which try, how long it took."""
+        return tuple(await (await self._client.link()).store.saved(key))
 
     async def survey(self, about: Survey[T]) -> tuple[T, ...]:
         """What the store knows besides messages: `Workers` that are there, `Rates` by minute, queue and name.

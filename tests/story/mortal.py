@@ -173,7 +173,7 @@ def _kinds(works: list[Callable[..., Any]]) -> Iterator[str]:
 
 
 def _verdicts(settlements: list[Settlement]) -> Iterator[str]:
-    names = {v.Retry: "retry", v.Dead: "dead", v.Release: "release"}
+    names = {v.Retry: "retry", v.Dead: "dead", v.Release: "release", v.Snooze: "snooze"}
     for settlement in settlements:
         if settlement.then:
             yield "follow"

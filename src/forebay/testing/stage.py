@@ -22,7 +22,7 @@ from forebay.engine import EngineOptions, Notice, Published, Retention, Stored, 
 from forebay.errors import ResultTimeout, TaskDead
 from forebay.features.schedules.clockwork import Clockwork
 from forebay.features.schedules.keeping import declare
-from forebay.features.steps.steps import Desk
+from forebay.features.steps.steps import desk_of
 from forebay.model import verdict as v
 from forebay.model.outcome import Steer, Suspended
 from forebay.model.query import Query, Selector
@@ -178,7 +178,7 @@ class Hand:
         gears = Gears(
             broker=store,
             executor=Executor(
-                plant.composer, self.running, Desk(store, plant.clock, self._threads.run, in_place=0)
+                plant.composer, self.running, desk_of(store, plant.clock, self._threads.run, in_place=0)
             ),
             settler=self._settler,
             in_flight=self.running,

@@ -88,7 +88,7 @@ class Desk:
     store: Store | None
     clock: Clock
     thread: Callable[..., Awaitable[Any]]
-    in_place: Micros = IN_PLACE
+    in_place: Micros
     _types: WeakKeyDictionary[Callable[..., object], ResultType] = field(default_factory=WeakKeyDictionary)
 
     def type_of(self, function: Callable[..., object]) -> ResultType:
@@ -105,10 +105,12 @@ class Desk:
 _ANYTHING: Final = ResultType(Any)
 
 
-def desk_of(broker: Broker | None, clock: Clock, thread: Callable[..., Awaitable[Any]]) -> Desk:
+def desk_of(
+    broker: Broker | None, clock: Clock, thread: Callable[..., Awaitable[Any]], in_place: Micros = IN_PLACE
+) -> Desk:
     """For handlers of what ``broker`` hands out, which may be no store."""
     remembers = broker is not None and broker.traits.remembers
-    return Desk(cast("Store", broker) if remembers else None, clock, thread)
+    return Desk(cast("Store", broker) if remembers else None, clock, thread, in_place)
 
 
 class Steps:
