@@ -26,6 +26,9 @@ ForebayError
 ├── StepError                  a durable step cannot go on: the message is a dead letter, and may be retried
 │   ├── StepChanged
 │   └── StepRefused
+├── ScheduleError              what was asked of a schedule was not done
+│   ├── ScheduleNotFound
+│   └── ScheduleBusy
 ├── NotOpen
 ├── InUse
 ├── TaskError                  how a task ended, raised to whoever waits for its result
@@ -232,6 +235,18 @@ class StepChanged(StepError):
 
 class StepRefused(StepError):
     """A step's result cannot be saved: it is too large, one too many, or would not be read back as it is."""
+
+
+class ScheduleError(ForebayError):
+    """What was asked of a schedule was not done."""
+
+
+class ScheduleNotFound(ScheduleError, LookupError):
+    """There is no schedule of that name."""
+
+
+class ScheduleBusy(ScheduleError):
+    """A schedule that does not overlap is not run: its last message is not over."""
 
 
 class NotOpen(ForebayError, RuntimeError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpac
 from msgspec.structs import replace
 
 from forebay.compose import check_options
-from forebay.errors import InvalidArguments, InvalidOption, quoted
+from forebay.errors import InvalidArguments, InvalidOption, ScheduleNotFound, quoted
 from forebay.features.schedules import keeping
 from forebay.features.schedules.book import Entry, read
 from forebay.features.schedules.keeping import Declaration
@@ -76,7 +76,7 @@ class Schedules:
     >>> await app.schedules.put("tenant-7-report", cron="0 6 * * mon", task=report.bind(tenant=7))  # doctest: +SKIP
     >>> await app.schedules.pause("tenant-7-report", until="2d")                                   # doctest: +SKIP
 
-    All raise `Unsupported` on a bare bus, `InvalidOption` for a schedule that is not there, and what the engine raises. Cancelled, a
+    All raise `Unsupported` on a bare bus, `ScheduleNotFound` for one that is not there, and what the engine raises. Cancelled, a
     change has either been made or not. ``by``: who is noted in the audit.
     """
 
@@ -121,7 +121,7 @@ class Schedules:
         if task is None:
             entry = (await read(store, [name])).get(name)
             if entry is None:
-                raise InvalidOption(
+                raise ScheduleNotFound(
                     f"There is no schedule {name!r} yet: say what it sends, with task=....bind(...)."
                 )
             plan = changed(name, entry.standing.plan, cron, every, times)
@@ -147,7 +147,7 @@ class Schedules:
         return as_datetime(await keeping.skip(store, name, self._now(), by=self._actor(by)))
 
     async def run(self, name: str, *, by: Actor | None = None) -> Handle[Any]:
-        """Send its message now, beside its ticks, paused or not. Raises `InUse` if it does not overlap and the last one is not over."""
+        """Send its message now, beside its ticks, paused or not. Raises `ScheduleBusy` if it does not overlap and the last is not over."""
         store, mark = await self._declared(name), self._client.ground.composer.ids.message()
         key = await keeping.run(store, name, mark, self._now(), by=self._actor(by))
         return Handle(EntryId(key), Any, self._client)

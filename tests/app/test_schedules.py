@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from forebay import App, Context
-from forebay.errors import InvalidArguments, InvalidName, InvalidOption, NameTaken, Unsupported
+from forebay.errors import (
+    InvalidArguments,
+    InvalidName,
+    InvalidOption,
+    NameTaken,
+    ScheduleNotFound,
+    Unsupported,
+)
 from forebay.model.query import Actor, Edit
 from forebay.model.schedule import CatchUp, How, Overlap, ScheduleState
 from forebay.model.state import State
@@ -175,14 +182,14 @@ async def test_schedules_are_put_and_changed_from_a_running_program() -> None:
         whole = await app.schedules.put("tenant-7", every="1h", task=task.bind(8))
         assert (whole.plan.jitter, whole.plan.catch_up) == (0, CatchUp.ONE), "with a task all is said anew"
 
-        with pytest.raises(InvalidOption, match="There is no schedule 'nobody' yet: say what it sends"):
+        with pytest.raises(ScheduleNotFound, match="There is no schedule 'nobody' yet: say what it sends"):
             await app.schedules.put("nobody", every="1h")
         with pytest.raises(InvalidOption, match="say when, with cron="):
             await app.schedules.put("nobody", task=task.bind(1))
         with pytest.raises(InvalidOption, match="not by both"):
             await app.schedules.put("nobody", cron="@daily", every="1h", task=task.bind(1))
         for call in (app.schedules.get, app.schedules.pause, app.schedules.run, app.schedules.history):
-            with pytest.raises(InvalidOption, match="There is no schedule 'nobody'"):
+            with pytest.raises(ScheduleNotFound, match="There is no schedule 'nobody'"):
                 await call("nobody")
 
         await app.schedules.remove("tenant-7", by=ana)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from msgspec.structs import replace
 
 from forebay.engine import Ask, EngineOptions, Retention, Settlement, Source
-from forebay.errors import EngineUnavailable, InUse, InvalidOption, OutcomeUnknown
+from forebay.errors import EngineUnavailable, InvalidOption, OutcomeUnknown, ScheduleBusy, ScheduleNotFound
 from forebay.features.schedules import book, clockwork, keeping
 from forebay.features.schedules.book import Entry, read
 from forebay.features.schedules.clockwork import Clockwork
@@ -231,7 +231,7 @@ def test_a_removed_schedule_leaves_nothing_and_begins_anew(engine: Engine) -> No
             await clock.advance(MINUTE)
             assert await work.turn() == 0
             assert work.next() is None
-            with pytest.raises(InvalidOption, match="no schedule 'tenant-7'"):
+            with pytest.raises(ScheduleNotFound, match="no schedule 'tenant-7'"):
                 await keeping.remove(store, "tenant-7")
 
             await keeping.put(store, "tenant-7", plan(), "app", clock.now())
@@ -352,7 +352,7 @@ def test_a_pause_ends_by_itself_or_by_a_word_and_owes_nothing(engine: Engine) ->
             await clock.advance(MINUTE)
 
             assert await work.turn() == 2
-            with pytest.raises(InvalidOption, match="no schedule 'nobody'"):
+            with pytest.raises(ScheduleNotFound, match="no schedule 'nobody'"):
                 await keeping.pause(store, "nobody", None)
 
     asyncio.run(story())
@@ -373,7 +373,7 @@ def test_with_overlap_skip_nothing_is_sent_while_the_one_before_is_not_over(engi
             assert sent == [1, 0, 1, 0]
             runs = (await read(store, ()))["a"].course.runs
             assert [run.how for run in runs] == [How.FIRED, How.OVERLAPPED, How.FIRED, How.OVERLAPPED]
-            with pytest.raises(InUse, match="is ready: wait for its end"):
+            with pytest.raises(ScheduleBusy, match="is ready: wait for its end"):
                 await keeping.run(store, "a", "by-hand", clock.now())
             await work_off(store)
             assert await keeping.run(store, "a", "by-hand", clock.now()) == "cron:a:by-hand"

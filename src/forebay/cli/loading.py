@@ -45,7 +45,7 @@ def load(spec: str, include: Sequence[str] = ()) -> App:
         routes = app.routes()
     except IncludeFailed as error:
         raise BadApp(_explained(error.module, error.__cause__ or error, here)) from error
-    if not routes and app.bus is None:
+    if not routes and app.bus is None and not app.plant().schedules.plans:
         raise BadApp(
             f"{spec} declares no handlers, so a worker would have nothing to do: use @app.task or @app.subscribe before it starts. "
             "Handlers in other modules are found with App(include=[...]) or --include MODULE."

@@ -37,6 +37,7 @@ class Orders:
         queues: str | None,
         pool_processes: str | None,
         strict: bool,
+        schedules: bool,
         stop_within: str | None,
         log_level: str | None,
         log_format: str | None,
@@ -46,6 +47,7 @@ class Orders:
             concurrency=whole_number(read("concurrency", concurrency), "concurrency"),
             queues=weights(read("queues", queues)),
             strict=strict,
+            schedules=schedules,
             pool_processes=whole_number(read("pool_processes", pool_processes), "pool_processes", 0),
             stop_within=micros(read("stop_within", stop_within), "stop_within"),
         )

@@ -38,6 +38,10 @@ HOMES: Final = {
     ),
     "flow": ("forebay.cli.flow", "list, show, retry, cancel, delete: graphs of steps."),
     "queue": ("forebay.cli.queue", "list, show, pause, resume, purge."),
+    "schedule": (
+        "forebay.cli.schedule",
+        "list, show, run, pause, resume, skip, put, reset, remove.",
+    ),
     "dead": ("forebay.cli.dead", "list, groups, retry, discard: dead letters."),
     "audit": ("forebay.cli.audit", "Show who told the engine what."),
     "workers": ("forebay.cli.workers", "Show the workers that are there."),

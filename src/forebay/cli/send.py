@@ -88,8 +88,8 @@ def send(  # noqa: PLR0913  # one parameter for each option
     given = _options(id=id, key=key, headers=headers, delay=delay, expires=expires, priority=priority)
     if unique is not None:
         given["unique"] = unique
-    args = [_value(text) for text in arguments]
-    named = {one: _value(text) for one, text in _pairs(keywords, "--kw")}
+    args = [value(text) for text in arguments]
+    named = {one: value(text) for one, text in pairs(keywords, "--kw")}
     with _sending(url, given, create=create) as app:
         handle = app.named(name, queue).options(**given).send_sync(*args, **named)
         alone = "" if as_json else unworked(app, queue)
@@ -184,17 +184,18 @@ def _options(  # one parameter for each option
     if key is not None:
         given["key"] = key
     if headers:
-        given["headers"] = dict(_pairs(headers, "--header"))
+        given["headers"] = dict(pairs(headers, "--header"))
     if delay is not None:
-        given["delay"] = _when(delay, "--delay")
+        given["delay"] = when(delay, "--delay")
     if expires is not None:
-        given["expires"] = _when(expires, "--expires")
+        given["expires"] = when(expires, "--expires")
     if priority is not None:
         given["priority"] = priority
     return given
 
 
-def _pairs(texts: tuple[str, ...], option: str) -> Iterator[tuple[str, str]]:
+def pairs(texts: tuple[str, ...], option: str) -> Iterator[tuple[str, str]]:
+    """Names and values. Raises `InvalidOption`."""
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or not name:
@@ -202,7 +203,7 @@ def _pairs(texts: tuple[str, ...], option: str) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _value(text: str) -> object:
+def value(text: str) -> object:
     """JSON where it is JSON, else the text itself. Raises `InvalidOption` for a number that nothing holds."""
     import msgspec  # not for help
 
@@ -216,7 +217,7 @@ def _value(text: str) -> object:
         return text
 
 
-def _when(text: str, option: str) -> str | datetime:
+def when(text: str, option: str) -> str | datetime:
     """A duration, or a moment if it begins like a date."""
     from datetime import datetime
 

@@ -50,6 +50,11 @@ if TYPE_CHECKING:
     help="Processes for handlers with pool='process'. Default: setting pool_processes, 0: one for each processor.",
 )
 @click.option(
+    "--no-schedules",
+    is_flag=True,
+    help="Neither declare the schedules of APP nor fire any: other workers do.",
+)
+@click.option(
     "--max-tasks",
     metavar="N",
     help="Replace a supervised process after about N deliveries. Default: setting max_tasks, 0: never.",
@@ -93,6 +98,7 @@ def worker(  # noqa: PLR0913  # one parameter for each option
     strict: bool,
     processes: str | None,
     pool_processes: str | None,
+    no_schedules: bool,
     max_tasks: str | None,
     max_memory: str | None,
     health: str | None,
@@ -122,7 +128,7 @@ def worker(  # noqa: PLR0913  # one parameter for each option
         "log_format": log_format,
     }
     link = SupervisorLink.taken(os.environ)
-    orders = Orders.read(**said, strict=strict)
+    orders = Orders.read(**said, strict=strict, schedules=not no_schedules)
     supervision = Supervision.read(
         processes=processes,
         max_tasks=max_tasks,
@@ -133,7 +139,8 @@ def worker(  # noqa: PLR0913  # one parameter for each option
     if link is not None or not supervision.processes:
         return serve(app, include, orders, supervision, link)
     modules = [f"--include={module}" for module in include]
-    command = [*_words(app, said), *modules, *(["--strict"] if strict else []), *supervision.words()]
+    flags = [word for word, said_so in (("--strict", strict), ("--no-schedules", no_schedules)) if said_so]
+    command = [*_words(app, said), *modules, *flags, *supervision.words()]
     return supervise(app, command, orders, supervision)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec.structs import replace
 
+from forebay.errors import InvalidOption
 from forebay.model.cron import cron, stamp, zone_of
 from forebay.model.message import Message, MessageId
 from forebay.model.query import TaskRecord
@@ -315,7 +316,7 @@ def spelled(duration: Micros) -> str:
 
 class ScheduleState(StrEnum):
     """Where a schedule stands: at work; paused; gone from the code of its App; in code that no worker has declared yet; without a tick to
-    come.
+    come; with an expression or a zone that is not known here.
     """
 
     ACTIVE = "active"
@@ -323,6 +324,7 @@ class ScheduleState(StrEnum):
     GONE = "gone"
     NEW = "new"
     OVER = "over"
+    UNREADABLE = "unreadable"
 
 
 class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -348,13 +350,27 @@ class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True):
             return ScheduleState.GONE
         if self.standing.holds(self.now):
             return ScheduleState.PAUSED
-        return ScheduleState.ACTIVE if self._ticks(1) else ScheduleState.OVER
+        try:
+            return ScheduleState.ACTIVE if self._ticks(1) else ScheduleState.OVER
+        except InvalidOption:
+            return ScheduleState.UNREADABLE
+
+    @property
+    def words(self) -> str:
+        """When, in plain words; the expression, where it is not known here."""
+        try:
+            return self.plan.words()
+        except InvalidOption:
+            return self.plan.cron or ""
 
     def next(self, number: int = 5) -> list[Instant]:
-        """When its next ticks come, jitter included; none of a schedule that is gone, or paused for good."""
+        """When its next ticks come, jitter included; none of a schedule that is gone, paused for good, or not known here."""
         if self.standing.gone or (self.standing.holds(self.now) and self.standing.until is None):
             return []
-        return [self.plan.moment(self.name, tick) for tick in self._ticks(number)]
+        try:
+            return [self.plan.moment(self.name, tick) for tick in self._ticks(number)]
+        except InvalidOption:
+            return []
 
     def _ticks(self, number: int) -> list[Instant]:
         after = max(self.now, floor_of(self.standing, self.course, self.now), self.standing.until or 0)

@@ -56,7 +56,7 @@ class Ticker:
                     if self._work.holds:
                         self._work.released(None)
                     if sent := await self._work.turn():
-                        log.info("schedule.fired", extra={"count": sent})
+                        log.debug("schedule.fired", extra={"count": sent})
                     wait = self._until_next()
                 except EngineError as error:
                     log.warning("schedule.failed", extra=told(error))

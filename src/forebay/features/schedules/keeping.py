@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from msgspec.structs import replace
 
-from forebay.errors import EngineUnavailable, InUse, InvalidOption
+from forebay.errors import EngineUnavailable, InvalidOption, ScheduleBusy, ScheduleNotFound
 from forebay.features.schedules.book import Entry, course_note, log, read, standing_note
 from forebay.model.message import EntryId
 from forebay.model.note import MOST_REVISED, Revision
@@ -198,7 +198,7 @@ async def run(store: Store, name: str, mark: str, now: Instant, *, by: Actor = U
 async def _check_over(store: Store, name: str, key: MessageId) -> None:
     page = await store.find(Query(which=Selector(ids=(EntryId(key),)), brief=True))
     if page.records and page.records[0].state not in FINISHED:
-        raise InUse(
+        raise ScheduleBusy(
             f"Schedule {name!r} does not overlap, and its last message {key} is {page.records[0].state}: wait for its end, or cancel it."
         )
 
@@ -242,9 +242,9 @@ def _revision(name: str, entry: Entry | None, changed: Change, what: str) -> Rev
     return Revision(standing_note(name, changed(entry), entry.version if entry else 0), what=what)
 
 
-def unknown(name: str) -> InvalidOption:
+def unknown(name: str) -> ScheduleNotFound:
     """For a schedule that is not there."""
-    return InvalidOption(f"There is no schedule {name!r}: see the list of those there are.")
+    return ScheduleNotFound(f"There is no schedule {name!r}: `forebay schedule list` shows those there are.")
 
 
 def _contended(name: str) -> EngineUnavailable:
