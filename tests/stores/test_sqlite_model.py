@@ -17,7 +17,7 @@ from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.saved import Kind, SavedStep
 from forebay.model.state import WAITING, State
 from forebay.model.survey import Audit, Groups, Presence, Rate, Rates, Survey, Workers
-from forebay.model.unique import UNFINISHED, WORKED_ON, Conflict, Hold
+from forebay.model.unique import UNFINISHED, WORKED_ON, Conflict, Gather, Hold
 from forebay.model.when import SECOND, After, At, When
 from forebay.stores.memory import MemoryEngine
 from forebay.stores.sqlite import SqliteEngine
@@ -85,8 +85,11 @@ class World:
         pick = self.chance.choice
         if pick((True, False, False)):
             return None
+        if pick((True, False, False)):
+            return Gather(pick((5, 30)) * SECOND, pick((2, 3, 5)), 3 * SECOND).of("", b"", None).hold
+        alone = [conflict for conflict in Conflict if conflict is not Conflict.JOIN]
         return Hold(
-            states=pick((WAITING, UNFINISHED, WORKED_ON, UNFINISHED | {State.DEAD})), conflict=pick(tuple(Conflict)),
+            states=pick((WAITING, UNFINISHED, WORKED_ON, UNFINISHED | {State.DEAD})), conflict=pick(alone),
             window=pick((None, None, 5 * SECOND, 100 * SECOND)), longest=pick((None, 10 * SECOND)),
         )  # fmt: skip
 

@@ -104,6 +104,7 @@ HOT = {
             "failures": "failure",
             "steps": "step",
             "holds": "hold",
+            "companies": "company",
             "entries": "entry",
         }.items()
     },
@@ -133,8 +134,13 @@ HOT = {
         "SEARCH s USING COVERING INDEX step_name (entry=?)",
     ],
     "hold_others": ["SEARCH h USING PRIMARY KEY (queue=? AND key=?)"],
-    "hold_drop": ["SEARCH hold USING PRIMARY KEY (queue=? AND key=?)"],
-    "hold_change": ["SEARCH hold USING PRIMARY KEY (queue=? AND key=?)"],
+    "hold_supersede": ["SEARCH hold USING PRIMARY KEY (queue=? AND key=?)"],
+    "hold_close": ["SEARCH hold USING PRIMARY KEY (queue=? AND key=?)"],
+    "claim_company": [
+        "SEARCH c USING PRIMARY KEY (head=?)",
+        "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH m USING INTEGER PRIMARY KEY (rowid=?)",
+    ],
     "hold_replace": ["SEARCH message USING INTEGER PRIMARY KEY (rowid=?)"],
     "hold_renew": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
     "hold_postpone": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],

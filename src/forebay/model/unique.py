@@ -27,6 +27,9 @@ WORKED_ON: Final = UNFINISHED | {State.SUCCEEDED, State.DEAD}
 """What holds a key for a time: all but what ended without work. (A window counts what was done, not what was called off.)"""
 MOVABLE: Final = TIMED | {State.READY}
 """Waits, and for nothing but its time and a worker."""
+_GATHERS: Final = frozenset({State.SCHEDULED, State.READY})
+MOST_GATHERED: Final = 1_000
+"""Messages of one group, and those that one claim takes along with what it takes."""
 
 OnConflict: TypeAlias = Literal["keep", "replace", "reschedule", "reject"]
 Until: TypeAlias = Literal["done", "started"]
@@ -36,19 +39,20 @@ class Conflict(StrEnum):
     """What becomes of a message whose key another one holds.
 
     ``KEEP``: it is a duplicate. ``REPLACE``: one that waits becomes this one. ``RESCHEDULE``: one that waits gets its time. ``REJECT``:
-    it is TAKEN.
+    it is TAKEN. ``JOIN``: it is stored beside the other, and handed out with it.
     """
 
     KEEP = "keep"
     REPLACE = "replace"
     RESCHEDULE = "reschedule"
     REJECT = "reject"
+    JOIN = "join"
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a message holds its unique key: while it is in one of ``states``, and with ``window`` no longer than so many microseconds after
     it was stored, then even if it is forgotten meanwhile. ``longest``: a message that is replaced or rescheduled again and again runs no
-    later than so many microseconds after the first.
+    later than so many microseconds after the first. ``most``: of those that join, and the one that they join, together.
 
     A message without one is held as by ``Hold(states=UNFINISHED)``, which costs least.
     """
@@ -57,11 +61,12 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     window: Micros | None = None
     conflict: Conflict = Conflict.KEEP
     longest: Micros | None = None
+    most: int = 0
 
     @property
     def keeps(self) -> bool:
-        """Whether the key is the message's again when it is redriven: a window belongs to the moment of sending."""
-        return self.window is None
+        """Whether the key is the message's again when it is redriven: a window, and a group, belong to the moment of sending."""
+        return self.window is None and self.conflict is not Conflict.JOIN
 
 
 def held_until(hold: Hold | None, created: Instant) -> str | Instant:
@@ -92,8 +97,8 @@ def effective(state: State, *, begun: bool) -> State:
     return State.RUNNING if begun and state in MOVABLE else state
 
 
-def meet(hold: Hold, place: Place, holder: Place, state: State | None) -> Conflict:
-    """What becomes of a message that finds its key held, by one that is in ``state`` (None: it is forgotten).
+def meet(hold: Hold, place: Place, holder: Place, state: State | None, *, gathers: bool = False) -> Conflict:
+    """What becomes of a message that finds its key held, by one that is in ``state`` (None: it is forgotten), and ``gathers`` others.
 
     >>> meet(Hold(states=WAITING, conflict=Conflict.REPLACE), Place("a", None), Place("a", None), State.RUNNING)
     <Conflict.KEEP: 'keep'>
@@ -103,7 +108,9 @@ def meet(hold: Hold, place: Place, holder: Place, state: State | None) -> Confli
             return Conflict.REPLACE if place == holder and holder.flow is None else Conflict.REJECT
         case Conflict.RESCHEDULE if state in MOVABLE:
             return Conflict.RESCHEDULE
-        case Conflict.REPLACE | Conflict.RESCHEDULE:
+        case Conflict.JOIN if gathers:
+            return Conflict.JOIN
+        case Conflict.REPLACE | Conflict.RESCHEDULE | Conflict.JOIN:
             return Conflict.KEEP
         case _:
             return hold.conflict
@@ -234,8 +241,24 @@ class Throttle:
         )
 
 
-Rule: TypeAlias = Unique | Debounce | Throttle
-"""What a sender may say of messages that are not to be many."""
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Handle many in one call: messages of a task and ``key=`` gather until there are ``most``, or none has come for ``quiet``
+    microseconds, or the first has waited for ``longest``.
+    """
+
+    longest: Micros
+    most: int
+    quiet: Micros
+
+    def of(self, name: str, _: bytes, key: str | None) -> Asked:
+        """What it makes of a message."""
+        hold = Hold(states=_GATHERS, conflict=Conflict.JOIN, longest=self.longest, most=self.most)
+        return Asked(_own("gather", name, key), hold, After(self.quiet))
+
+
+Rule: TypeAlias = Unique | Debounce | Throttle | Gather
+"""What is said of messages that are not to be many."""
 
 
 def _is_name(value: object) -> bool:

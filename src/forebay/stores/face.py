@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from forebay.engine import Cancels, Noted, Ready
 from forebay.errors import InvalidOption, NotOpen, Unsupported
 from forebay.model.query import UNKNOWN, HandBack, Pause, Resume, Steered
+from forebay.model.unique import MOST_GATHERED, Conflict
 from forebay.stores.asked import check_topic, noted, queue_of
 
 if TYPE_CHECKING:
@@ -133,7 +134,18 @@ def check_hold(message: Message) -> Hold:
         raise InvalidOption(
             f"Message {message.id!r}: how a unique key is held can be said of a task that has one, and of nothing else."
         )
-    return message.hold
+    hold = message.hold
+    if hold.conflict is Conflict.JOIN and (hold.longest is None or not 2 <= hold.most <= MOST_GATHERED):
+        raise InvalidOption(
+            f"Message {message.id!r}: a group is of 2 to {MOST_GATHERED:,} messages, and waits for so long at the longest."
+        )
+    return hold
+
+
+def exclusive(message: Message) -> str | None:
+    """The unique key that no other may have beside this message: one that joins others does not mind."""
+    joins = message.hold is not None and message.hold.conflict is Conflict.JOIN
+    return None if joins else message.unique
 
 
 async def unless_cancelled(

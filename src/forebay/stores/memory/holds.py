@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from forebay.model.unique import UNFINISHED
+from forebay.model.unique import UNFINISHED, Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,9 @@ Key: TypeAlias = tuple[str, str]
 
 @dataclass(slots=True)
 class Held:
-    """A key and its holder, which was the ``seq``-th entry. ``since``: when the first of its series came; ``last``: who changed it last."""
+    """A key and its holder, which was the ``seq``-th entry. ``since``: when the first of its series came; ``last``: who changed it last;
+    ``gathered``: how many are together, if others join it.
+    """
 
     id: EntryId
     seq: int
@@ -28,6 +30,7 @@ class Held:
     until: Instant | None
     since: Instant
     last: MessageId | None = None
+    gathered: int | None = None
 
 
 class Holds:
@@ -55,6 +58,10 @@ class Holds:
     def take(self, key: Key, held: Held) -> None:
         """Give it to somebody."""
         self._held[key] = held
+
+    def close(self, key: Key) -> None:
+        """Nobody joins its holder any more."""
+        del self._held[key]
 
     def forget(self, key: Key, seq: int, now: Instant, *, let_go: bool) -> None:
         """Its holder is about to be forgotten; a window stays, unless it is to ``let_go``."""
@@ -84,4 +91,5 @@ def held_by(entry: EntryId, seq: int, message: Message, since: Instant) -> Held:
         UNFINISHED if hold is None else hold.states,
         None if window is None else since + window,
         since,
+        gathered=1 if hold is not None and hold.conflict is Conflict.JOIN else None,
     )

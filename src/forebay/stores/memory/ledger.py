@@ -20,10 +20,10 @@ from forebay.model.policy import NAMES_KEPT
 from forebay.model.saved import waited_for
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.model.survey import Parent, StepRecord
-from forebay.model.unique import Conflict, Place, bounded, effective, meet
+from forebay.model.unique import MOST_GATHERED, Conflict, Place, bounded, effective, meet
 from forebay.model.when import resolve
 from forebay.stores.counting import counted
-from forebay.stores.face import check_hold
+from forebay.stores.face import check_hold, exclusive
 from forebay.stores.flows import (
     LOOKED_AT,
     by_flow,
@@ -36,7 +36,7 @@ from forebay.stores.flows import (
 )
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
 from forebay.stores.memory.flows import Flow, Flows
-from forebay.stores.memory.holds import Holds, held_by
+from forebay.stores.memory.holds import Held, Holds, held_by
 from forebay.stores.memory.sight import Sight
 from forebay.stores.memory.steps import Steps
 from forebay.stores.sums import minute_of
@@ -124,6 +124,8 @@ class Ledger:
         self._known: dict[tuple[str, str], Instant] = {}
         """When somebody who knows the name has last asked for what was put off."""
         self._holds = Holds(self._state_of)
+        self._company: dict[int, list[tuple[EntryId, int]]] = {}
+        """What has gathered with an entry, by its number: their ids and numbers."""
         self.flows = Flows()
         self.dropped = 0
         self._levels: dict[str, Level] = {}
@@ -202,11 +204,11 @@ class Ledger:
         """Whether this would be a duplicate there."""
         if entry_id(message.id, queue, copied=message.topic is not None) in self.entries:
             return True
-        if message.unique is None:
+        if (unique := exclusive(message)) is None:
             return False
-        latest = self._holds.latest((queue, message.unique))
+        latest = self._holds.latest((queue, unique))
         return latest is not None and (
-            latest.last == message.id or self._holds.holder((queue, message.unique), now) is not None
+            latest.last == message.id or self._holds.holder((queue, unique), now) is not None
         )
 
     def _queues(self, message: Message) -> list[str]:
@@ -243,7 +245,8 @@ class Ledger:
         key = entry_id(message.id, queue, copied=copied)
         if key in self.entries:
             return Published(Stored.DUPLICATE, key)
-        if (message.unique or message.hold) and (found := self._find_holder(message, queue, now)) is not None:
+        found = self._find_holder(message, queue, now) if message.unique or message.hold else None
+        if isinstance(found, Published):
             return found
         self._seq += 1
         born = birth(message, now)
@@ -251,11 +254,13 @@ class Ledger:
             key, self._seq, message, queue, State.BLOCKED, now, born.due, born.expires, born.deadline
         )
         self.entries[key] = entry
-        if message.unique is not None:
+        if message.unique is not None and found is None:
             self._holds.take((queue, message.unique), held_by(key, self._seq, message, now))
         if (level := self._levels.get(queue)) is not None:
             level.waiting += 1
         self._enter(entry, born.state, now)
+        if found is not None:
+            self._join(entry, found, now)
         self.sight.sums(now).arrive({(queue, message.name): 1})
         return Published(Stored.STORED, key)
 
@@ -414,7 +419,7 @@ class Ledger:
 
     def _holder(self, entry: Entry, now: Instant, *, stored: bool = False) -> EntryId:
         """Who has its unique key: itself, if it was free or there is none. A window is opened by what has just been ``stored`` alone."""
-        unique, hold = entry.message.unique, entry.message.hold
+        unique, hold = exclusive(entry.message), entry.message.hold
         if unique is None or not (stored or hold is None or hold.keeps):
             return entry.id
         held = self._holds.holder((entry.queue, unique), now)
@@ -424,8 +429,8 @@ class Ledger:
         self._holds.take((entry.queue, unique), held_by(entry.id, entry.seq, entry.message, since))
         return entry.id
 
-    def _find_holder(self, message: Message, queue: str, now: Instant) -> Published | None:
-        """The answer to a message whose key is held, and what that changes in the holder; None if nobody has it."""
+    def _find_holder(self, message: Message, queue: str, now: Instant) -> Published | Held | None:
+        """The answer to a message whose key is held, and what that changes in the holder; or the one it joins; None if nobody has it."""
         hold = None if message.hold is None else check_hold(message)
         key = (queue, message.unique or "")
         latest = self._holds.latest(key)
@@ -438,9 +443,12 @@ class Ledger:
             rejects = hold is not None and hold.conflict is Conflict.REJECT
             return Published(Stored.TAKEN if rejects else Stored.DUPLICATE, held.id)
         entry = self.entries[held.id]
-        match meet(hold, _belongs(message), _belongs(entry.message), state):
+        gathers = held.gathered is not None
+        match meet(hold, _belongs(message), _belongs(entry.message), state, gathers=gathers):
             case Conflict.REJECT:
                 return Published(Stored.TAKEN, held.id)
+            case Conflict.JOIN:
+                return held
             case Conflict.REPLACE:
                 since = now if state is State.RETRYING else held.since
                 self._replace(entry, message, bounded(resolve(message.due, now), hold, since), now)
@@ -453,6 +461,19 @@ class Ledger:
             case Conflict.KEEP:
                 pass
         return Published(Stored.DUPLICATE, held.id)
+
+    def _join(self, entry: Entry, held: Held, now: Instant) -> None:
+        """Gather with another: it is handed out with that one, or when that one would be at the latest."""
+        message, head = entry.message, self.entries[held.id]
+        hold = check_hold(message)
+        self._postpone(entry, held.since + (hold.longest or 0), now)
+        self._company.setdefault(held.seq, []).append((entry.id, entry.seq))
+        held.gathered = (held.gathered or 0) + 1
+        full = held.gathered >= hold.most
+        if head.state is State.SCHEDULED:
+            self._postpone(head, None if full else bounded(resolve(message.due, now), hold, held.since), now)
+        if full:
+            self._holds.close((entry.queue, message.unique or ""))
 
     def _replace(self, entry: Entry, message: Message, due: Instant | None, now: Instant) -> None:
         """One that waits becomes another, in its place and with its id and history."""
@@ -485,8 +506,8 @@ class Ledger:
             if ask.token in held:
                 taken += held[ask.token]
                 continue
-            fresh = self._claim(ask, min(ask.limit, room), worker, now)
-            room -= len(fresh)
+            fresh, fronts = self._claim(ask, min(ask.limit, room), worker, now)
+            room -= fronts
             taken += fresh
         return taken
 
@@ -496,9 +517,9 @@ class Ledger:
             self._delivery(e, ask.source) for e in sorted(held, key=lambda e: (-e.message.priority, e.seq))
         ]
 
-    def _claim(self, ask: Ask, limit: int, worker: str, now: Instant) -> list[Delivery]:
-        """Take up to ``limit`` ready entries."""
-        queue, taken = ask.source.queue, list[Entry]()
+    def _claim(self, ask: Ask, limit: int, worker: str, now: Instant) -> tuple[list[Delivery], int]:
+        """Take up to ``limit`` ready entries, with what has gathered with them; and how many they were without it."""
+        queue, taken, company = ask.source.queue, list[Entry](), list[Entry]()
         self.promote(queue, now)
         put_off = self._put_off(ask, now) if ask.names else []
         if queue not in self.paused:
@@ -507,17 +528,48 @@ class Ledger:
             for entry in self._next_ready(queue, now, put_off):
                 if len(taken) >= limit:
                     break
+                some = self._company_of(entry, ask.token, now)
+                if company and len(company) + len(some) > MOST_GATHERED:
+                    break
+                company += some
                 heapq.heappop(self._ready[queue])
-                self._happen(entry, Event.CLAIM, now)
-                entry.token, entry.started, entry.progress = ask.token, now, None
-                if entry.unknown_since is not None and entry.message.name not in ask.names:
-                    self._date(entry)
+                self._take(entry, ask, now)
                 taken.append(entry)
                 if len(taken) == limit:
                     put_off.clear()  # the rest of it waits on
+        fronts = len(taken)
+        for entry in company:
+            if entry.token != ask.token:
+                if entry.state is State.SCHEDULED:
+                    self._happen(entry, Event.DUE, now)
+                self._take(entry, ask, now)
+                taken.append(entry)
         if taken:
             self._leases[ask.token] = Lease(worker, now + self.options.timing.lease, {e.id for e in taken})
-        return [self._delivery(e, ask.source) for e in taken]
+        return [self._delivery(e, ask.source) for e in taken], fronts
+
+    def _take(self, entry: Entry, ask: Ask, now: Instant) -> None:
+        """Put one that is ready under a lease."""
+        self._happen(entry, Event.CLAIM, now)
+        entry.token, entry.started, entry.progress = ask.token, now, None
+        if entry.unknown_since is not None and entry.message.name not in ask.names:
+            self._date(entry)
+
+    def _company_of(self, head: Entry, token: Token, now: Instant) -> list[Entry]:
+        """What has gathered with one, and is taken with it: what has not failed yet, and waits or is under ``token`` already."""
+        hold = head.message.hold
+        if hold is None or hold.conflict is not Conflict.JOIN:
+            return []
+        found = [(self.entries.get(key), seq) for key, seq in self._company.get(head.seq, ())]
+        return [
+            entry
+            for entry, seq in found
+            if entry is not None
+            and entry.seq == seq
+            and (entry.state in (State.SCHEDULED, State.READY) or entry.token == token)
+            and entry.attempts == 0
+            and (entry.expires is None or entry.expires > now)
+        ]
 
     def _put_off(self, ask: Ask, now: Instant) -> list[Entry]:
         """What was put off though its name is known, the first last; and that it is known."""
@@ -940,6 +992,7 @@ class Ledger:
             return q.Steered(skipped={node.kind.value: 1})
         if self._holder(entry, now) != entry.id:
             return q.Steered(skipped={q.KEY_TAKEN: 1})
+        self._file(entry, put_off=False)
         entry.attempts = entry.crashes = entry.releases = 0
         entry.due = entry.expires = entry.deadline = entry.finished = entry.reason = entry.result = (
             entry.unknown_since
@@ -971,6 +1024,7 @@ class Ledger:
         """Remove it. ``let_go``: its unique key too, though its window is not over."""
         if (unique := entry.message.unique) is not None:
             self._holds.forget((entry.queue, unique), entry.seq, now, let_go=let_go)
+            self._company.pop(entry.seq, None)
         if (level := self._levels.get(entry.queue)) is not None:
             level.waiting -= entry.state in WAITING
         self._file(entry, put_off=False)

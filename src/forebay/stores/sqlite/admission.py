@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished, Full, Published
 from forebay.model.message import entry_id
+from forebay.stores.face import exclusive
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
 from forebay.stores.sqlite.session import batch as encoded
 from forebay.stores.sqlite.tally import Cap, Tally
@@ -122,8 +123,8 @@ def _full(session: Session, queue: str, tally: Tally) -> Full:
 def _names(message: Message, queue: str) -> set[tuple[str, str]]:
     """What there can be only one of: the entry, and its unique key in the queue if it has one."""
     names: set[tuple[str, str]] = {("", entry_id(message.id, queue, copied=message.topic is not None))}
-    if message.unique is not None:
-        names.add((queue, message.unique))
+    if (unique := exclusive(message)) is not None:
+        names.add((queue, unique))
     return names
 
 
@@ -134,7 +135,7 @@ def _known(
     known: set[tuple[str, str]] = set()
     for start in range(0, len(places), CHUNK):
         chunk = places[start : start + CHUNK]
-        rows = [(entry_id(m.id, q, copied=m.topic is not None), q, m.unique) for m, q in chunk]
+        rows = [(entry_id(m.id, q, copied=m.topic is not None), q, exclusive(m)) for m, q in chunk]
         for n, by_id, by_key in session.rows("limit_known", {"batch": encoded(rows), "now": session.now}):
             key, queue, unique = rows[n]
             if by_id:

@@ -12,7 +12,7 @@ from forebay.model.flow import HOOKS, End, Move, Role, stands
 from forebay.model.message import EntryId
 from forebay.model.state import State
 from forebay.model.verdict import Reason
-from forebay.stores.face import check_hold
+from forebay.stores.face import check_hold, exclusive
 from forebay.stores.flows import by_flow, check_free, check_steps, step_of
 from forebay.stores.sqlite import admission, unique
 from forebay.stores.sqlite.flows import drop
@@ -169,9 +169,9 @@ def _holders(session: Session, steps: Sequence[Message]) -> dict[int, EntryId]:
     for n, message in enumerate(steps):
         if message.hold is not None:
             check_hold(message)
-        if message.unique is None:
+        if (key := exclusive(message)) is None:
             continue
-        place = (message.queue, message.unique)
+        place = (message.queue, key)
         if place not in first:
             first[place] = unique.holder(session, *place) or EntryId(message.id)
         if first[place] != EntryId(message.id):
@@ -182,11 +182,11 @@ def _holders(session: Session, steps: Sequence[Message]) -> dict[int, EntryId]:
 def _take_keys(session: Session, first: int, steps: Sequence[Message], holders: Collection[int]) -> None:
     """Give steps that have been stored the unique keys that they hold in ways of their own, and forget who held those of others so."""
     for n, message in enumerate(steps):
-        if message.unique is not None and n not in holders:
+        if (key := exclusive(message)) is not None and n not in holders:
             if message.hold is not None:
                 unique.take(session, message, message.hold, first + n)
             else:
-                unique.others(session, [(message.queue, message.unique)])
+                unique.supersede(session, [(message.queue, key)])
 
 
 def _lay_out(

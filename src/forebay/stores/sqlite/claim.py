@@ -6,8 +6,9 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished, Ready
+from forebay.model.unique import MOST_GATHERED, Conflict
 from forebay.stores.face import Claimed
-from forebay.stores.sqlite.rows import NAME, PRIORITY, UNKNOWN_SINCE, delivery
+from forebay.stores.sqlite.rows import MOMENTS, NAME, PRIORITY, UNKNOWN_SINCE, delivery
 from forebay.stores.sqlite.session import Row, batch, numbers
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from forebay.stores.sqlite.session import Session, Value
     from forebay.support.ids import Token
 
+_JOINS: Final = f'"{Conflict.JOIN}"'
+"""Is in the moments of what others may have joined."""
 PROMOTED: Final = 1_000
 """Entries made ready, or expired, by one claim at most: the next one goes on where it stopped."""
 
@@ -93,7 +96,10 @@ class Claim:
         return claimed
 
     def _take(self, session: Session, ask: Ask, rows: list[Row], claimed: Claimed) -> int:
-        """Put entries under the token; how many."""
+        """Put entries under the token, with what has gathered with them; how many they are without it."""
+        fronts = len(rows)
+        if heads := [row[0] for row in rows if row[MOMENTS] is not None and _JOINS in row[MOMENTS]]:
+            rows, fronts = _in_company(session, rows, heads)
         if strange := [
             row[0] for row in rows if row[UNKNOWN_SINCE] is not None and row[NAME] not in ask.names
         ]:
@@ -114,7 +120,24 @@ class Claim:
         session.change("claim_take", {"token": ask.token, "now": session.now, "entries": entries})
         claimed.deliveries.extend([delivery(row, ask.source, ask.token) for row in rows])
         claimed.fresh.append(ask)
-        return len(rows)
+        return fronts
+
+
+def _in_company(session: Session, rows: list[Row], heads: list[int]) -> tuple[list[Row], int]:
+    """Rows that are taken together with what has gathered with them, and how many they are without it: fewer, if it would be too many."""
+    some: dict[str, Value] = {"entries": numbers(heads), "now": session.now, "limit": MOST_GATHERED + 1}
+    by_head: dict[int, list[Row]] = {}
+    for row in session.rows("claim_company", some):
+        by_head.setdefault(row[0], []).append(row[1:])
+    company: list[Row] = []
+    for n, row in enumerate(rows):
+        joined = by_head.get(row[0], [])
+        if company and len(company) + len(joined) > MOST_GATHERED:
+            rows = rows[:n]
+            break
+        company += joined
+    own = {row[0] for row in rows}
+    return [*rows, *(row for row in company if row[0] not in own)], len(rows)
 
 
 def _is_known(session: Session, ask: Ask) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from forebay.model.state import State
     from forebay.stores.sqlite.session import Session
 
-_HISTORY: Final = ("tries", "results", "progress", "failures", "steps", "holds", "entries")
+_HISTORY: Final = ("tries", "results", "progress", "failures", "steps", "holds", "companies", "entries")
 """What goes with an entry, itself last: the tables that forgetting empties."""
 LONG: Final = 16
 """Neighbours from which on forgetting them by their range is cheaper than by their numbers."""

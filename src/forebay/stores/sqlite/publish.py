@@ -108,11 +108,15 @@ def _store(session: Session, plan: _Plan) -> list[Published]:
 def _store_alone(session: Session, plan: _Plan, message: Message) -> Published:
     """Store a message that holds its key in a way of its own, if nobody has the key."""
     hold = check_hold(message)
-    if (found := unique.find(session, message, hold)) is not None:
+    found = unique.find(session, message, hold)
+    if isinstance(found, Published):
         session.news.update(Ready(queue) for queue in plan.queues[0])
         return found
     (answer,) = _store_together(session, plan, plain=False)
-    unique.take(session, message, hold, plan.seqs[0].start)
+    if found is None:
+        unique.take(session, message, hold, plan.seqs[0].start)
+    else:
+        unique.join(session, message, hold, plan.seqs[0].start, found)
     return answer
 
 
@@ -131,10 +135,7 @@ def _store_together(session: Session, plan: _Plan, *, plain: bool) -> list[Publi
         if session.change("publish_plain", {"first": first, "last": last, "now": session.now}) < len(rows):
             refused = _refused(session, plan)
     else:
-        stored = sum(
-            session.change("publish_entries", {"batch": encoded(_free(session, chunk)), "now": session.now})
-            for chunk in parts(plan.entries(session.now))
-        )
+        stored = sum(_stand(session, chunk) for chunk in parts(plan.entries(session.now)))
         if stored < sum(map(len, plan.seqs)):
             refused = _refused(session, plan)
     if plain and not refused:
@@ -215,11 +216,15 @@ def _places(message: Message, queues: list[str], seqs: range, now: Instant) -> I
         )
 
 
-def _free(session: Session, rows: Sequence[tuple[object, ...]]) -> Sequence[tuple[object, ...]]:
-    """The rows of `publish_entries` whose unique keys are not held in another way than theirs are."""
-    keys = {(row[_QUEUE], row[_UNIQUE]) for row in rows if row[_UNIQUE] is not None}
-    held = unique.others(session, keys) if keys else None
-    return [row for row in rows if (row[_QUEUE], row[_UNIQUE]) not in held] if held else rows
+def _stand(session: Session, rows: Sequence[tuple[object, ...]]) -> int:
+    """Give messages their places, but for those whose unique key is held in another way than theirs; how many have one."""
+    if not (keys := {(row[_QUEUE], row[_UNIQUE]) for row in rows if row[_UNIQUE] is not None}):
+        return session.change("publish_entries", {"batch": encoded(rows), "now": session.now})
+    held, free = unique.others(session, keys)
+    some = [row for row in rows if (row[_QUEUE], row[_UNIQUE]) not in held]
+    stored = session.change("publish_entries", {"batch": encoded(some), "now": session.now})
+    unique.supersede(session, free)
+    return stored
 
 
 def _refused(session: Session, plan: _Plan) -> dict[int, str]:

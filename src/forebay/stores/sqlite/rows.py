@@ -83,6 +83,7 @@ def _moments(message: Message) -> str | None:
 UNKNOWN_SINCE: Final = 8
 NAME: Final = 11
 PRIORITY: Final = 18
+MOMENTS: Final = 22
 """Columns of `claim_front`."""
 STATE: Final = 3
 DUE: Final = 5

@@ -8,7 +8,7 @@ from forebay.engine import Published, Stored
 from forebay.model.entry import birth
 from forebay.model.message import EntryId
 from forebay.model.state import State
-from forebay.model.unique import Conflict, Hold, Place, bounded, effective, meet
+from forebay.model.unique import UNFINISHED, Conflict, Hold, Place, bounded, effective, meet
 from forebay.stores.sqlite.rows import changed_row, moments_of
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from forebay.stores.sqlite.session import Row, Session, Value
 
 
-class _Holder(NamedTuple):
+class Holder(NamedTuple):
     """A row of `hold_holder`."""
 
     seq: int
@@ -32,6 +32,7 @@ class _Holder(NamedTuple):
     moments: str | None
     created: Instant
     since: Instant
+    gathered: int | None
 
     @property
     def place(self) -> Place:
@@ -49,16 +50,27 @@ class _Taker(NamedTuple):
     last: str | None = None
 
 
-def others(session: Session, keys: Iterable[tuple[object, object]]) -> set[tuple[str, str]]:
-    """Which keys of messages that hold theirs plainly are held otherwise. What is known of former holders of the rest is forgotten."""
-    rows = session.rows("hold_others", {"batch": encoded(list(keys)), "now": session.now})
-    if free := [(queue, key) for queue, key, held in rows if not held]:
-        session.change("hold_drop", {"batch": encoded(free)})
-    return {(queue, key) for queue, key, held in rows if held}
+def others(
+    session: Session, keys: Iterable[tuple[object, object]]
+) -> tuple[set[tuple[str, str]], list[tuple[str, str]]]:
+    """Which keys of messages that hold theirs plainly are held otherwise, and which were."""
+    held, free = set[tuple[str, str]](), list[tuple[str, str]]()
+    for queue, key, holds in session.rows("hold_others", {"batch": encoded(list(keys)), "now": session.now}):
+        if holds:
+            held.add((queue, key))
+        else:
+            free.append((queue, key))
+    return held, free
 
 
-def find(session: Session, message: Message, hold: Hold) -> Published | None:
-    """The answer to a message whose key is held, and what that changes in the holder; None if it is to be stored."""
+def supersede(session: Session, keys: Sequence[tuple[str | None, str]]) -> None:
+    """Forget former holders of keys that are held plainly now."""
+    if keys:
+        session.change("hold_supersede", {"batch": encoded(keys)})
+
+
+def find(session: Session, message: Message, hold: Hold) -> Published | Holder | None:
+    """The answer to a message whose key is held, and what that changes in the holder; or the one it joins; None if nobody has it."""
     place = {"queue": message.queue, "key": message.unique}
     if before := session.rows("hold_before", {**place, "id": message.id}):
         return Published(Stored.DUPLICATE, EntryId(before[0][0]))
@@ -67,15 +79,18 @@ def find(session: Session, message: Message, hold: Hold) -> Published | None:
         return None
     own = Place(message.name, message.key, None if message.step is None else message.step.flow)
     state = None if holder.state is None else effective(State(holder.state), begun=bool(holder.begun))
-    match meet(hold, own, holder.place, state):
+    match meet(hold, own, holder.place, state, gathers=holder.gathered is not None):
         case Conflict.REJECT:
             return Published(Stored.TAKEN, holder.id)
+        case Conflict.JOIN:
+            return holder
         case Conflict.REPLACE:
             _replace(session, message, hold, holder)
         case Conflict.RESCHEDULE:
             due = bounded(birth(message, session.now).due, hold, holder.since)
-            session.change("hold_postpone", {"entry": holder.seq, "due": due, "now": session.now})
-            session.change("hold_change", {**place, "id": message.id})
+            _postpone(session, holder.seq, due)
+            taker = _Taker(holder.seq, holder.id, holder.created, holder.since, message.id)
+            session.change("hold_change", {**place, **taker._asdict(), "states": _states(UNFINISHED)})
         case Conflict.KEEP:
             pass
     return Published(Stored.DUPLICATE, holder.id)
@@ -87,12 +102,31 @@ def holder(session: Session, queue: str | None, key: str) -> EntryId | None:
     return None if found is None else found.id
 
 
-def _holder(session: Session, place: Mapping[str, Value], but: int = 0) -> _Holder | None:
+def _holder(session: Session, place: Mapping[str, Value], but: int = 0) -> Holder | None:
     found = session.rows("hold_holder", {**place, "now": session.now, "but": but})
-    return _Holder(*found[0]) if found else None
+    return Holder(*found[0]) if found else None
 
 
-def _replace(session: Session, message: Message, hold: Hold, holder: _Holder) -> None:
+def join(session: Session, message: Message, hold: Hold, seq: int, holder: Holder) -> None:
+    """Let what has just been stored gather with another: it is handed out with that one, or when that one would be at the latest."""
+    place = {"queue": message.queue, "key": message.unique}
+    _postpone(session, seq, holder.since + (hold.longest or 0))
+    session.change("company_join", {"head": holder.seq, "entry": seq})
+    full = (holder.gathered or 0) + 1 >= hold.most
+    if holder.state == State.SCHEDULED:
+        due = None if full else bounded(birth(message, session.now).due, hold, holder.since)
+        _postpone(session, holder.seq, due)
+    if full:
+        session.change("hold_close", place)
+    else:
+        session.change("hold_join", place)
+
+
+def _postpone(session: Session, seq: int, due: Instant | None) -> None:
+    session.change("hold_postpone", {"entry": seq, "due": due, "now": session.now})
+
+
+def _replace(session: Session, message: Message, hold: Hold, holder: Holder) -> None:
     """One that waits becomes another, in its place and with its id and history."""
     born = birth(message, session.now)
     since = session.now if holder.state == State.RETRYING else holder.since
@@ -107,8 +141,7 @@ def _replace(session: Session, message: Message, hold: Hold, holder: _Holder) ->
         },
     )
     session.change("hold_renew_failure", {"entry": holder.seq})
-    due = bounded(born.due, hold, since)
-    session.change("hold_postpone", {"entry": holder.seq, "due": due, "now": session.now})
+    _postpone(session, holder.seq, bounded(born.due, hold, since))
     place = {"queue": message.queue, "key": message.unique}
     _take(session, place, hold, _Taker(holder.seq, holder.id, holder.created, since, message.id))
 
@@ -121,8 +154,15 @@ def take(session: Session, message: Message, hold: Hold, seq: int) -> None:
 
 def _take(session: Session, place: Mapping[str, Value], hold: Hold, taker: _Taker) -> None:
     until = None if hold.window is None else taker.created + hold.window
-    states = " ".join(sorted(hold.states))
-    session.change("hold_take", {**place, **taker._asdict(), "states": states, "until": until})
+    states = _states(hold.states)
+    gathered = 1 if hold.conflict is Conflict.JOIN else None
+    session.change(
+        "hold_take", {**place, **taker._asdict(), "states": states, "until": until, "gathered": gathered}
+    )
+
+
+def _states(states: Iterable[State]) -> str:
+    return " ".join(sorted(states))
 
 
 def redrive(session: Session, seqs: Sequence[int], by: str = "redrive") -> int:
@@ -142,7 +182,7 @@ def _redrive(session: Session, by: str, row: Row) -> int:
         return 0
     changed = session.change(by, {"entries": numbers([seq]), "now": session.now})
     if hold is None:
-        session.change("hold_drop", {"batch": encoded([(queue, unique)])})
+        supersede(session, [(queue, unique)])
     elif takes:
         _take(session, place, hold, _Taker(seq, key, session.now, session.now))
     return changed

@@ -81,6 +81,21 @@ WHERE e.seq IN (
     )
     AND NOT EXISTS (SELECT 1 FROM paused AS p WHERE p.queue = :queue)
 
+-- name: claim_company
+-- As `claim_front`, of what has gathered with some entries that are to be taken, behind the number of that: what has not failed yet, and waits.
+-- :entries is a JSON array of sequence numbers. In its order, and in that of the numbers: that of the loops, which a sort would not bound.
+-- Indexes: primary keys.
+SELECT
+    c.head, e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, :now AS started,
+    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
+    m.unique_key, m.moments
+FROM json_each(:entries) AS j
+CROSS JOIN company AS c ON c.head = j.value
+CROSS JOIN entry AS e ON e.seq = c.entry
+CROSS JOIN message AS m ON m.seq = e.message
+WHERE e.state IN ('scheduled', 'ready') AND e.attempts = 0 AND (e.expires IS NULL OR e.expires > :now)
+LIMIT :limit
+
 -- name: claim_tell_known
 -- Keep that somebody knows the names of what was put off. In a write transaction. Index: entry_nameless, then the primary key.
 INSERT INTO known (queue, name, at)

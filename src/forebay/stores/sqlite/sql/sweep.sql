@@ -137,6 +137,10 @@ DELETE FROM step WHERE entry IN (SELECT value FROM json_each(:entries))
 DELETE FROM hold WHERE entry IN (SELECT value FROM json_each(:entries))
     AND (until IS NULL OR NOT instr(states, (SELECT e.state FROM entry AS e WHERE e.seq = hold.entry)))
 
+-- name: forget_companies
+-- Forget what has joined some entries. In a write transaction. :entries is a JSON array of sequence numbers. Index: primary key.
+DELETE FROM company WHERE head IN (SELECT value FROM json_each(:entries))
+
 -- name: forget_entries
 -- Forget entries. The last statement of forgetting. :entries is a JSON array of sequence numbers. Index: primary key.
 DELETE FROM entry WHERE seq IN (SELECT value FROM json_each(:entries))
@@ -179,6 +183,10 @@ DELETE FROM step WHERE entry BETWEEN :first AND :last
 -- forget_holds for the entries from :first to :last. Index: hold_entry.
 DELETE FROM hold WHERE entry BETWEEN :first AND :last
     AND (until IS NULL OR NOT instr(states, (SELECT e.state FROM entry AS e WHERE e.seq = hold.entry)))
+
+-- name: forget_range_companies
+-- Forget what has joined the entries from :first to :last. In a write transaction. Index: primary key.
+DELETE FROM company WHERE head BETWEEN :first AND :last
 
 -- name: forget_range_entries
 -- Forget the entries from :first to :last. The last statement of forgetting them. Index: primary key.

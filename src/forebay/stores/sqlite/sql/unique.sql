@@ -19,13 +19,13 @@ SELECT h.id FROM hold AS h WHERE h.queue = :queue AND h.key = :key AND h.last = 
 LIMIT 1
 
 -- name: hold_holder
--- Who has a key: entry, id, state (NULL: forgotten), whether it has steps that are kept, its message's name, key and moments, when it was stored, since when the series runs.
--- The entry :but does not count. Indexes: entry_unique; primary keys.
-SELECT e.seq, e.id, e.state, EXISTS (SELECT 1 FROM step AS s WHERE s.entry = e.seq) AS begun, e.name, e.key, m.moments, e.created, e.created AS since
+-- Who has a key: entry, id, state (NULL: forgotten), whether it has steps that are kept, its message's name, key and moments, when it was stored, since when the series runs,
+-- how many have gathered (NULL: it is joined by none). The entry :but does not count. Indexes: entry_unique; primary keys.
+SELECT e.seq, e.id, e.state, EXISTS (SELECT 1 FROM step AS s WHERE s.entry = e.seq) AS begun, e.name, e.key, m.moments, e.created, e.created AS since, NULL AS gathered
 FROM entry AS e CROSS JOIN message AS m ON m.seq = e.message
 WHERE e.queue = :queue AND e.unique_key = :key AND e.seq <> :but
 UNION ALL
-SELECT h.entry, h.id, e.state, EXISTS (SELECT 1 FROM step AS s WHERE s.entry = e.seq), e.name, e.key, m.moments, e.created, h.since
+SELECT h.entry, h.id, e.state, EXISTS (SELECT 1 FROM step AS s WHERE s.entry = e.seq), e.name, e.key, m.moments, e.created, h.since, h.gathered
 FROM hold AS h LEFT JOIN entry AS e ON e.seq = h.entry LEFT JOIN message AS m ON m.seq = e.message
 WHERE h.queue = :queue AND h.key = :key AND h.entry <> :but AND {piece_held}
 LIMIT 1
@@ -37,18 +37,32 @@ FROM jsonb_each(:batch) AS v
 CROSS JOIN hold AS h ON h.queue = v.value ->> 0 AND h.key = v.value ->> 1
 LEFT JOIN entry AS e ON e.seq = h.entry
 
--- name: hold_drop
--- Forget holders whose keys are held by none of them any more. :batch as in hold_others. Index: primary key.
+-- name: hold_supersede
+-- Forget former holders of keys that are held plainly now. :batch as in hold_others. Indexes: primary key, entry_unique.
 DELETE FROM hold WHERE (queue, key) IN (SELECT value ->> 0, value ->> 1 FROM jsonb_each(:batch))
+    AND EXISTS (SELECT 1 FROM entry AS e WHERE e.queue = hold.queue AND e.unique_key = hold.key)
+
+-- name: hold_close
+-- Nobody joins the holder of a key any more. Index: primary key.
+DELETE FROM hold WHERE queue = :queue AND key = :key
 
 -- name: hold_take
 -- Give a key to an entry. Index: primary key.
-INSERT OR REPLACE INTO hold (queue, key, entry, id, states, until, since, last)
-VALUES (:queue, :key, :entry, :id, :states, :until, :since, :last)
+INSERT OR REPLACE INTO hold (queue, key, entry, id, states, until, since, last, gathered)
+VALUES (:queue, :key, :entry, :id, :states, :until, :since, :last, :gathered)
+
+-- name: hold_join
+-- One more has joined the holder of a key. Index: primary key.
+UPDATE hold SET gathered = gathered + 1 WHERE queue = :queue AND key = :key
+
+-- name: company_join
+-- What has joined an entry. Index: primary key.
+INSERT INTO company (head, entry) VALUES (:head, :entry)
 
 -- name: hold_change
--- Remember who changed the holder of a key. Index: primary key.
-UPDATE hold SET last = :id WHERE queue = :queue AND key = :key
+-- Remember who changed the holder of a key; one that holds it plainly has a row for that alone. Index: primary key.
+INSERT INTO hold (queue, key, entry, id, states, since, last) VALUES (:queue, :key, :entry, :id, :states, :since, :last)
+ON CONFLICT DO UPDATE SET last = excluded.last
 
 -- name: hold_replace
 -- A message that waits becomes another. Its queue, name and key are the same, and it is the only copy. Run once: bound as they are, bodies
