@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from forebay.compose import Composer, EventOptions
     from forebay.engine import Delivery
+    from forebay.features.steps.steps import Flow
     from forebay.model.message import EntryId, Message
     from forebay.model.survey import Parent
     from forebay.model.when import Duration, When
@@ -68,6 +69,7 @@ class Steps(Protocol):
     ) -> Any: ...
     async def sleep(self, when: When, name: str) -> None: ...
     async def wait(self, topic: str, key: str | None, timeout: Duration, name: str, kind: Any) -> Any: ...
+    async def over(self, flow: Flow[T], timeout: Duration, name: str) -> T: ...
     async def version(self, name: str) -> bool: ...
     def map(
         self, name: str, function: Callable[[T], Any], items: Iterable[T], concurrency: int
@@ -77,6 +79,7 @@ class Steps(Protocol):
     ) -> Any: ...
     def sleep_sync(self, when: When, name: str) -> None: ...
     def wait_sync(self, topic: str, key: str | None, timeout: Duration, name: str, kind: Any) -> Any: ...
+    def over_sync(self, flow: Flow[T], timeout: Duration, name: str) -> T: ...
     def version_sync(self, name: str) -> bool: ...
 
 
@@ -324,6 +327,22 @@ class Context:
     def version_sync(self, name: str) -> bool:
         """As `version`, for handlers that are plain functions."""
         return self._steps.version_sync(name)
+
+    async def wait_flow(self, flow: Flow[R], *, timeout: Duration, name: str = "flow") -> R:
+        """Wait for the end of a flow, without a slot or a worker until it comes, and return its result. So a step waits for a flow that it
+        starts:
+
+        >>> handle = await group(resize.bind(image, size=s) for s in sizes).send(f"{ctx.id}-thumbs")  # doctest: +SKIP
+        >>> thumbs = await ctx.wait_flow(handle, timeout="1h")    # doctest: +SKIP
+
+        A durable step, as `wait_event`: whatever stands before it runs again when the flow is over, so give the flow an id that is the same
+        at every try. Raises TimeoutError if the flow is not over in time, and what `FlowHandle.result` raises.
+        """
+        return await self._steps.over(flow, timeout, name)
+
+    def wait_flow_sync(self, flow: Flow[R], *, timeout: Duration, name: str = "flow") -> R:
+        """As `wait_flow`, for handlers that are plain functions."""
+        return self._steps.over_sync(flow, timeout, name)
 
     @property
     def _steps(self) -> Steps:

@@ -64,6 +64,10 @@ class FlowHandle(Generic[R]):
             )
         return found[0]
 
+    async def is_over(self) -> bool:
+        """Whether all its steps have ended. Raises as `status`."""
+        return (await self.status()).state is not FlowState.RUNNING
+
     async def steps(self) -> list[StepRecord]:
         """All its steps, in the order in which they were added, those that steps have added included."""
         return [step async for step in steps_of((await self._client.link()).store, self.id)]

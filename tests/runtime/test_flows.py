@@ -395,6 +395,65 @@ async def test_a_handler_sends_a_whole_flow_with_its_success(url: str) -> None:
 
 
 @story
+async def test_a_step_waits_for_a_flow_that_it_starts_and_what_comes_after_it_waits_too(url: str) -> None:
+    shop = Shop(url)
+    tries: list[int] = []
+
+    @shop.app.task
+    async def double(number: int) -> int:
+        return 2 * number
+
+    @shop.app.task
+    async def album(ctx: Context, sizes: list[int]) -> int:
+        tries.append(ctx.attempt)
+        handle = await group([shop.one.bind(size) for size in sizes]).send(f"{ctx.id}-inner")
+        return sum(await ctx.wait_flow(handle, timeout="1h"))
+
+    async with working(shop.app):
+        handle = await chain(album.bind([1, 2, 3]), double.bind()).send("outer")
+
+        assert await handle.result("5s") == 12
+
+    assert set(tries) == {1}
+    assert sorted(shop.calls) == ["one 1", "one 2", "one 3"]
+
+
+@story
+async def test_whoever_waits_for_a_flow_that_is_over_does_not_wait(url: str) -> None:
+    shop = Shop(url)
+
+    @shop.app.task(max_attempts=1)
+    def look(ctx: Context) -> list[object]:
+        found: list[object] = [ctx.wait_flow_sync(shop.app.flow_handle("done"), timeout="1h")]
+        try:
+            ctx.wait_flow_sync(shop.app.flow_handle("failed"), timeout="1h", name="other")
+        except FlowFailed as failed:
+            found.append(failed.flow_id)
+        return found
+
+    async with working(shop.app):
+        await (await chain(shop.one.bind(1)).send("done")).result("5s")
+        with pytest.raises(FlowFailed):
+            await (await chain(shop.fail.bind()).send("failed")).result("5s")
+
+        assert await (await look.send()).result("5s") == [1, "failed"]
+
+
+@story
+async def test_a_flow_that_is_not_over_in_time_is_a_timeout_of_its_handler(url: str) -> None:
+    shop = Shop(url)
+
+    @shop.app.task(max_attempts=1)
+    async def look(ctx: Context) -> None:
+        await ctx.wait_flow(shop.app.flow_handle("slow"), timeout="50ms")
+
+    async with working(shop.app):
+        await chain(shop.one.options(delay="1h").bind(1)).send("slow")
+        with pytest.raises(TaskDead, match="TimeoutError"):
+            await (await look.send()).result("5s")
+
+
+@story
 async def test_a_result_that_does_not_fit_is_a_dead_letter_that_names_the_step(url: str) -> None:
     shop = Shop(url)
 

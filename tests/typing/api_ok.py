@@ -306,6 +306,8 @@ async def short_forms(ctx: Context) -> None:
     assert_type(app.flow_handle("x"), FlowHandle[Any])
     ctx.send(whole)
     ctx.send(app.flow("y"))
+    assert_type(await ctx.wait_flow(handle, timeout="1h"), int)
+    assert_type(ctx.wait_flow_sync(handle, timeout="1h"), int)
     for parent in await ctx.parents():
         assert_type(parent.result(int), int | None)
 

@@ -98,6 +98,8 @@ class Move(StrEnum):
     SKIP = "skip"
 
 
+OVER: Final = "_flows.over"
+"""The topic on which the end of a flow is an event, with the flow's id as its key, for handlers that wait for it."""
 HOOKS: Final = frozenset({Role.ON_DONE, Role.ON_FAILED})
 """What waits for its whole flow, and for no step of it."""
 

@@ -6,14 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from forebay.errors import InvalidOption
-from forebay.model.flow import HOOKS, LONGEST_FLOW, MOST_EDGES, MOST_PARENTS
+from forebay.model.flow import HOOKS, LONGEST_FLOW, MOST_EDGES, MOST_PARENTS, OVER
+from forebay.model.message import Message, MessageId
 from forebay.model.query import CancelNow, Selector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from forebay.model.flow import Role, Step
-    from forebay.model.message import Message
     from forebay.model.query import Change
 
 ROWS: Final = 1_000
@@ -29,6 +29,11 @@ def step_of(message: Message) -> Step:
     if message.step is None:
         raise AssertionError(message)
     return message.step
+
+
+def over(flow: str) -> Message:
+    """The end of a flow, as an event for handlers that wait for it."""
+    return Message(id=MessageId(flow), name=OVER, topic=OVER, key=flow, body=b"null")
 
 
 def has_steps(batch: Sequence[Message]) -> bool:

@@ -31,6 +31,7 @@ from forebay.errors import (
 )
 from forebay.features.steps.history import History, Place
 from forebay.model import outcome as o
+from forebay.model.flow import OVER
 from forebay.model.names import check_name, check_new_name
 from forebay.model.saved import Kind, SavedStep
 from forebay.model.verdict import Failure, Reason
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 log = Log("forebay.steps")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 IN_PLACE: Final = SECOND
 """A sleep that has no more left is slept here: to put the message off and take it again would cost as much."""
@@ -75,6 +77,23 @@ class Tie(Protocol):
 
     def lose(self) -> None:
         """Its lease is somebody else's."""
+        ...
+
+
+class Flow(Protocol[T_co]):
+    """A flow that was sent: what a handler may wait for."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    async def is_over(self) -> bool:
+        """Whether all its steps have ended."""
+        ...
+
+    async def result(self) -> T_co:
+        """What it came to, once it is over."""
         ...
 
 
@@ -174,6 +193,22 @@ class Steps:
         beside: bool | None = None,
     ) -> Any:
         """The event that came on ``topic`` since this was first asked; TimeoutError if none did in time."""
+        saved = await self._event_of((topic, key), timeout, name, beside=beside)
+        return None if saved is None else self._event(saved, kind)
+
+    async def over(self, flow: Flow[T], timeout: Duration, name: str, *, beside: bool | None = None) -> T:
+        """The result of a flow, once it is over; TimeoutError if it was not in time."""
+        await self._event_of((OVER, flow.id), timeout, name, beside=beside, already=flow.is_over)
+        return await flow.result()
+
+    async def _event_of(
+        self, event: tuple[str, str | None], timeout: Duration, name: str, *, beside: bool | None,
+        already: Callable[[], Awaitable[bool]] | None = None,
+    ) -> SavedStep | None:  # fmt: skip
+        """The step whose event has come, on a topic and with a key; None if ``already``, asked once an event would be seen, says that none
+        is needed.
+        """
+        topic, key = event
         check_name(topic, "topic")
         place = await self._opened(name, beside=beside)
         saved = self._checked(lambda: self._history.find(place, Kind.WAIT))
@@ -192,11 +227,14 @@ class Steps:
             )
         due = saved.due or 0
         if saved.met is not None:
-            return self._event(saved, kind)
+            return saved
+        if already is not None and await already():
+            return None
         # The store's own clock when it handed this out, and no estimate: from then on no event meets this.
         if self._delivery.received >= due:
             raise TimeoutError(f"no event came on {topic!r} within the time of step {name!r}")
-        return await self._leave(due, awaits=True)
+        await self._leave(due, awaits=True)
+        return None
 
     async def version(self, name: str) -> bool:
         """Whether the code of ``name`` is for this message."""
@@ -264,6 +302,11 @@ class Steps:
     def wait_sync(self, topic: str, key: str | None, timeout: Duration, name: str, kind: Any) -> Any:
         """As `wait`."""
         return self._from_thread(lambda beside: self.wait(topic, key, timeout, name, kind, beside=beside))
+
+    def over_sync(self, flow: Flow[T], timeout: Duration, name: str) -> T:
+        """As `over`."""
+        result: T = self._from_thread(lambda beside: self.over(flow, timeout, name, beside=beside))
+        return result
 
     def version_sync(self, name: str) -> bool:
         """As `version`."""

@@ -90,12 +90,13 @@ class Flow:
 
 
 class Flows:
-    """All flows. ``news``: what is to be told of what was done here."""
+    """All flows. ``news``: what is to be told of what was done here; ``over``: flows that have come to an end by it."""
 
     def __init__(self) -> None:
         self.flows: dict[str, Flow] = {}
         self.nodes: dict[EntryId, Node] = {}
         self.news: set[Topic] = set()
+        self.over: list[str] = []
         self._marks: dict[EntryId, None] = {}
         self._going: list[Flow] = []
         self._number = 0
@@ -213,6 +214,7 @@ class Flows:
             flow.finished = None
         elif flow.finished is None:
             flow.finished = now
+            self.over.append(flow.id)
             self.news.add(Finished(frozenset({EntryId(flow.id)})))
 
     # -- flows go

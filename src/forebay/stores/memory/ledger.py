@@ -32,6 +32,7 @@ from forebay.stores.flows import (
     has_steps,
     is_whole,
     newest_first,
+    over,
     step_of,
 )
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
@@ -343,6 +344,9 @@ class Ledger:
                 lambda node, move: self._turn(node, move, now),
                 lambda key: self._forget(self.entries[key], now),
             )
+            while self.flows.over:
+                self._meet(over(self.flows.over.pop()), now)
+                self.flows.news.update(map(Ready, self.woken))
         return self.flows.left
 
     def _turn(self, node: Node, move: Move, now: Instant) -> None:

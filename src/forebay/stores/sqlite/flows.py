@@ -29,8 +29,8 @@ from forebay.model.message import EntryId
 from forebay.model.query import FLOW_RUNS, NOT_FOUND, Steered
 from forebay.model.state import State
 from forebay.model.verdict import Reason
-from forebay.stores.flows import ROWS
-from forebay.stores.sqlite import unique
+from forebay.stores.flows import ROWS, over
+from forebay.stores.sqlite import arrivals, unique
 from forebay.stores.sqlite.forgetting import forget, go
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -228,7 +228,9 @@ def _look_at(session: Session, row: Row) -> None:
     if now is FlowState.RUNNING:
         finished = None
     else:
-        finished = session.now if finished is None else finished
+        if finished is None:
+            finished = session.now
+            arrivals.meet(session, [over(key)])
         session.change("flow_kept_add", {"state": kept_as(now), "n": steps})
         session.news.add(Finished(frozenset({EntryId(key)})))
     session.change("flow_close", {"flow": flow, "state": now, "finished": finished})

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from forebay.engine import Finished, Retention, Settled, Settlement, Source, Stored
 from forebay.errors import InvalidOption, Unsupported
 from forebay.model import query as q, verdict as v
-from forebay.model.flow import Condition, FlowState, Gather, Role, Step
+from forebay.model.flow import OVER, Condition, FlowState, Gather, Role, Step
 from forebay.model.message import EntryId, Message, MessageId
+from forebay.model.saved import Kind, SavedStep
 from forebay.model.state import State
 from forebay.model.survey import FlowRecord, Flows, Parent, Parents, StepRecord, Steps
 from forebay.model.waits import ForParents
@@ -499,6 +500,27 @@ async def who_waits_for_a_flow_hears_of_its_end(h: Harness) -> None:
         listening.cancel()
 
 
+async def the_end_of_a_flow_wakes_a_handler_that_waits_for_it(h: Harness) -> None:
+    await h.publish(h.message())
+    waiter = await h.take_one()
+    due = h.now() + DAY
+    wait = SavedStep(name="flow", kind=Kind.WAIT, position=1, due=due, topic=OVER, key=FLOW)
+    await (await h.store()).save(waiter, [wait])
+    await h.settle(waiter, v.Snooze(At(due), awaits=True))
+    await send(h, step("a"), step("b", "a"))
+    await send(h, step("a", flow="other"))
+
+    await settle(h, *((d, v.Done()) for d in await h.take(10)))
+    (last,) = await h.take(10)
+    assert place(last).name == "b"
+    await settle(h, (last, v.Dead(v.Reason.ASKED, FAILURE)))
+
+    (again,) = await h.take(10)
+    assert (again.id, again.attempts) == (waiter.id, 0)
+    (met,) = await (await h.store()).saved(waiter.id)
+    assert met.met is not None
+
+
 async def a_step_for_an_event_waits_from_its_release(h: Harness) -> None:
     wait = but(step("paid", "a", role=Role.EVENT), expires=After(h.tick))
     await send(h, step("a"), wait, step("b", "paid"))
@@ -802,6 +824,7 @@ CLAIMS: Final = (
         adding_what_could_never_run_is_refused_and_nothing_ends,
         a_hook_runs_when_the_rest_is_over,
         who_waits_for_a_flow_hears_of_its_end,
+        the_end_of_a_flow_wakes_a_handler_that_waits_for_it,
         a_step_for_an_event_waits_from_its_release,
         a_step_that_expires_while_it_waits_fails_what_needs_it,
         a_step_that_crashes_too_often_fails_what_needs_it,
