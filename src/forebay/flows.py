@@ -117,7 +117,11 @@ class Flow(Growing):
         ]:
             raise unrouted(lost)
         returns = {EntryId(m.id): self._plan.returns(name) for name, m in self._plan.messages.items()}
-        duplicate = all(answer.status is Stored.DUPLICATE for answer in answers)
+        # One whose unique key another has is a duplicate of that: its flow is new all the same.
+        duplicate = all(
+            answer.status is Stored.DUPLICATE and answer.id == EntryId(message.id)
+            for message, answer in zip(messages, answers, strict=True)
+        )
         return FlowHandle(self.id, self._client, returns, duplicate=duplicate)
 
     def send_sync(self) -> FlowHandle[Any]:

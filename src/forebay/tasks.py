@@ -208,7 +208,7 @@ class Task(Generic[P, R, C, T]):
         >>> chain(download.bind(url), resize.bind(size=64))       # resize(image, size)  # doctest: +SKIP
         """
         try:
-            return self._bound(args, kwargs)
+            return BoundTask(self, self._draft, self.signature.encode(args, kwargs))
         except InvalidArguments:
             if (lacks := self.signature.lacks(args, kwargs)) is None or isinstance(self.signature, Unseen):
                 raise

@@ -354,6 +354,15 @@ def test_a_flow_is_sent_with_a_hundred_thousand_steps_at_most() -> None:
         flow.add(alert.bind())
 
 
+def test_two_wide_groups_one_behind_the_other_are_refused_before_they_fill_the_memory() -> None:
+    wide = group([alert.bind()] * 20_000)
+
+    with pytest.raises(InvalidOption, match="between two wide groups put a step"):
+        chain(wide, wide).flow("x")
+
+    assert len(drawn(chain(wide, alert.bind(), wide).flow("x"))) == 40_001
+
+
 def test_a_bare_bus_has_no_flows() -> None:
     bus = App(HostileBus())
 

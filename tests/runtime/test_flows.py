@@ -267,6 +267,36 @@ async def test_a_flow_that_there_is_no_room_for_is_not_stored_at_all(url: str) -
 
 
 @story
+async def test_a_flow_whose_step_has_a_key_that_is_taken_is_new_all_the_same(url: str) -> None:
+    shop = Shop(url)
+    async with shop.app:
+        await shop.one.options(unique="k", delay="1h").send(1)
+        handle = await chain(shop.one.options(unique="k").bind(2)).send("x")
+
+        assert not handle.duplicate
+        assert (await chain(shop.one.options(unique="k").bind(2)).send("x")).duplicate
+        assert [(step.state, step.reason) for step in await handle.steps()] == [
+            (State.CANCELLED, Reason.DUPLICATE)
+        ]
+
+
+@story
+async def test_a_sender_may_wait_for_room_for_a_whole_flow(url: str) -> None:
+    shop = Shop(url, queues={"default": QueueOptions(limit=3, when_full="block", block_for="5s")})
+    async with shop.app:
+        await shop.app.send_many([shop.one.bind(0), shop.one.bind(0)])
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(group([shop.one.bind(n) for n in (1, 2)]).send("x"))
+            worker = shop.app.worker()
+            tasks.create_task(worker.run())
+            handle = await sending
+            assert await handle.result("5s") == [1, 2]
+            worker.stop()
+
+        assert not handle.duplicate
+
+
+@story
 async def test_a_result_that_is_not_there_in_time_says_how_it_stands(url: str) -> None:
     shop = Shop(url)
     async with shop.app:

@@ -19,7 +19,7 @@ from forebay.codec.fits import misfit
 from forebay.codec.signature import Signature, Unseen
 from forebay.errors import InvalidArguments, InvalidOption, NameTaken, quoted
 from forebay.features.flows.node import Node
-from forebay.model.flow import LONGEST_FLOW, MOST_PARENTS, Condition, Gather, Role, Step
+from forebay.model.flow import LONGEST_FLOW, MOST_EDGES, MOST_PARENTS, Condition, Gather, Role, Step
 from forebay.model.message import LONGEST_ID, MessageId
 from forebay.model.names import LONGEST_NAME, check_new_name
 from forebay.model.unique import Unique
@@ -116,6 +116,8 @@ class Plan:
         self.messages: dict[str, Message] = {}
         self._returns: dict[str, Any] = dict(known or {})
         self._used: Counter[str] = Counter()
+        self._edges = 0
+        self._ids: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def __len__(self) -> int:
         return len(self.messages)
@@ -132,7 +134,9 @@ class Plan:
             return lays(self, place, name)
         except BaseException:
             for added in list(self.messages)[before:]:
-                del self.messages[added], self._returns[added]
+                step = self.messages.pop(added).step
+                self._edges -= 0 if step is None else len(step.after)
+                del self._returns[added]
             raise
 
     # -- what is said
@@ -194,12 +198,17 @@ class Plan:
             raise InvalidOption(
                 f"A flow is sent with {LONGEST_FLOW:,} steps at most: let steps add the others while it runs, ctx.flow.add()."
             )
+        if self._edges + len(place.after) > MOST_EDGES:
+            raise InvalidOption(
+                f"The steps of a flow wait for {MOST_EDGES:,} others at most, all together: between two wide groups put a step that waits "
+                "for the first, and that the second waits for."
+            )
         self._check_call(call, place)
         chosen = self._chosen(call.task.name, place.stem, name)
         step = Step(
             flow=self.flow,
             name=chosen,
-            after=tuple(self.id_of(parent) for parent in place.after),
+            after=self._ids_of(place.after),
             when=place.when,
             gather=place.gather,
         )
@@ -252,6 +261,12 @@ class Plan:
     def id_of(self, name: str) -> str:
         """The id of the step of a name."""
         return f"{self.flow}:{name}"
+
+    def _ids_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The ids of steps: the same ones for all who stand behind the same."""
+        if self._ids[0] is not names:
+            self._ids = (names, tuple(map(self.id_of, names)))
+        return self._ids[1]
 
     def name_of(self, key: str) -> str:
         """The name of the step of an id."""
@@ -331,6 +346,7 @@ class Plan:
         if message.step is None:
             raise AssertionError(message)
         self.messages[message.step.name] = message
+        self._edges += len(message.step.after)
         self._returns[message.step.name] = returns
 
 
