@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from forebay.model.message import JSON
+from forebay.model.message import JSON, Message
 from forebay.model.waits import ForEvent, ForSleep
 from forebay.model.when import Instant, Micros
 
@@ -20,6 +20,10 @@ LARGEST_STEP: Final = 1 << 20
 """Bytes of JSON of one result."""
 LARGEST_STEPS: Final = 32 << 20
 """Bytes of all results of one message, for a try reads them all. An event that is waited for counts as the largest."""
+
+
+NEVER: Final[Instant] = 1 << 62
+"""Later than any moment."""
 
 
 class Kind(StrEnum):
@@ -63,6 +67,16 @@ class SavedStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return LARGEST_STEP if self.waits else len(self.body or b"")
 
 
+def wait_of(message: Message) -> SavedStep:
+    """What a step of a flow waits for that is there for an event, on the topic that it has as its name: whenever that comes."""
+    return SavedStep(name="event", kind=Kind.WAIT, topic=message.name, key=message.key, due=NEVER)
+
+
+def event_result(body: bytes | None, content_type: str) -> bytes | None:
+    """An event as the result of a step: JSON; raw bytes as text in base64, as JSON has them."""
+    return body if body is None or content_type == JSON else msgspec.json.encode(body)
+
+
 def waited_for(steps: Iterable[SavedStep], due: Instant | None) -> ForEvent | ForSleep | None:
     """What a message waits for that goes on at ``due``: which of its sleeps, or of the events it waits for, has its time then or next."""
     found = [
@@ -77,4 +91,4 @@ def waited_for(steps: Iterable[SavedStep], due: Instant | None) -> ForEvent | Fo
     until, step = min(found, key=lambda one: one[0])
     if step.topic is None:
         return ForSleep(step=step.name, until=until)
-    return ForEvent(topic=step.topic, key=step.key, until=until)
+    return ForEvent(topic=step.topic, key=step.key, until=None if until == NEVER else until)

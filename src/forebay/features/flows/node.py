@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 from forebay.model.flow import Condition
+from forebay.model.names import check_name
+from forebay.model.when import When, moment
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from forebay.model.when import Duration
 
 R = TypeVar("R")
 X = TypeVar("X")
@@ -54,6 +61,19 @@ class Said(NamedTuple):
     when: object
     gather: object
     name: str | None
+
+
+class Event(NamedTuple):
+    """What a step waits for: an event on ``topic``, with ``key`` if one is named, for so long from its release on. ``kind``: its type."""
+
+    topic: str
+    key: str | None
+    timeout: When
+    kind: Any
+
+    def lay(self, plan: Any, place: object, name: str | None) -> Node[Any]:
+        """Add it to a plan."""
+        return Node(plan, (plan.wait(self, place, name),))
 
 
 class Growing:
@@ -113,6 +133,32 @@ class Growing:
         Raises `InvalidOption`, `InvalidName`, `NameTaken` or `InvalidArguments`, with nothing added.
         """
         return self._lay(piece, Said(after, when, gather, name))
+
+    @overload
+    def wait_for(
+        self, topic: str, *, key: str | None = ..., timeout: Duration | datetime, after: Parents | None = ...,
+        when: ConditionWord = ..., name: str | None = ...,
+    ) -> Node[Any]: ...  # fmt: skip
+    @overload
+    def wait_for(
+        self, topic: str, *, type: type[R], key: str | None = ..., timeout: Duration | datetime, after: Parents | None = ...,
+        when: ConditionWord = ..., name: str | None = ...,
+    ) -> Node[R]: ...  # fmt: skip
+    def wait_for(  # noqa: PLR0913  # what is said of a step
+        self, topic: str, *, key: str | None = None, timeout: Duration | datetime, type: Any = Any, after: Parents | None = None,
+        when: ConditionWord = "all_succeeded", name: str | None = None,
+    ) -> Node[Any]:  # fmt: skip
+        """A step that is there for an event on ``topic`` (with ``key``, if one is given): once it comes, the step has succeeded, and the
+        event, as ``type``, is its result.
+
+        >>> paid = flow.wait_for("payment.settled", key="42", timeout="2d", after=order)     # doctest: +SKIP
+        >>> flow.add(ship.bind(42), after=paid)                                              # doctest: +SKIP
+
+        Events count from the moment the flow is stored, even while this step waits for others; ``timeout`` counts from when it waits for
+        none (or is an aware datetime): then it expires, and what needs it does not run. For the rest, and what is raised, see `add`.
+        """
+        event = Event(check_name(topic, "topic"), key, moment(timeout, "timeout"), type)
+        return self._lay(event, Said(after, when, gather=False, name=name))
 
     def _lay(self, piece: object, said: Said) -> Node[Any]:
         raise NotImplementedError

@@ -20,17 +20,18 @@ from forebay.codec.signature import Signature, Unseen
 from forebay.errors import InvalidArguments, InvalidOption, NameTaken, quoted
 from forebay.features.flows.node import Node
 from forebay.model.flow import LONGEST_FLOW, MOST_EDGES, MOST_PARENTS, Condition, Gather, Role, Step
-from forebay.model.message import LONGEST_ID, MessageId
+from forebay.model.message import LONGEST_ID, Message, MessageId
 from forebay.model.names import LONGEST_NAME, check_new_name
 from forebay.model.unique import Unique
 from forebay.model.when import After, At
 
 if TYPE_CHECKING:
     from forebay.compose import Composer, Draft
-    from forebay.features.flows.node import Parents, Said
-    from forebay.model.message import Message
+    from forebay.features.flows.node import Event, Parents, Said
     from forebay.model.when import When
 
+EVENTS: Final = "_events"
+"""The queue of steps that wait for events. Nothing in it is ever handed out."""
 ON_DONE: Final = "_on_done"
 ON_FAILED: Final = "_on_failed"
 
@@ -194,15 +195,7 @@ class Plan:
 
     def add(self, call: Call, place: Place, name: str | None = None) -> str:
         """One more step; returns its name. Raises `InvalidOption`, `NameTaken`, `InvalidName`, or `MessageTooLarge`."""
-        if len(self.messages) >= LONGEST_FLOW:
-            raise InvalidOption(
-                f"A flow is sent with {LONGEST_FLOW:,} steps at most: let steps add the others while it runs, ctx.flow.add()."
-            )
-        if self._edges + len(place.after) > MOST_EDGES:
-            raise InvalidOption(
-                f"The steps of a flow wait for {MOST_EDGES:,} others at most, all together: between two wide groups put a step that waits "
-                "for the first, and that the second waits for."
-            )
+        self._check_room(place)
         self._check_call(call, place)
         chosen = self._chosen(call.task.name, place.stem, name)
         step = Step(
@@ -213,6 +206,23 @@ class Plan:
             gather=place.gather,
         )
         self._put(call, step)
+        return chosen
+
+    def wait(self, event: Event, place: Place, name: str | None = None) -> str:
+        """A step that is there for an event; returns its name. As `add`."""
+        self._check_room(place)
+        if place.gathers:
+            raise InvalidOption(
+                f"A step that waits for an event on {event.topic!r} takes no results: leave out gather=."
+            )
+        chosen = self._chosen(event.topic, place.stem, name)
+        after = tuple(self.id_of(parent) for parent in place.after)
+        step = Step(flow=self.flow, name=chosen, after=after, when=place.when, role=Role.EVENT)
+        message = Message(
+            id=MessageId(self.id_of(chosen)), name=event.topic, queue=EVENTS, key=event.key, step=step,
+            expires=event.timeout, deadline=self._deadline,
+        )  # fmt: skip
+        self._store(message, event.kind)
         return chosen
 
     def close_with(self, call: Call, role: Role) -> None:
@@ -271,6 +281,17 @@ class Plan:
     def name_of(self, key: str) -> str:
         """The name of the step of an id."""
         return key.removeprefix(f"{self.flow}:")
+
+    def _check_room(self, place: Place) -> None:
+        if len(self.messages) >= LONGEST_FLOW:
+            raise InvalidOption(
+                f"A flow is sent with {LONGEST_FLOW:,} steps at most: let steps add the others while it runs, ctx.flow.add()."
+            )
+        if self._edges + len(place.after) > MOST_EDGES:
+            raise InvalidOption(
+                f"The steps of a flow wait for {MOST_EDGES:,} others at most, all together: between two wide groups put a step that waits "
+                "for the first, and that the second waits for."
+            )
 
     def _check_call(self, call: Call, place: Place) -> None:
         name, signature = call.task.name, call.task.signature

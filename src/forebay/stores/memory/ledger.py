@@ -17,7 +17,7 @@ from forebay.model.entry import birth, blocked, earliest, routed
 from forebay.model.flow import HOOKS, End, Move, Role, turned
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.policy import NAMES_KEPT
-from forebay.model.saved import waited_for
+from forebay.model.saved import event_result, wait_of, waited_for
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.model.survey import Parent, StepRecord
 from forebay.model.unique import MOST_GATHERED, Conflict, Place, bounded, effective, meet
@@ -241,6 +241,13 @@ class Ledger:
                 entry.due = now
                 self._enter(entry, State.SCHEDULED, now)
                 self.woken.add(entry.queue)
+            elif entry.state is State.BLOCKED and (entry.expires is None or entry.expires > now):
+                self._come(key, now)
+
+    def _come(self, key: EntryId, now: Instant) -> None:
+        """A step of a flow has succeeded if the event has come that it waits for."""
+        if (event := self.steps.came(key)) is not None:
+            self.happened(key, event_result(event.body, event.content_type), now)
 
     def _store(self, message: Message, queue: str, now: Instant, *, copied: bool) -> Published:
         key = entry_id(message.id, queue, copied=copied)
@@ -329,6 +336,8 @@ class Ledger:
         if (level := self._levels.get(queue)) is not None:
             level.waiting += 1
         self.sight.sums(now).arrive({(queue, message.name): 1})
+        if step.role is Role.EVENT:
+            self.steps.save(node.id, 0, [wait_of(message)], now)
         if (holder := self._holder(entry, now, stored=True)) != node.id:
             self._drop(entry, v.Reason.DUPLICATE, now)
             return Published(Stored.DUPLICATE, holder)
@@ -387,6 +396,7 @@ class Ledger:
         later = None if node.delay is None else now + node.delay
         if node.step.role is Role.EVENT:
             entry.expires = earliest(entry.expires, later)
+            self._come(entry.id, now)
             return
         entry.due = entry.due if later is None else later
         self._happen(
@@ -865,7 +875,12 @@ class Ledger:
     def _waits(self, entry: Entry) -> Waits | None:
         if entry.state is State.SCHEDULED:
             return waited_for(self.steps.saved(entry.id), entry.due)
-        return self.flows.waits(entry.id)
+        if entry.state is not State.BLOCKED:
+            return None
+        if (parents := self.flows.waits(entry.id)) is not None:
+            return parents
+        waits = waited_for(self.steps.saved(entry.id), entry.due)
+        return None if waits is None else replace(waits, until=entry.expires)
 
     def step_record(self, node: Node) -> StepRecord:
         """A step as a value."""

@@ -54,6 +54,11 @@ class Steps:
                     met.append(key)
         return met
 
+    def came(self, key: EntryId) -> SavedStep | None:
+        """The event that a step of a flow waits for, if it has come."""
+        wait = self._of.get(key, {}).get("event")
+        return wait if wait is not None and wait.met is not None else None
+
     def met_at_work(self, key: EntryId) -> None:
         """An event has come for an entry whose handler may not have seen it any more."""
         self._met_at_work.add(key)

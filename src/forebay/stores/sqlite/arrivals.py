@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from forebay.engine import Ready
 from forebay.model.message import JSON
 from forebay.model.saved import LARGEST_STEP
+from forebay.stores.sqlite import flow_events
 from forebay.stores.sqlite.session import numbers
 
 if TYPE_CHECKING:
@@ -69,4 +70,5 @@ def _meet(session: Session, event: Mapping[str, Value], room: int) -> int:
     if entries:
         woken = session.rows("event_wake", {"entries": numbers(entries), "now": session.now})
         session.news.update(Ready(queue) for (queue,) in woken)
+        flow_events.come(session, entries)
     return len(entries)

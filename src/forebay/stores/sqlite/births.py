@@ -10,13 +10,14 @@ from forebay.engine import Published, Ready, Stored
 from forebay.model.entry import birth, blocked, delay_of, earliest
 from forebay.model.flow import HOOKS, End, Move, Role, stands
 from forebay.model.message import EntryId
+from forebay.model.saved import wait_of
 from forebay.model.state import State
 from forebay.model.verdict import Reason
 from forebay.stores.face import check_hold, exclusive
 from forebay.stores.flows import by_flow, check_free, check_steps, step_of
 from forebay.stores.sqlite import admission, unique
 from forebay.stores.sqlite.flows import drop
-from forebay.stores.sqlite.rows import message_row
+from forebay.stores.sqlite.rows import message_row, step_row
 from forebay.stores.sqlite.session import batch as encoded, numbers, parts
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class _Rows:
     states: Counter[State] = field(default_factory=Counter)
     dropped: dict[Reason, list[int]] = field(default_factory=dict)
     ready: set[str] = field(default_factory=set)
+    waits: list[tuple[Value, ...]] = field(default_factory=list)
 
 
 def admit(session: Session, flows: Mapping[str, Sequence[Message]]) -> dict[str, list[Published]]:
@@ -221,6 +223,8 @@ def _lay_out(
     rows.steps.append(
         (seq, step.name, step.when, step.role, open_, failed, skipped, int(move is Move.RUN), delay)
     )
+    if step.role is Role.EVENT:
+        rows.waits.append(step_row(seq, 0, now, wait_of(message)))
     rows.edges += [(seq, place, parent.seq) for place, parent in enumerate(parents)]
 
 
@@ -244,4 +248,6 @@ def _write(session: Session, flow: int, rows: _Rows) -> None:
     session.each("flow_steps_add", rows.steps)
     if rows.edges:
         session.each("flow_edges_add", rows.edges)
+    if rows.waits:
+        session.each("steps_save", rows.waits)
     session.each("flow_count_add", [(flow, state, n) for state, n in rows.states.items()])

@@ -30,7 +30,7 @@ from forebay.model.query import FLOW_RUNS, NOT_FOUND, Steered
 from forebay.model.state import State
 from forebay.model.verdict import Reason
 from forebay.stores.flows import ROWS, over
-from forebay.stores.sqlite import arrivals, unique
+from forebay.stores.sqlite import arrivals, flow_events, unique
 from forebay.stores.sqlite.forgetting import forget, go
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -189,19 +189,7 @@ def _release(session: Session, seqs: Sequence[int]) -> None:
     session.change("flow_release", entries | {"now": session.now})
     session.change("flow_released", entries)
     session.news.update(Ready(queue) for (queue,) in session.rows("queues_of", entries))
-
-
-def happened(session: Session, entry: int, result: bytes | None) -> bool:
-    """What a step waited for has happened, and it has succeeded with ``result``; whether it did wait."""
-    if not session.change("flow_happened", {"entry": entry, "now": session.now}):
-        return False
-    ((queue, key),) = session.rows("flow_names", {"entry": entry})
-    session.each("settle_kept", [(queue, 1)])
-    if result is not None:
-        session.each("settle_results", [(entry, result)])
-    session.news.add(Finished(frozenset({EntryId(key)})))
-    session.stirred = True
-    return True
+    flow_events.come(session, seqs)
 
 
 # -- flows

@@ -63,11 +63,11 @@ def find(session: Session, query: Query, size: int, after: int | None) -> tuple[
 
 def _waits(session: Session, rows: Sequence[Row]) -> dict[int, Waits]:
     """What they wait for that are put off, where that is not their time alone."""
-    put_off = [(row[0], row[DUE]) for row in rows if row[STATE] == State.SCHEDULED]
+    waiting = [(row[0], row[DUE]) for row in rows if row[STATE] in (State.SCHEDULED, State.BLOCKED)]
     blocked = [row[0] for row in rows if row[STATE] == State.BLOCKED]
     found: dict[int, Waits] = {}
-    if put_off:
-        found.update(steps.waits(session, put_off))
+    if waiting:
+        found.update(steps.waits(session, waiting))
     if blocked:
         found.update(flow_sight.waits(session, blocked))
     return found

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from forebay.engine import Source
+    from forebay.model.saved import SavedStep
     from forebay.model.waits import Waits
+    from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Row, Value
 
 
@@ -130,6 +132,14 @@ def record(row: Row, tries: tuple[Try, ...], waits: Waits | None) -> TaskRecord:
         cancel_requested=bool(asked), reason=None if reason is None else Reason(reason), result=result,
         progress=None if at is None else Progress(share=share, note=note, overdue=bool(overdue), at=at), tries=tries,
         waits=waits,
+    )  # fmt: skip
+
+
+def step_row(seq: int, number: int, now: Instant, step: SavedStep) -> tuple[Value, ...]:
+    """The row of a durable step, in the order of `steps_save`."""
+    return (
+        seq, step.name, step.position, step.kind, number, now, step.took, step.due, step.topic, step.key, step.body,
+        None if step.content_type == JSON else step.content_type,
     )  # fmt: skip
 
 

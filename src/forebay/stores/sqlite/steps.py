@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from forebay.engine import Settled
 from forebay.model.message import JSON
 from forebay.model.saved import Kind, SavedStep, waited_for
+from forebay.stores.sqlite.rows import step_row
 from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import seqs_of
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from forebay.model.message import EntryId
     from forebay.model.waits import Waits
     from forebay.model.when import Instant
-    from forebay.stores.sqlite.session import Session, Value
+    from forebay.stores.sqlite.session import Session
 
 
 def save(session: Session, delivery: Delivery, steps: Sequence[SavedStep]) -> Settled:
@@ -27,7 +28,7 @@ def save(session: Session, delivery: Delivery, steps: Sequence[SavedStep]) -> Se
     if not held:
         return Settled.STALE
     number: int = held[0][0]
-    session.each("steps_save", [_row(seq, number, session.now, step) for step in steps])
+    session.each("steps_save", [step_row(seq, number, session.now, step) for step in steps])
     return Settled.OK
 
 
@@ -43,7 +44,7 @@ def saved(session: Session, key: EntryId) -> tuple[SavedStep, ...]:
 
 
 def waits(session: Session, entries: Sequence[tuple[int, Instant | None]]) -> dict[int, Waits]:
-    """What those of some entries (number, due) wait for that are put off by a step."""
+    """What those of some entries (number, due) wait for that wait for the end of a sleep, or for an event."""
     found: dict[int, list[SavedStep]] = {}
     for seq, name, kind, due, topic, key in session.rows(
         "steps_waits", {"entries": numbers(seq for seq, _ in entries)}
@@ -52,11 +53,3 @@ def waits(session: Session, entries: Sequence[tuple[int, Instant | None]]) -> di
         found.setdefault(seq, []).append(step)
     told = {seq: waited_for(found[seq], due) for seq, due in entries if seq in found}
     return {seq: one for seq, one in told.items() if one is not None}
-
-
-def _row(seq: int, number: int, now: int, step: SavedStep) -> tuple[Value, ...]:
-    """In the order of `steps_save`."""
-    return (
-        seq, step.name, step.position, step.kind, number, now, step.took, step.due, step.topic, step.key, step.body,
-        None if step.content_type == JSON else step.content_type,
-    )  # fmt: skip

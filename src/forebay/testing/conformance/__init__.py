@@ -19,6 +19,7 @@ from forebay.testing.conformance import (
     claiming,
     control,
     events,
+    flow_events,
     flows,
     leases,
     life,
@@ -51,6 +52,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *sight.CLAIMS,
     *steps.CLAIMS,
     *flows.CLAIMS,
+    *flow_events.CLAIMS,
     *unique.CLAIMS,
     *notes.CLAIMS,
 )

@@ -20,13 +20,13 @@ CROSS JOIN step AS s ON s.entry = e.seq
 WHERE e.id = :id ORDER BY s.number
 
 -- name: steps_waits
--- The sleeps, and the events that have not come, of the entries among some that are put off. Without a lock.
+-- The sleeps, and the events that have not come, of the entries among some that wait. Without a lock.
 -- :entries is a JSON array of sequence numbers. Indexes: primary key, step_name.
-SELECT s.entry, s.name, s.kind, s.due, s.topic, s.key
+SELECT s.entry, s.name, s.kind, iif(e.state = 'blocked', coalesce(e.expires, s.due), s.due), s.topic, s.key
 FROM json_each(:entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value
 CROSS JOIN step AS s ON s.entry = e.seq
-WHERE e.state = 'scheduled' AND s.met IS NULL AND s.due >= e.due
+WHERE e.state IN ('scheduled', 'blocked') AND s.met IS NULL AND s.due >= coalesce(e.due, 0)
 
 -- name: event_awaited
 -- Whether anybody waits for an event, and whether one that came before is still being worked off. In a write transaction.
@@ -65,6 +65,16 @@ RETURNING queue
 UPDATE entry SET due = :now
 WHERE seq IN (SELECT value FROM json_each(:entries)) AND state = 'scheduled' AND due > :now
     AND EXISTS (SELECT 1 FROM step AS s WHERE s.entry = entry.seq AND s.met_by = entry.tries)
+
+-- name: event_steps
+-- Those of some entries that are steps of flows, wait for an event and have it. In a write transaction, after event_meet or flow_released.
+-- :entries is a JSON array of sequence numbers. Indexes: primary keys, step_name.
+SELECT e.seq, s.body, s.content_type
+FROM json_each(:entries) AS j
+CROSS JOIN flow_step AS f ON f.entry = j.value
+CROSS JOIN entry AS e ON e.seq = f.entry
+CROSS JOIN step AS s ON s.entry = e.seq
+WHERE f.role = 'event' AND f.released = 1 AND e.state = 'blocked' AND (e.expires IS NULL OR e.expires > :now) AND s.met IS NOT NULL
 
 -- name: arrival_keep
 -- Keep an event for those that wait for it and are still to be woken. In a write transaction. Index: the last row of step.
