@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 import msgspec
 
 from forebay.cli.output import Column, clean, clean_lines, moment, say, span, table, timestamp
+from forebay.cli.saved import COLUMNS as STEP_COLUMNS
 from forebay.model.message import DEFAULT_PRIORITY, JSON
 from forebay.model.state import FINISHED, State
 from forebay.model.story import attempts, numbered, word
@@ -15,7 +16,7 @@ from forebay.model.unique import Conflict, held_until
 from forebay.model.why import why
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from forebay.model.query import Progress, TaskRecord, Try
     from forebay.model.when import Instant
@@ -99,7 +100,7 @@ def listing(records: Iterable[TaskRecord], now: Instant) -> None:
     table(COLUMNS, [row(record, now) for record in records])
 
 
-def story(record: TaskRecord, *, body: bool) -> None:
+def story(record: TaskRecord, steps: Sequence[Sequence[str]], *, body: bool) -> None:
     """Everything that is known of one message, for a person to read from top to bottom."""
     say(f"{clean(record.id)}  {clean(record.message.name)}")
     facts = [(title, text) for title, text in _facts(record) if text]
@@ -108,6 +109,9 @@ def story(record: TaskRecord, *, body: bool) -> None:
     if record.tries:
         say()
         table(TRY_COLUMNS, [_try_row(number, one) for number, one in numbered(record)])
+    if steps:
+        say()
+        table(STEP_COLUMNS, steps)
     trace = next((one.error.traceback for one in reversed(record.tries) if one.error is not None), "")
     if trace:
         _block("last traceback", trace)

@@ -98,8 +98,9 @@ def tail(  # one parameter for each option
 def show(*, id: str, no_body: bool, as_json: bool, url: str | None) -> None:
     """Tell the story of one message.
 
-    Its state and times, every try and its error, the body and the result.
+    Its state and times, every try and its error, its durable steps, the body and the result.
     """
+    from forebay.cli import saved
     from forebay.cli.loading import opened
     from forebay.cli.output import document
     from forebay.cli.records import full, story
@@ -107,10 +108,12 @@ def show(*, id: str, no_body: bool, as_json: bool, url: str | None) -> None:
 
     with opened(url) as app:
         record = find_one(app, id)
+        steps = app.sync(app.saved_steps(record.id))
     if as_json:
-        document(full(record, body=not no_body))
+        told = full(record, body=not no_body) | {"steps": saved.documents(record, steps)}
+        document(told if no_body else told | {"step_results": saved.results(steps)})
     else:
-        story(record, body=not no_body)
+        story(record, saved.rows(record, steps), body=not no_body)
 
 
 @task.command(epilog=options.examples("forebay task wait 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f --timeout 5m"))
