@@ -125,6 +125,13 @@ def shout(words: list[str], end: str = "!") -> str:
 
 
 @app.task(pool="process", queue="pooled", max_attempts=1)
+def grow(ctx: Context) -> None:
+    """Adds steps to its flow."""
+    words = [ctx.flow.add(note.bind(word)) for word in ("how", "now")]
+    ctx.flow.add(shout.bind(), after=words, gather=True)
+
+
+@app.task(pool="process", queue="pooled", max_attempts=1)
 def look_back(ctx: Context) -> None:
     """Asks for what is out of reach of another process."""
     ctx.parents_sync()

@@ -557,6 +557,30 @@ async def test_a_handler_with_a_process_is_given_results_too() -> None:
 
 
 @story
+async def test_a_handler_with_a_process_adds_steps() -> None:
+    async with working(pooled.app):
+        handle: FlowHandle[Any] = await chain(pooled.grow.bind()).send()
+
+        assert await handle.result("20s") == "HOW NOW!"
+
+
+@story
+async def test_each_of_a_batch_adds_steps_to_its_own_flow(url: str) -> None:
+    shop = Shop(url)
+
+    @shop.app.task(batch=2, within="50ms")
+    async def split(contexts: list[Context], words: list[str]) -> None:
+        for ctx, word in zip(contexts, words, strict=True):
+            ctx.flow.add(shop.note.bind(word))
+
+    async with working(shop.app):
+        one: FlowHandle[Any] = await chain(split.bind("a")).send("one")
+        two: FlowHandle[Any] = await chain(split.bind("b")).send("two")
+
+        assert (await one.result("5s"), await two.result("5s")) == ("a", "b")
+
+
+@story
 async def test_in_another_process_the_steps_before_it_are_out_of_reach_of_a_memory_store() -> None:
     async with working(pooled.app):
         handle = await chain(pooled.note.bind("how"), pooled.look_back.bind()).send()
