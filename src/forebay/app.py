@@ -33,6 +33,7 @@ from forebay.declaring.declare import (
     leads,
     priority_of,
     signature_of,
+    task_company,
     with_options,
 )
 from forebay.declaring.handler import Route, event_decoder, task_decoder
@@ -73,7 +74,15 @@ from forebay.schedules import ScheduleOptions, Schedules, ScheduleTimes, home_of
 from forebay.support.clock import Clock, SystemClock
 from forebay.support.ids import Ids
 from forebay.support.settings import read, read_all
-from forebay.tasks import BatchOptions, BoundTask, HandlerOptions, SubscribeOptions, Task, send_many
+from forebay.tasks import (
+    BatchOptions,
+    BoundTask,
+    CompanyOptions,
+    HandlerOptions,
+    SubscribeOptions,
+    Task,
+    send_many,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -212,15 +221,22 @@ class App:
         self, /, *, batch: int, within: Duration = 1, **options: Unpack[HandlerOptions]
     ) -> BatchDecorator: ...
     @overload
+    def task(
+        self,
+        /,
+        *,
+        gather: Duration,
+        gather_max: int = 100,
+        gather_wait: Duration = ...,
+        **options: Unpack[HandlerOptions],
+    ) -> BatchDecorator: ...
+    @overload
     def task(self, /, **options: Unpack[HandlerOptions]) -> TaskDecorator: ...
     def task(
         self,
         function: Callable[..., Any] | None = None,
         /,
-        *,
-        batch: int | None = None,
-        within: Duration | None = None,
-        **options: Unpack[HandlerOptions],
+        **options: Unpack[CompanyOptions],
     ) -> Any:
         """Declare a task: ``@app.task`` or ``@app.task(queue="mail", ...)``; see `HandlerOptions`.
 
@@ -231,10 +247,17 @@ class App:
         ... async def index(documents: list[Document]) -> None: ...
         >>> await index.send(document)                            # one at a time  # doctest: +SKIP
 
+        With ``gather`` it takes a list too: of messages of one ``key`` that have gathered in the store, over all senders, until they are
+        ``gather_max`` (default 100), or none has come for ``gather_wait``, or the first has waited for ``gather``.
+
+        >>> @app.task(gather="1m", gather_max=500, gather_wait="5s")     # doctest: +SKIP
+        ... async def notify(changes: list[Change]) -> None: ...
+        >>> await notify.options(key="user-7").send(change)              # doctest: +SKIP
+
         Raises `InvalidOption`, `InvalidName`, `NameTaken` or `ConfigError`, at import.
         """
-        check_options(options, [*HandlerOptions.__annotations__, "batch", "within"], "@app.task")
-        company = company_of(batch, within, options)
+        check_options(options, CompanyOptions.__annotations__, "@app.task")
+        company = task_company(options)
 
         def declare(function: Callable[..., Any]) -> Task[Any, Any, Any, Any]:
             return self._declare_task(function, options, company)
@@ -356,7 +379,7 @@ class App:
             handler = company.of(handler, signature)
         fixed = {"priority": priority_of(options)} if "priority" in options else {}
         self._require(*needs_of_handler(name, options))
-        draft = Draft(queue=queue, fixed=fixed)
+        draft = Draft(queue=queue, fixed=fixed, rule=None if company is None else company.rule)
         self._declared.tasks.setdefault(queue, {})[name] = handler
         self._declared.drafts[name], self._declared.signatures[name] = draft, signature
         return Task(function, signature, draft, name, self._client)

@@ -21,7 +21,7 @@ from forebay.model.message import (
     MessageId,
 )
 from forebay.model.names import check_name, check_new_name
-from forebay.model.unique import Debounce, Rule, Throttle, Unique
+from forebay.model.unique import Debounce, Gather, Rule, Throttle, Unique
 from forebay.model.when import Duration, Micros, micros, moment
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ class Draft:
         """A copy with ``options`` on top. Raises `InvalidOption` or `InvalidName`."""
         check_options(options, SendOptions.__annotations__, where)
         fixed, given = dict(self.fixed), dict(options)
+        if isinstance(self.rule, Gather):
+            _check_gathered(given, where)
         rule = _rule(given, where) or (None if "unique" in given else self.rule)
         for name, value in given.items():
             if name not in ("id", "queue", "debounce", "throttle") and not (name == "unique" and rule):
@@ -106,6 +108,15 @@ class Draft:
         queue = self.queue if given.get("queue") is None else check_new_name(given["queue"], "queue")
         chosen = given.get("id")
         return Draft(queue, self.topic, fixed, self.id if chosen is None else check_id(chosen), rule)
+
+
+def _check_gathered(given: Mapping[str, object], where: str) -> None:
+    """Raise `InvalidOption` for what a task says itself by which its messages gather."""
+    for name in ("delay", "unique", "debounce", "throttle"):
+        if name in given:
+            raise InvalidOption(
+                f"{where}: its messages gather, which says when they run and with which: leave out {name}."
+            )
 
 
 def _rule(given: Mapping[str, object], where: str) -> Rule | None:

@@ -84,6 +84,19 @@ class HandlerOptions(SubscribeOptions, total=False):
     priority: int
 
 
+class CompanyOptions(HandlerOptions, total=False):
+    """What may be said of a task that takes many messages in one call: ``batch`` and ``within``, as of a subscription; or ``gather``, how
+    long the first of those of one ``key`` waits for others at the longest, ``gather_max``, how many they are at most (default 100), and
+    ``gather_wait``, after how long without another the call begins (default: as long as ``gather``).
+    """
+
+    batch: int
+    within: Duration
+    gather: Duration
+    gather_max: int
+    gather_wait: Duration
+
+
 @dataclass(frozen=True, slots=True)
 class BoundTask(Piece[object, R]):
     """A task with its arguments, checked and encoded: ``task.bind(...)``. May be sent any number of times, each a message of its own."""

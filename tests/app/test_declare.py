@@ -28,7 +28,10 @@ async def plain() -> None: ...
     [
         ({"max_atempts": 3}, r"@app\.task has no option 'max_atempts': did you mean 'max_attempts'\?"),
         ({"que": "mail"}, r"has no option 'que': did you mean 'queue'\?"),
-        ({"zzz": 1}, r"has no option 'zzz': valid options are backoff, backoff_cap, batch, max_attempts,"),
+        (
+            {"zzz": 1},
+            r"has no option 'zzz': valid options are backoff, backoff_cap, batch, gather, gather_max,",
+        ),
         ({"max_attempts": 0}, "max_attempts must be a whole number from 1 to 1000, not 0"),
         ({"max_attempts": True}, "max_attempts must be a whole number"),
         ({"max_attempts": 2.5}, "max_attempts must be a whole number"),

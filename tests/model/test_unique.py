@@ -17,6 +17,7 @@ from forebay.model.unique import (
     WORKED_ON,
     Conflict,
     Debounce,
+    Gather,
     Hold,
     Place,
     Throttle,
@@ -73,6 +74,16 @@ def test_a_throttle_holds_for_its_time_whatever_becomes_of_the_first() -> None:
     asked = Throttle("1m").of("job", b"", "k")
 
     assert (asked.hold, asked.due) == (Hold(states=WORKED_ON, window=60 * SECOND), None)
+
+
+def test_what_gathers_is_one_group_for_a_task_and_a_key() -> None:
+    asked = Gather(longest=60, most=5, quiet=10).of("job", b"1", "k")
+
+    assert asked.due == After(10)
+    assert (asked.hold.conflict, asked.hold.longest, asked.hold.most) == (Conflict.JOIN, 60, 5)
+    assert not asked.hold.keeps
+    assert asked.unique == Gather(1, 2, 1).of("job", b"2", "k").unique
+    assert asked.unique != Gather(60, 5, 10).of("job", b"1", None).unique
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=4), st.randoms(use_true_random=False))
@@ -144,6 +155,10 @@ def test_what_is_met_is_changed_only_while_it_waits_for_its_time_or_a_worker(
     met = meet(Hold(states=WAITING, conflict=conflict), HERE, HERE, state)
 
     changes = conflict in (Conflict.REPLACE, Conflict.RESCHEDULE)
+    if conflict is Conflict.JOIN:
+        joins = meet(Hold(states=WAITING, conflict=conflict), HERE, HERE, state, gathers=True)
+        assert (met, joins) == (Conflict.KEEP, Conflict.JOIN)
+        return
     assert met is (Conflict.KEEP if changes and state not in MOVABLE else conflict)
 
 

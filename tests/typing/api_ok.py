@@ -149,6 +149,20 @@ async def sends() -> None:
     )
 
 
+@app.task(gather="1m", gather_max=10, gather_wait=5)
+async def notify(changes: list[Order]) -> None: ...
+
+
+@app.task(gather=60)
+def count_up(each: list[Context], numbers: list[int]) -> list[int]:
+    return numbers
+
+
+async def groups() -> None:
+    assert_type(await notify.options(key="k").send(Order(1, "")), Handle[Any])
+    assert_type(await count_up.send(1), Handle[Any])
+
+
 async def options() -> None:
     quick = bare.options(
         delay="5m", priority=9, unique="k", expires=datetime(2030, 1, 1, tzinfo=UTC), deadline=3600, key="k", headers={"a": "b"}, id="x",

@@ -76,6 +76,8 @@ async def message_options() -> None:
     job.options(unique=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     job.options(unique=False)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     job.options(debounce=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.task(gather="1m", batch=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    app.task(gather_max=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     Unique(on_conflict="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Unique(states=[7])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     await app.publish("a.b", 1, unique=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -33,7 +33,7 @@ LONGEST_SHOWN: Final = 4_096
 """Characters of a body or result that people are shown; ``--json`` has them all."""
 _CONFLICTS: Final = {
     Conflict.KEEP: "others are duplicates", Conflict.REPLACE: "others take its place while it waits",
-    Conflict.RESCHEDULE: "others move it while it waits", Conflict.REJECT: "asked to be rejected",
+    Conflict.RESCHEDULE: "others move it while it waits", Conflict.REJECT: "one like it is rejected", Conflict.JOIN: "others join it",
 }  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def full(record: TaskRecord, *, body: bool) -> dict[str, Any]:  # any JSON
     document: dict[str, Any] = {
         "id": record.id, "name": message.name, "queue": record.queue, "topic": message.topic, "state": record.state.value,
         "reason": record.reason, "priority": message.priority, "key": message.key, "unique": message.unique,
-        "unique_until": None if message.unique is None else _until(record),
+        "unique_until": _until(record) if _unique(record) else None,
         "headers": message.headers, "created": timestamp(record.created), "due": timestamp(record.due),
         "expires": timestamp(record.expires), "deadline": timestamp(record.deadline), "started": timestamp(record.started),
         "flow": None if message.step is None else message.step.flow, "step": None if message.step is None else message.step.name,
@@ -180,7 +180,7 @@ def _facts(record: TaskRecord) -> list[tuple[str, str]]:
 def _unique(record: TaskRecord) -> str:
     """The unique key, until when it is held, and what another does that comes with it."""
     message = record.message
-    if message.unique is None:
+    if message.unique is None or (message.hold is not None and message.hold.conflict is Conflict.JOIN):
         return ""
     conflict = Conflict.KEEP if message.hold is None else message.hold.conflict
     until = held_until(message.hold, record.created)

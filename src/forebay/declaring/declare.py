@@ -24,12 +24,13 @@ from forebay.context import Context
 from forebay.declaring.handler import DEFAULT_TIMEOUT, Handler, Route
 from forebay.declaring.options import QueueOptions
 from forebay.engine import Source
-from forebay.errors import InvalidOption
+from forebay.errors import InvalidOption, quoted
 from forebay.model.amounts import check_count
 from forebay.model.message import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from forebay.model.policy import RetryPolicy
+from forebay.model.unique import MOST_GATHERED, Gather
 from forebay.model.when import SECOND, Duration, Micros, micros
-from forebay.tasks import HandlerOptions, SubscribeOptions, Task
+from forebay.tasks import CompanyOptions, HandlerOptions, SubscribeOptions, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -84,15 +85,19 @@ class BatchDecorator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """How many messages a handler takes at once, and for how long the first waits for the others, in microseconds."""
+    """How many messages a handler takes at once, and for how long the first waits for the others, in microseconds; or by what ``rule``
+    they gather in the store.
+    """
 
     size: int
     within: Micros
+    rule: Gather | None = None
 
     def of(self, handler: Handler, signature: Signature) -> Handler:
         """``handler``, for batches."""
         (items,) = signature.parameters
-        return replace(handler, batch=self.size, within=self.within, items=items)
+        gathers = self.rule is not None
+        return replace(handler, batch=self.size, within=self.within, items=items, gathers=gathers)
 
 
 @dataclass(slots=True)
@@ -163,6 +168,33 @@ def _pool(name: str, function: Callable[..., Any], options: SubscribeOptions) ->
             f"{name} is a coroutine function and runs in the event loop: leave out pool='thread', or make it a plain function."
         )
     return pool
+
+
+def task_company(options: CompanyOptions) -> Company | None:
+    """How many messages a task takes at once, in batches or as they gather. Raises `InvalidOption`."""
+    if "gather" not in options:
+        if late := [name for name in ("gather_max", "gather_wait") if name in options]:
+            raise InvalidOption(f"{late[0]} says how messages gather: it goes with gather=...")
+        return company_of(options.get("batch"), options.get("within"), options)
+    if "batch" in options or "within" in options:
+        raise InvalidOption(
+            "gather= and batch= do not go together: messages gather in the store, or in the worker."
+        )
+    if options.get("pool") == "process":
+        raise InvalidOption(
+            "gather= and pool='process' do not go together: a group is handled in the worker."
+        )
+    longest = micros(options["gather"], "gather")
+    quiet = micros(options["gather_wait"], "gather_wait") if "gather_wait" in options else longest
+    if longest == 0:
+        raise InvalidOption("gather must be longer than 0.")
+    if not 0 < quiet <= longest:
+        raise InvalidOption(
+            f"gather_wait must be longer than 0 and no longer than gather, {quoted(options['gather'])}: it was "
+            f"{quoted(options.get('gather_wait'))}."
+        )
+    most = check_count(options.get("gather_max", 100), "gather_max", 2, MOST_GATHERED)
+    return Company(most, 0, Gather(longest, most, quiet))
 
 
 def company_of(batch: int | None, within: Duration | None, options: SubscribeOptions) -> Company | None:

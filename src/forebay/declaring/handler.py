@@ -42,10 +42,11 @@ class Handler:
     """A function, how its message is read, and what happens when it fails. ``timeout`` is of one try, in microseconds.
 
     ``context`` names the parameter that takes the context; ``leads``: it is the first, so it is given by position. ``relays``: it only
-    carries messages on, so what they ask for (tries, time, size) is for the handler they go to and not for this one. ``process``: each try
-    has a process to itself. ``batch``: it is called with up to so many messages at once, those that come ``within`` microseconds of the
-    first, under the parameter ``items``, and with their contexts under ``context``. ``result_change``: what a reader of a result would see
-    otherwise than it was returned, in words. ``with_results``: a body with the results of the steps before it in the place left for them.
+    carries messages on, so what they ask for (tries, time, size) is for the handler they go to and not for this one. ``process``: each
+    try has a process to itself. ``batch``: it is called with up to so many messages at once, those that come ``within`` microseconds of
+    the first, under the parameter ``items``, and with their contexts under ``context``; ``gathers``: they come together from the store.
+    ``result_change``: what a reader of a result would see otherwise than it was returned, in words. ``with_results``: a body with the
+    results of the steps before it in the place left for them.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Handler:
     process: bool = False
     batch: int = 0
     within: Micros = 0
+    gathers: bool = False
     items: str = ""
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeout: Micros = DEFAULT_TIMEOUT

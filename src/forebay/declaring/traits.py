@@ -42,6 +42,11 @@ TIMERS: Final = Feature(
 TOPICS: Final = Feature(
     lambda t: t.fan_out, "no topics", f"send tasks, or use an engine that has them, such as {STORE}"
 )
+GROUPS: Final = Feature(
+    lambda t: t.scopes and t.delay,
+    "no memory for what gathers",
+    "use batch= and within=, which gather in the worker, or a store",
+)
 LIMITS: Final = Feature(lambda t: t.limits, "no limits", "declare the queue without limit=, or use a store")
 EXPIRY: Final = Feature(
     lambda t: t.expiry, "no expiry, so that nothing there can be dropped for it", "use when_full='reject'"
@@ -89,7 +94,7 @@ class Need:
 
 def needs_of_handler(name: str, options: Mapping[str, object]) -> list[Need]:
     """What the options of a handler ask for."""
-    asked = {"priority": PRIORITIES, "backoff": TIMERS, "backoff_cap": TIMERS}
+    asked = {"priority": PRIORITIES, "backoff": TIMERS, "backoff_cap": TIMERS, "gather": GROUPS}
     return [
         Need(f"Handler {name!r}", f"{option}={options[option]!r}", feature)
         for option, feature in asked.items()

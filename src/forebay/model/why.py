@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forebay.model.state import State
+from forebay.model.unique import Conflict
 from forebay.model.waits import ForEvent, ForLine, ForParents, ForRoom, ForSleep, ForTokens
 from forebay.model.when import as_datetime
 
@@ -26,12 +27,20 @@ def why(record: TaskRecord) -> str | None:
     match record.state:
         case State.READY:
             return f"waits for a worker of queue {record.queue!r}"
+        case State.SCHEDULED if record.due is not None and _gathers(record):
+            return f"gathers with others, until {_moment(record.due)} at the latest"
         case State.SCHEDULED if record.due is not None:
             return f"waits for its time, {_moment(record.due)}"
         case State.RETRYING if record.due is not None:
             return f"waits for its next try, {_moment(record.due)}"
         case _:
             return None
+
+
+def _gathers(record: TaskRecord) -> bool:
+    """Whether others join it, or it has joined one."""
+    hold = record.message.hold
+    return hold is not None and hold.conflict is Conflict.JOIN and record.attempts == 0
 
 
 def _sentence(waits: Waits) -> str:

@@ -67,12 +67,15 @@ class Limits:
 
 
 class Batch:
-    """Messages that wait for company: full, or for as long as the first of them may wait."""
+    """Messages that wait for company: full, or for as long as the first of them may wait.
 
-    __slots__ = ("_clock", "_since", "full", "handler", "runs")
+    What has gathered in the store waits no more here: those of one ``place``, a handler and a key, that came together are together.
+    """
 
-    def __init__(self, handler: Handler, clock: Clock) -> None:
-        self.handler, self._clock = handler, clock
+    __slots__ = ("_clock", "_since", "full", "handler", "place", "runs")
+
+    def __init__(self, handler: Handler, place: tuple[str, str | None], clock: Clock) -> None:
+        self.handler, self.place, self._clock = handler, place, clock
         self.runs: list[Run] = []
         self._since: list[Micros] = []
         self.full = asyncio.Event()
@@ -81,6 +84,11 @@ class Batch:
         """One more."""
         self.runs.append(run)
         self._since.append(self._clock.monotonic())
+
+    @property
+    def slots(self) -> int:
+        """How many slots it takes: one for each message, but what has gathered in the store is handed out as one."""
+        return 1 if self.handler.gathers else len(self.runs)
 
     async def gathered(self) -> None:
         """Return when it is time to begin."""
@@ -97,6 +105,7 @@ class Lane:
     what that is.
 
     ``pooled``: some of its handlers have a process to themselves; ``batched``: some take batches, and ``batches`` are gathering.
+    ``alone``: not here, but for what has gathered in the store.
     """
 
     route: Route
@@ -105,7 +114,8 @@ class Lane:
     token: Token | None = None
     pooled: bool = False
     batched: bool = False
-    batches: dict[str, Batch] = field(default_factory=dict)
+    alone: bool = False
+    batches: dict[tuple[str, str | None], Batch] = field(default_factory=dict)
     look_at: Micros = 0
     tell_at: Micros = 0
 
@@ -135,6 +145,13 @@ class Gears:
     on_verdict: list[Callable[[Delivery, v.Verdict], None]] = field(default_factory=list)
     pool: Pool | None = None
     suspects: Pool | None = None
+
+
+def _begin_gathered(lane: Lane) -> None:
+    """What has gathered in the store has come whole, with one receive."""
+    for batch in [batch for batch in lane.batches.values() if batch.handler.gathers]:
+        del lane.batches[batch.place]
+        batch.full.set()
 
 
 class Runner:
@@ -248,6 +265,9 @@ class Runner:
             self._looked(looked, asked, got)
         for delivery in got:
             self._start(asked[delivery.token], delivery)
+        for lane in lanes:
+            if lane.batches:
+                _begin_gathered(lane)
         in_flight.under_way.difference_update(asked)
         return len(got)
 
@@ -283,36 +303,45 @@ class Runner:
                 self._put_off(lane, delivery, pool)
                 return
             self._suspects += 1
-        self._busy += 1
-        lane.busy += 1
         run = self._gears.in_flight.add(delivery)
         if lane.batched and pool is None and (handler := self._batching(lane, delivery)) is not None:
             self._gather(lane, run, handler)
             return
+        self._take_slots(lane, 1)
         self._gears.spawn(self._see_through(lane, run, pool))
+
+    def _take_slots(self, lane: Lane, slots: int) -> None:
+        self._busy += slots
+        lane.busy += slots
 
     def _batching(self, lane: Lane, delivery: Delivery) -> Handler | None:
         """The handler that takes this delivery in a batch. What failed twice is tried alone: it may be what the batches failed of."""
         handler = lane.route.handler_of(delivery.message)
-        return handler if handler is not None and handler.batch and delivery.attempts < COMPANY else None
+        if handler is None or not handler.batch or delivery.attempts >= COMPANY:
+            return None
+        return handler if handler.gathers or not lane.alone else None
 
     def _gather(self, lane: Lane, run: Run, handler: Handler) -> None:
-        batch = lane.batches.get(handler.name)
+        place = (handler.name, run.delivery.message.key if handler.gathers else None)
+        batch = lane.batches.get(place)
         if batch is None:
-            batch = lane.batches[handler.name] = Batch(handler, self._gears.clock)
+            batch = lane.batches[place] = Batch(handler, place, self._gears.clock)
             self._gears.spawn(self._see_batch_through(lane, batch))
+        before = batch.slots if batch.runs else 0
         batch.add(run)
+        self._take_slots(lane, batch.slots - before)
         most = self._limits.concurrency
-        if len(batch.runs) >= min(handler.batch, lane.route.concurrency or most, most):
-            del lane.batches[handler.name]
+        room = handler.batch if handler.gathers else min(handler.batch, lane.route.concurrency or most, most)
+        if len(batch.runs) >= room:
+            del lane.batches[place]
             batch.full.set()
 
     async def _see_batch_through(self, lane: Lane, batch: Batch) -> None:
         """From the first of a batch to the verdicts on all."""
         gears, handler, runs = self._gears, batch.handler, batch.runs
         await batch.gathered()
-        if lane.batches.get(handler.name) is batch:
-            del lane.batches[handler.name]
+        if lane.batches.get(batch.place) is batch:
+            del lane.batches[batch.place]
         began = gears.clock.monotonic()
         try:
             answers = await self._execute_batch(runs, lane.lives[handler.name])
@@ -321,10 +350,12 @@ class Runner:
         except BaseException as error:  # as in `_see_through`
             log.exception("try.broken", extra={"task": handler.name, "count": len(runs)})
             answers = [(mistaken(error), ())] * len(runs)
-        self._let_go(lane, len(runs))
+        self._let_go(lane, batch.slots)
         took = gears.clock.monotonic() - began
+        # What has gathered is tried again together.
+        roll = gears.roll() if handler.gathers else None
         for run, (outcome, then) in zip(runs, answers, strict=True):
-            self._end(run, handler, outcome, then, took)
+            self._end(run, handler, outcome, then, took, roll=roll)
 
     async def _execute_batch(
         self, runs: Sequence[Run], live: Live
@@ -393,25 +424,41 @@ class Runner:
         self._let_go(lane)
         self._end(run, handler, outcome, then, gears.clock.monotonic() - began)
 
-    def _end(
-        self, run: Run, handler: Handler | None, outcome: Outcome, then: tuple[Message, ...], took: Micros
+    def _end(  # what a try came to
+        self,
+        run: Run,
+        handler: Handler | None,
+        outcome: Outcome,
+        then: tuple[Message, ...],
+        took: Micros,
+        *,
+        roll: float | None = None,
     ) -> None:
         """Judge a try; one whose lease was lost is nobody's to judge any more."""
         if run.cut is Why.LOST:
             self._gears.in_flight.remove(run)
             log.warning("lease.lost", extra={"task": run.delivery.message.name, "id": run.delivery.id})
             return
-        self._judge(run, handler, outcome, then, took)
+        self._judge(run, handler, outcome, then, took, roll=roll)
 
-    def _judge(
-        self, run: Run, handler: Handler | None, outcome: Outcome, then: tuple[Message, ...], took: Micros
+    def _judge(  # as above
+        self,
+        run: Run,
+        handler: Handler | None,
+        outcome: Outcome,
+        then: tuple[Message, ...],
+        took: Micros,
+        *,
+        roll: float | None = None,
     ) -> None:
         delivery = run.delivery
         if type(outcome) is Returned:
             # As `decide` would say, for almost every try.
             verdict: v.Verdict = v.Done(outcome.result)
         else:
-            verdict = self._decided(delivery, handler, outcome, took)
+            verdict = self._decided(
+                delivery, handler, outcome, took, self._gears.roll() if roll is None else roll
+            )
         self._gears.settler.submit(run, Settlement(delivery, verdict, then))
         # What comes of it is settled: from here on nothing can change it.
         self._report(delivery, verdict, took)
@@ -422,7 +469,7 @@ class Runner:
                 log.exception("listener.failed", extra={"task": delivery.message.name, "id": delivery.id})
 
     def _decided(
-        self, delivery: Delivery, handler: Handler | None, outcome: Outcome, took: Micros
+        self, delivery: Delivery, handler: Handler | None, outcome: Outcome, took: Micros, roll: float
     ) -> v.Verdict:
         facts = Facts(
             attempts=delivery.attempts,
@@ -433,7 +480,7 @@ class Runner:
             grace=self._limits.grace,
             handed_on=self._gears.broker.traits.remembers,
         )
-        return decide(outcome, facts, handler.policy if handler else _NAMELESS, self._gears.roll())
+        return decide(outcome, facts, handler.policy if handler else _NAMELESS, roll)
 
     def _report(self, delivery: Delivery, verdict: v.Verdict, took: Micros) -> None:
         """The one line that is logged of a try. No bodies; formatted only if somebody listens."""

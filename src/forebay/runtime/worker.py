@@ -438,16 +438,17 @@ class Worker:
         )
 
     def _lane(self, route: Route, threads: Threads) -> Lane:
-        pooled = any(handler.process for handler in _handlers(route))
+        pooled = any(handler.process for handler in handlers_of(route))
         bounded = _pooled(route, self._pool_size) if pooled else route
-        batches = [handler.batch for handler in _handlers(route) if handler.batch]
+        batched = any(handler.batch for handler in handlers_of(route))
+        batches = [handler.batch for handler in handlers_of(route) if handler.batch and not handler.gathers]
         most = min(bounded.concurrency or self._options.concurrency, self._options.concurrency)
         if batches and max(batches) > most:
             log.warning(
                 "batch.bounded",
                 extra={"queue": route.source.queue, "batch": max(batches), "concurrency": most},
             )
-        return Lane(bounded, lives_of(self._plant, route, threads), pooled=pooled, batched=bool(batches))
+        return Lane(bounded, lives_of(self._plant, route, threads), pooled=pooled, batched=batched)
 
     @property
     def _pool_size(self) -> int:
@@ -455,7 +456,9 @@ class Worker:
 
     def _pool(self, routes: Sequence[Route], in_flight: InFlight) -> Pool | None:
         """The processes of handlers that ask for one. Raises `Unsupported` where there can be none."""
-        asking = next((handler for route in routes for handler in _handlers(route) if handler.process), None)
+        asking = next(
+            (handler for route in routes for handler in handlers_of(route) if handler.process), None
+        )
         if asking is None:
             return None
         address = found(self._plant.address(), asking.name)
@@ -572,17 +575,18 @@ def lives_of(plant: Plant, route: Route, threads: Threads) -> dict[str, Live]:
         handler.name: Live(
             handler, compose(() if handler.relays else plant.middleware, handler.call(threads))
         )
-        for handler in _handlers(route)
+        for handler in handlers_of(route)
     }
 
 
-def _handlers(route: Route) -> list[Handler]:
+def handlers_of(route: Route) -> list[Handler]:
+    """All that handle what comes from a route."""
     return [*route.handlers.values(), *([route.handler] if route.handler else [])]
 
 
 def _pooled(route: Route, processes: int) -> Route:
     """A route all of whose handlers have a process to themselves takes no more than there are processes."""
-    if not all(handler.process for handler in _handlers(route)):
+    if not all(handler.process for handler in handlers_of(route)):
         return route
     return replace(route, concurrency=min(route.concurrency or processes, processes))
 

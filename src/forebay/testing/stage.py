@@ -34,7 +34,7 @@ from forebay.runtime.in_flight import InFlight, Why
 from forebay.runtime.runner import Gears, Lane, Limits, Runner
 from forebay.runtime.settler import Settler
 from forebay.runtime.threads import Threads
-from forebay.runtime.worker import Plant, lives_of
+from forebay.runtime.worker import Plant, handlers_of, lives_of
 from forebay.stores.memory import MemoryEngine
 from forebay.support.clock import SystemClock
 from forebay.testing.clock import VirtualClock
@@ -173,7 +173,13 @@ class Hand:
         self.under_way: dict[EntryId, asyncio.Future[None]] = {}
         watched = replace(plant, middleware=(self._watch, *plant.middleware))
         self._lanes = {
-            route.source.queue: Lane(route, lives_of(watched, route, self._threads)) for route in plant.routes
+            route.source.queue: Lane(
+                route,
+                lives_of(watched, route, self._threads),
+                batched=any(handler.gathers for handler in handlers_of(route)),
+                alone=True,
+            )
+            for route in plant.routes
         }
         gears = Gears(
             broker=store,
