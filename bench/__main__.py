@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import idle, late, latency, local, peers, raw, retention, threads, work
+from bench import idle, late, latency, local, peers, raw, retention, schedules, threads, work
 from forebay.engine import Retention
 from forebay.testing import measure
 
@@ -104,6 +104,13 @@ def _table(folder: Path) -> None:
     _row("enqueue to start, same process", f"p50 {near.p50:.1f} ms, p99 {near.p99:.1f} ms", "")
     far = asyncio.run(latency.across_processes(work.on_disk(folder, "far"), folder))
     _row("enqueue to start, another process", f"p50 {far.p50:.1f} ms, p99 {far.p99:.1f} ms", "")
+    for spread in (False, True):
+        late_by = asyncio.run(schedules.tick_to_ready(folder / f"ticks{spread}.db", spread=spread))
+        _row(
+            f"schedules: {schedules.COUNT:,}, tick to ready, {'spread over' if spread else 'all at once, every'} 10 s",
+            f"p50 {late_by.p50:.1f} ms, p99 {late_by.p99:.1f} ms",
+            "",
+        )
     cost = idle.idle_worker(work.on_disk(folder, "idle"))
     _row(
         "idle worker",

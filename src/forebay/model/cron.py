@@ -154,6 +154,12 @@ def cron(text: str) -> Cron:
     return read
 
 
+@lru_cache(maxsize=16_384)
+def tick_after(text: str, zone: str, instant: Instant) -> Instant | None:
+    """The first tick of an expression after a moment. Kept, because it is asked for twice, and of many schedules with the same times."""
+    return next(cron(text).after(instant, zone_of(zone)), None)
+
+
 @lru_cache(maxsize=1_024)
 def zone_of(name: str) -> tzinfo:
     """A zone by its IANA name. Raises `InvalidOption`, with the nearest there is."""

@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from forebay.errors import InvalidOption
-from forebay.model.cron import cron, stamp, zone_of
+from forebay.model.cron import cron, stamp, tick_after, zone_of
 from forebay.model.message import Message, MessageId
 from forebay.model.query import TaskRecord
 from forebay.model.when import SECOND, Instant, Micros
@@ -75,7 +75,14 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def after(self, instant: Instant) -> Instant | None:
         """The first tick after a moment. Raises `InvalidOption` for an expression or a zone that is not known here."""
-        return next(self._after(instant), None)
+        first = instant if self.start is None else max(instant, self.start - 1)
+        every = self.every
+        tick = (
+            tick_after(self.cron or "", self.zone, first)
+            if every is None
+            else next(self._steps(first, every))
+        )
+        return tick if tick is None or self.until is None or tick <= self.until else None
 
     def next(self, instant: Instant, number: int) -> list[Instant]:
         """So many ticks after a moment, as far as there are any."""
@@ -180,7 +187,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
 
     def id(self, name: str) -> MessageId:
         """The id of its message."""
-        return MessageId(f"cron:{name}:{self.mark or stamp(self.tick)}")
+        return _id(name, self.mark or stamp(self.tick))
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -296,9 +303,14 @@ def went(
 
 def message_of(name: str, run: Run, plan: Schedule) -> Message:
     """The message of one run. Where ticks are not to overlap, no other of the schedule may be unfinished, whatever comes between."""
-    headers = {**plan.task.headers, SCHEDULE: name, TICK: stamp(run.tick)}
+    tick = stamp(run.tick)
+    headers = {**plan.task.headers, SCHEDULE: name, TICK: tick}
     unique = f"cron:{name}" if plan.overlap is Overlap.SKIP else plan.task.unique
-    return replace(plan.task, id=run.id(name), headers=headers, unique=unique)
+    return replace(plan.task, id=_id(name, run.mark or tick), headers=headers, unique=unique)
+
+
+def _id(name: str, mark: str) -> MessageId:
+    return MessageId(f"cron:{name}:{mark}")
 
 
 def spelled(duration: Micros) -> str:

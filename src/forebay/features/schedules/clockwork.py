@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from forebay.model.when import Instant
     from forebay.support.clock import Clock
 
-CHUNK: Final = 500
+CHUNK: Final = MOST_REVISED
 """Schedules that are looked at together; then others have the loop and the store."""
 
 
