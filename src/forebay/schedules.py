@@ -117,16 +117,18 @@ class Schedules:
         """
         check_options(times, _TIMES, "schedules.put()")
         check_new_name(name, "schedule")
-        store = await self._declared(name)
-        if task is None:
-            entry = (await read(store, [name])).get(name)
-            if entry is None:
+        message = None if task is None else template(name, task, self._client.ground.composer)
+
+        def plan(stands: Schedule | None) -> Schedule:
+            if message is not None:
+                return planned(name, message, cron, every, times)
+            if stands is None:
                 raise ScheduleNotFound(
                     f"There is no schedule {name!r} yet: say what it sends, with task=....bind(...)."
                 )
-            plan = changed(name, entry.standing.plan, cron, every, times)
-        else:
-            plan = planned(name, template(name, task, self._client.ground.composer), cron, every, times)
+            return changed(name, stands, cron, every, times)
+
+        store = await self._declared(name)
         await keeping.put(store, name, plan, self._app, self._now(), by=self._actor(by))
         return await self.get(name)
 

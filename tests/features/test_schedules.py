@@ -51,6 +51,10 @@ def by_code(app: str = "app", /, **plans: Schedule) -> Declaration:
     )
 
 
+async def put(store: Store, name: str, made: Schedule, now: int) -> None:
+    await keeping.put(store, name, lambda _: made, "app", now)
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     return MemoryEngine(BRIEF) if request.param == "memory" else SqliteEngine(tmp_path / "s.db", BRIEF)
@@ -202,10 +206,10 @@ def test_what_is_changed_holds_at_once_for_who_has_read_it_before(engine: Engine
             acts: dict[str, Callable[[str], Coroutine[Any, Any, object]]] = {
                 "paused": lambda name: keeping.pause(two, name, None),
                 "skipped": lambda name: keeping.skip(two, name, clock.now()),
-                "put": lambda name: keeping.put(two, name, plan(every=HOUR), "app", clock.now()),
+                "put": lambda name: put(two, name, plan(every=HOUR), clock.now()),
             }
             for name, act in acts.items():
-                await keeping.put(one, name, plan(), "app", clock.now())
+                await put(one, name, plan(), clock.now())
                 work = Clockwork(one, clock)
                 await work.turn()
                 work.book = Deaf(one, work.book.entries)
@@ -221,7 +225,7 @@ def test_a_removed_schedule_leaves_nothing_and_begins_anew(engine: Engine) -> No
     async def story() -> None:
         clock = VirtualClock()
         async with opened(engine, clock) as store:
-            await keeping.put(store, "tenant-7", plan(), "app", clock.now())
+            await put(store, "tenant-7", plan(), clock.now())
             work = Clockwork(store, clock)
             await work.turn()
             await clock.advance(MINUTE)
@@ -234,7 +238,7 @@ def test_a_removed_schedule_leaves_nothing_and_begins_anew(engine: Engine) -> No
             with pytest.raises(ScheduleNotFound, match="no schedule 'tenant-7'"):
                 await keeping.remove(store, "tenant-7")
 
-            await keeping.put(store, "tenant-7", plan(), "app", clock.now())
+            await put(store, "tenant-7", plan(), clock.now())
             assert (await read(store, ()))["tenant-7"].course.runs == ()
             await clock.advance(MINUTE)
             assert await work.turn() == 1
@@ -285,7 +289,7 @@ def test_what_is_gone_from_code_is_disabled_and_comes_back_with_it(engine: Engin
         clock = VirtualClock()
         async with opened(engine, clock) as store:
             await declare(store, by_code(a=plan(), b=plan()), clock.now())
-            await keeping.put(store, "put", plan(), "app", clock.now())
+            await put(store, "put", plan(), clock.now())
             await declare(store, by_code("other", c=plan()), clock.now())
             elsewhere = Declaration(app="app", plans={"d": ("bank", plan())}, homes=frozenset({"bank"}))
             await declare(store, elsewhere, clock.now())
@@ -316,7 +320,7 @@ def test_an_override_outlives_the_code_s_changes_until_it_is_reset(engine: Engin
         clock = VirtualClock()
         async with opened(engine, clock) as store:
             await declare(store, by_code(a=plan()), clock.now())
-            await keeping.put(store, "a", plan(every=2 * HOUR), "app", clock.now())
+            await put(store, "a", plan(every=2 * HOUR), clock.now())
             assert (await read(store, ()))["a"].standing.overridden
             await declare(store, by_code(a=plan(every=HOUR)), clock.now())
             standing = (await read(store, ()))["a"].standing
@@ -326,7 +330,7 @@ def test_an_override_outlives_the_code_s_changes_until_it_is_reset(engine: Engin
 
             standing = (await read(store, ()))["a"].standing
             assert (standing.plan.every, standing.overridden) == (HOUR, False)
-            await keeping.put(store, "mine", plan(), "app", clock.now())
+            await put(store, "mine", plan(), clock.now())
             with pytest.raises(InvalidOption, match="has no code to go back to"):
                 await keeping.reset(store, "mine", clock.now())
 
@@ -338,7 +342,7 @@ def test_a_pause_ends_by_itself_or_by_a_word_and_owes_nothing(engine: Engine) ->
         clock = VirtualClock()
         async with opened(engine, clock) as store:
             for name in ("until", "resumed"):
-                await keeping.put(store, name, plan(catch_up=CatchUp.ALL), "app", clock.now())
+                await put(store, name, plan(catch_up=CatchUp.ALL), clock.now())
             work = Clockwork(store, clock)
             await keeping.pause(store, "until", clock.now() + 5 * MINUTE)
             await keeping.pause(store, "resumed", None)
@@ -362,7 +366,7 @@ def test_with_overlap_skip_nothing_is_sent_while_the_one_before_is_not_over(engi
     async def story() -> None:
         clock = VirtualClock()
         async with opened(engine, clock) as store:
-            await keeping.put(store, "a", plan(overlap=Overlap.SKIP), "app", clock.now())
+            await put(store, "a", plan(overlap=Overlap.SKIP), clock.now())
             work, sent = Clockwork(store, clock), []
             await work.turn()
             for step in range(4):
@@ -385,7 +389,7 @@ def test_with_overlap_queue_ticks_wait_and_come_one_after_another(engine: Engine
     async def story() -> None:
         clock = VirtualClock()
         async with opened(engine, clock) as store:
-            await keeping.put(store, "a", plan(overlap=Overlap.QUEUE), "app", clock.now())
+            await put(store, "a", plan(overlap=Overlap.QUEUE), clock.now())
             work = Clockwork(store, clock)
             await work.turn()
             for _ in range(3):
@@ -416,7 +420,7 @@ def test_run_now_counts_as_a_run_and_moves_no_tick(engine: Engine) -> None:
     async def story() -> None:
         clock = VirtualClock()
         async with opened(engine, clock) as store:
-            await keeping.put(store, "a", plan(), "app", clock.now())
+            await put(store, "a", plan(), clock.now())
             work = Clockwork(store, clock)
             await work.turn()
             await clock.advance(MINUTE // 2)
@@ -434,7 +438,7 @@ def test_changes_at_the_same_time_are_all_made(engine: Engine) -> None:
     async def story() -> None:
         clock = VirtualClock()
         async with opened(engine, clock) as one, opened(engine, clock, "two") as two:
-            await keeping.put(one, "a", plan(), "app", clock.now())
+            await put(one, "a", plan(), clock.now())
             await asyncio.gather(
                 *(keeping.run(store, "a", f"m{n}", clock.now()) for n in range(5) for store in (one, two)),
                 keeping.pause(one, "a", None),
@@ -457,7 +461,7 @@ def test_a_schedule_that_cannot_be_read_here_is_left_to_others(
         clock = VirtualClock()
         async with opened(engine, clock) as store:
             await store.note([Revision(Note(kind=book.KIND, name="new", body=body))])
-            await keeping.put(store, "a", plan(), "app", clock.now())
+            await put(store, "a", plan(), clock.now())
             work = Clockwork(store, clock)
             await work.turn()
             await clock.advance(MINUTE)
@@ -473,7 +477,7 @@ def test_all_is_read_anew_now_and_then(engine: Engine) -> None:
     async def story() -> None:
         clock = VirtualClock()
         async with opened(engine, clock) as store:
-            await keeping.put(store, "a", plan(), "app", clock.now())
+            await put(store, "a", plan(), clock.now())
             work = Clockwork(store, clock)
             await work.turn()
             entries = work.book.entries
@@ -482,6 +486,42 @@ def test_all_is_read_anew_now_and_then(engine: Engine) -> None:
             await clock.advance(book.WHOLE)
             await work.turn()
             assert list(work.book.entries) == ["a"]
+
+    asyncio.run(story())
+
+
+def test_partial_changes_at_the_same_time_are_all_made(engine: Engine) -> None:
+    async def story() -> None:
+        clock = VirtualClock()
+        async with opened(engine, clock) as one, opened(engine, clock, "two") as two:
+            await put(one, "a", plan(), clock.now())
+
+            def with_(**given: object) -> Callable[[Schedule | None], Schedule]:
+                return lambda stands: replace(stands or plan(), **given)
+
+            await asyncio.gather(
+                keeping.put(one, "a", with_(jitter=SECOND), "app", clock.now()),
+                keeping.put(two, "a", with_(catch_up=CatchUp.ALL), "app", clock.now()),
+                keeping.put(one, "a", with_(every=HOUR), "app", clock.now()),
+            )
+            stands = (await read(one, ()))["a"].standing.plan
+            assert (stands.jitter, stands.catch_up, stands.every) == (SECOND, CatchUp.ALL, HOUR)
+
+    asyncio.run(story())
+
+
+def test_places_that_were_given_up_are_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clockwork, "CHUNK", 10)
+
+    async def story() -> None:
+        clock = VirtualClock()
+        async with opened(MemoryEngine(), clock) as store:
+            work = Clockwork(store, clock)
+            for n in range(100):
+                await put(store, "a", plan(every=HOUR, jitter=n * SECOND), clock.now())
+                await work.turn()
+            assert len(work._heap) <= 14
+            assert work.next() is not None
 
     asyncio.run(story())
 

@@ -270,7 +270,8 @@ def described(one: ScheduleRecord) -> dict[str, Any]:  # any JSON
         "every_seconds": None if plan.every is None else plan.every / 1e6, "start": timestamp(plan.start),
         "until": timestamp(plan.until), "jitter_seconds": plan.jitter / 1e6, "catch_up": plan.catch_up.value,
         "overlap": plan.overlap.value, "task": plan.task.name, "queue": plan.task.queue,
-        "body": msgspec.Raw(plan.task.body or b"null"), "paused_until": timestamp(standing.until), "skips": _skips(one),
+        "body": msgspec.Raw(plan.task.body or b"null"), "skips": _skips(one),
+        "paused_until": timestamp(standing.until if standing.holds(one.now) else None),
         "next": [timestamp(tick) for tick in one.next()], "waiting": len(one.course.waiting),
         "last": None if latest is None else {"tick": timestamp(latest.tick), "how": latest.how.value},
     }  # fmt: skip
@@ -307,7 +308,8 @@ def _tell(one: ScheduleRecord, runs: tuple[ScheduleRun, ...]) -> None:
 
     plan, standing = one.plan, one.standing
     say(f"{clean(one.name)}: {clean(one.words)}")
-    say(f"  state      {_state(one)}{_until(standing.until) if standing.paused else ''}")
+    until = _until(standing.until) if standing.holds(one.now) else ""
+    say(f"  state      {_state(one)}{until}")
     if plan.cron is not None:
         say(f"  cron       {clean(plan.cron)}, {clean(plan.zone)}")
     if standing.overridden and standing.code is not None:

@@ -73,13 +73,22 @@ class Ticker:
         return self._look if due is None else min(self._look, max(due - self._clock.now(), 0))
 
     async def _hear_changes(self) -> None:
-        async for _ in self._store.watch(CHANGED):
-            self._wake.set()
+        while True:
+            try:
+                async for _ in self._store.watch(CHANGED):
+                    self._wake.set()
+            except EngineError as error:
+                log.warning("schedule.failed", extra=told(error))
+                await self._clock.sleep(AGAIN)
 
     async def _hear_ends(self) -> None:
         """As long as ticks wait for messages, hear of their ends: each hearing is work for all who end messages."""
-        async for ended in self._store.watch(Finished()):
-            if not self._work.holds:
-                return
-            if self._work.released(ended):
-                self._wake.set()
+        try:
+            async for ended in self._store.watch(Finished()):
+                if not self._work.holds:
+                    return
+                if self._work.released(ended):
+                    self._wake.set()
+        except EngineError as error:
+            # With the next look it is begun again.
+            log.warning("schedule.failed", extra=told(error))

@@ -93,7 +93,7 @@ async def read(store: Store, names: Sequence[str]) -> dict[str, Entry]:
 
 async def read_courses(store: Store, entries: dict[str, Entry]) -> None:
     """How far they have come."""
-    for note in await _notes(store, COURSE, list(entries)):
+    for note in await _notes(store, COURSE, list(entries)) if entries else ():
         if note.name in entries:
             entries[note.name].reads(note)
 

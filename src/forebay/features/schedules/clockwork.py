@@ -80,9 +80,16 @@ class Clockwork:
             self._stale.clear()
             for name in await self.book.follow(self.clock.now()):
                 self._wake(name, self.clock.now() if name in self.book.entries else None)
+            self._tidy()
             sent += await self._fire_due()
             if not self._stale:
                 return sent
+
+    def _tidy(self) -> None:
+        """Let go of places that were given up, before they are more than the others."""
+        if len(self._heap) > 2 * len(self._wakes) + CHUNK:
+            self._heap = [(at, name) for name, at in self._wakes.items()]
+            heapq.heapify(self._heap)
 
     async def _fire_due(self) -> int:
         sent = 0

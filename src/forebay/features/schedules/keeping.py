@@ -93,15 +93,21 @@ def _times(plan: Schedule) -> tuple[object, ...]:
     return plan.cron, plan.every, plan.zone, plan.start, plan.until
 
 
-async def put(
-    store: Store, name: str, plan: Schedule, app: str, now: Instant, *, by: Actor = UNKNOWN
+async def put(  # what is put where, when and by whom
+    store: Store,
+    name: str,
+    plan: Callable[[Schedule | None], Schedule],
+    app: str,
+    now: Instant,
+    *,
+    by: Actor = UNKNOWN,
 ) -> None:
-    """Put a schedule from a program, or override one of the code."""
+    """Put a schedule from a program, or override one of the code. ``plan`` is made of the one that stands, if one does."""
 
     def changed(entry: Entry | None) -> Standing:
         if entry is None:
-            return Standing(plan=plan, app=app, since=now)
-        return _begun(replace(entry.standing, plan=plan), entry.standing, now)
+            return Standing(plan=plan(None), app=app, since=now)
+        return _begun(replace(entry.standing, plan=plan(entry.standing.plan)), entry.standing, now)
 
     await change(store, {name: changed}, by=by, what="put")
 
