@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import idle, late, latency, local, peers, raw, retention, schedules, threads, work
+from bench import idle, late, latency, local, peers, raw, retention, schedules, steps, threads, work
 from forebay.engine import Retention
 from forebay.testing import measure
 
@@ -89,6 +89,18 @@ def _table(folder: Path) -> None:
         f"drain {COUNT:,} in batches of 100, concurrency 1,000",
         f"{batched:,.0f}/s",
         f"{batched / drained:.2f} of one at a time",
+    )
+    saved = _median(lambda n: asyncio.run(steps.saved(work.on_disk(folder, f"saved{n}"), COUNT // 10)))
+    _row(
+        f"durable steps, {steps.STEPS} a task, concurrency 100",
+        f"{saved:,.0f}/s",
+        f"{saved / drained:.2f} of no-op tasks",
+    )
+    woken = _median(lambda n: asyncio.run(steps.woken(work.on_disk(folder, f"woken{n}"), COUNT // 4)))
+    _row(
+        f"tasks woken by an event each, {COUNT // 4:,} waiting",
+        f"{woken:,.0f}/s",
+        f"{woken / drained:.2f} of no-op tasks",
     )
     memory = _median(lambda _: asyncio.run(work.drain("memory://", COUNT)))
     _row("drain in memory", f"{memory:,.0f}/s", "")
