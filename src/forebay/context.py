@@ -409,6 +409,8 @@ class Context:
         """The same try, called with other arguments, as a batch is; what is sent through either leaves with both."""
         other = Context(self.delivery, self._composer, arguments, self._tether)
         other._then = self._then
+        if self.delivery.message.step is not None:
+            other._flow = self.flow  # of one plan: what is added through either has names of its own
         return other
 
     @property

@@ -15,7 +15,7 @@ from forebay.model.flow import BY_FLOW, FlowState, Role
 from forebay.model.message import EntryId
 from forebay.model.query import LONGEST_PAGE, CancelNow, Query, Redrive, Selector
 from forebay.model.state import State
-from forebay.model.survey import LONGEST_SURVEY, Flows, Steps
+from forebay.model.survey import Flows, Steps
 from forebay.model.when import SECOND, Duration, micros
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 RETRIED: Final = frozenset({State.DEAD, State.EXPIRED, State.CANCELLED})
 """What is tried again with its flow."""
+STEPS_AT_A_TIME: Final = 1_000
+"""Steps of one page: each that failed may bring a long traceback."""
 MOST_TOLD: Final = 100
 """Failed steps that an error tells of."""
 PARENTS_SHOWN: Final = 1_000
@@ -161,11 +163,11 @@ class FlowHandle(Generic[R]):
 
 async def steps_of(store: Store, flow: str) -> AsyncIterator[StepRecord]:
     """All steps of a flow, page by page."""
-    about = Steps(flow=flow, limit=LONGEST_SURVEY)
+    about = Steps(flow=flow, limit=STEPS_AT_A_TIME)
     while page := await store.survey(about):
         for step in page:
             yield step
-        if len(page) < LONGEST_SURVEY:
+        if len(page) < STEPS_AT_A_TIME:
             return
         about = msgspec.structs.replace(about, beyond=page[-1].id)
 
@@ -182,20 +184,26 @@ def gone(flow: str, sentence: str) -> FlowNotFound:
 
 async def _ended(store: Store, record: FlowRecord) -> FlowFailed | FlowCancelled:
     """Why there is no result: the steps that failed for their own sake, the first of them first."""
-    failed = [
-        step
-        async for step in steps_of(store, record.id)
-        if step.state in RETRIED and step.reason not in BY_FLOW
-    ]
-    failed.sort(key=lambda step: step.finished or 0)
-    lines = "\n".join(f"  {_line(step)}" for step in failed[:MOST_TOLD])
+    failed: list[StepRecord] = []
+    async for step in steps_of(store, record.id):
+        if step.state in RETRIED and step.reason not in BY_FLOW:
+            failed.append(step)
+        if len(failed) > 2 * MOST_TOLD:
+            failed = _first(failed)
+    failed = _first(failed)
+    lines = "\n".join(f"  {_line(step)}" for step in failed)
     kind = FlowFailed if record.state is FlowState.FAILED else FlowCancelled
     return kind(
         f"Flow {record.id} has {'failed' if kind is FlowFailed else 'been cancelled'}: {stands(record)}.\n{lines}",
         flow_id=record.id,
-        steps=tuple(failed[:MOST_TOLD]),
+        steps=tuple(failed),
         error=next((step.error for step in failed if step.error is not None), None),
     )
+
+
+def _first(failed: list[StepRecord]) -> list[StepRecord]:
+    """Those that ended first."""
+    return sorted(failed, key=lambda step: step.finished or 0)[:MOST_TOLD]
 
 
 def _line(step: StepRecord) -> str:

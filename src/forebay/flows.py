@@ -273,6 +273,10 @@ def group(pieces: Iterable[Piece[X, R]]) -> Subflow[X, list[R]]:
 
     Raises `InvalidOption` as `chain`, and for parts that end in several steps.
     """
+    if isinstance(pieces, Piece):
+        raise InvalidOption(
+            f"group() takes a list of bound tasks and of others like it, not one alone: {quoted(pieces)}."
+        )
     return Subflow(tuple(pieces), side_by_side=True)
 
 

@@ -312,6 +312,7 @@ def test_what_cannot_be_a_step_is_refused_with_a_sentence_and_adds_nothing() -> 
         (chain, "at least one step"),
         (lambda: group([]), "at least one step"),
         (lambda: short(alert), "made of bound tasks"),
+        (lambda: parallel(alert.bind()), "takes a list of bound tasks"),
         (lambda: group([group([alert.bind()]), alert.bind()]), "ends in one step each"),
         (lambda: group([chain(alert.bind(), group([alert.bind()]))]), "ends in one step each"),
         (lambda: app.flow("x", deadline=60).add(late()), "in one way"),
@@ -324,6 +325,7 @@ def test_what_cannot_be_a_flow_is_refused_with_a_sentence(make: Any, sentence: s
 
 untyped: Any = app.flow
 short: Any = chain
+parallel: Any = group
 
 
 def late() -> Any:

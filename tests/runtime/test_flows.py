@@ -10,6 +10,7 @@ import pytest
 
 from forebay import (
     App,
+    Call,
     Context,
     Dead,
     FlowHandle,
@@ -19,6 +20,7 @@ from forebay import (
     chord,
     group,
 )
+from forebay.client import results
 from forebay.engine import EngineOptions
 from forebay.errors import (
     EngineUnavailable,
@@ -294,6 +296,34 @@ async def test_a_sender_may_wait_for_room_for_a_whole_flow(url: str) -> None:
             worker.stop()
 
         assert not handle.duplicate
+
+
+@story
+async def test_a_flow_is_sent_in_one_call_and_its_end_is_told_and_not_polled_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(results, "POLL", 3_600_000_000)
+    engine = Spied(MemoryEngine(EngineOptions()))
+    shop = Shop("memory://", engine=engine)
+    async with working(shop.app):
+        before = engine.calls["publish"]
+        handle = await chord([shop.one.bind(n) for n in range(1_200)], shop.count.bind()).send("x")
+        assert engine.calls["publish"] == before + 1
+        assert await handle.result("9s") == sum(range(1_200))
+
+
+@story
+async def test_a_flow_in_which_very_many_fail_tells_of_the_first_hundred(url: str) -> None:
+    shop = Shop(url)
+    async with working(shop.app, WorkerOptions(concurrency=100)):
+        handle = await group([shop.fail.bind(f"no {n}") for n in range(250)]).send("x")
+        with pytest.raises(FlowFailed) as failed:
+            await handle.result("9s")
+
+    ends = [step.finished for step in failed.value.steps]
+    assert len(ends) == 100
+    assert ends == sorted(ends)
+    assert failed.value.error == failed.value.steps[0].error
 
 
 @story
@@ -578,6 +608,25 @@ async def test_each_of_a_batch_adds_steps_to_its_own_flow(url: str) -> None:
         two: FlowHandle[Any] = await chain(split.bind("b")).send("two")
 
         assert (await one.result("5s"), await two.result("5s")) == ("a", "b")
+
+
+@story
+async def test_what_middleware_adds_to_a_flow_and_what_the_handler_adds_are_different_steps() -> None:
+    async def around(call: Call, ctx: Context) -> object:
+        if ctx.name == "split":
+            ctx.flow.add(shop.note.bind("from outside"))
+        return await call(ctx)
+
+    shop = Shop("memory://", middleware=[around])
+
+    @shop.app.task(batch=2, within="1ms")
+    async def split(contexts: list[Context], words: list[str]) -> None:
+        contexts[0].flow.add(shop.note.bind(words[0]))
+
+    async with working(shop.app):
+        handle: FlowHandle[Any] = await chain(split.bind("from inside")).send()
+
+        assert await handle.result("5s") == ["from outside", "from inside"]
 
 
 @story

@@ -159,11 +159,16 @@ def diagram(steps: Sequence[StepRecord], levels: Mapping[str, int]) -> str:
     return "\n".join(lines)
 
 
+def _quotable(text: str) -> str:
+    """Text that ends no label, whoever wrote it."""
+    return clean(text).replace('"', "'")
+
+
 def _label(name: str, group: Sequence[StepRecord]) -> str:
     numbers = Counter(step.state.value for step in group)
     if len(group) == 1:
-        return f"{clean(group[0].name)}<br/>{group[0].state.value}"
-    return f"{clean(name)} x {len(group):,}<br/>{', '.join(f'{state} {n:,}' for state, n in numbers.items())}"
+        return f"{_quotable(group[0].name)}<br/>{group[0].state.value}"
+    return f"{_quotable(name)} x {len(group):,}<br/>{', '.join(f'{state} {n:,}' for state, n in numbers.items())}"
 
 
 def _worst(group: Sequence[StepRecord]) -> State:

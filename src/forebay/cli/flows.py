@@ -29,7 +29,7 @@ from forebay.cli.output import (
 )
 from forebay.cli.touch import FARTHEST, PAGE, SHORTEST_PREFIX, Unsure, asked, bounded, why_skipped
 from forebay.errors import FlowNotFound
-from forebay.flow_handle import RETRIED
+from forebay.flow_handle import RETRIED, STEPS_AT_A_TIME
 from forebay.model.flow import FlowState
 from forebay.model.query import CancelNow, Change, Delete, Redrive, Selector, Steered, changeable
 from forebay.model.state import State
@@ -115,11 +115,21 @@ def newest(app: App, state: FlowState | None, limit: int) -> Iterator[FlowRecord
 def steps_of(app: App, flow: str) -> list[StepRecord]:
     """All steps of a flow, in the order in which they were added."""
     found: list[StepRecord] = []
-    about = Steps(flow=flow, limit=LONGEST_SURVEY)
+    about = Steps(flow=flow, limit=STEPS_AT_A_TIME)
     while page := app.sync(app.survey(about)):
-        found += page
+        found += map(_lightly, page)
         about = msgspec.structs.replace(about, beyond=page[-1].id)
     return found
+
+
+def _lightly(step: StepRecord) -> StepRecord:
+    """Without its traceback, which its own story has: of a hundred thousand they would not be held."""
+    error = step.error
+    return (
+        step
+        if error is None
+        else msgspec.structs.replace(step, error=msgspec.structs.replace(error, traceback=""))
+    )
 
 
 # -- showing
