@@ -595,6 +595,24 @@ async def test_a_handler_with_a_process_adds_steps() -> None:
 
 
 @story
+async def test_steps_of_a_task_that_gathers_do_not_wait_for_others(url: str) -> None:
+    shop = Shop(url)
+    lengths: list[int] = []
+
+    @shop.app.task(gather="1h")
+    async def index(pictures: list[Picture]) -> list[Any]:
+        lengths.append(len(pictures))
+        return [one.url for one in pictures]
+
+    async with working(shop.app):
+        handles = [await chain(shop.download.bind(url), index.bind()).send() for url in ("cat", "dog")]
+
+        assert [await handle.result("5s") for handle in handles] == ["cat", "dog"]
+
+    assert sum(lengths) == 2
+
+
+@story
 async def test_each_of_a_batch_adds_steps_to_its_own_flow(url: str) -> None:
     shop = Shop(url)
 

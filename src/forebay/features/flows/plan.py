@@ -19,10 +19,10 @@ from forebay.codec.fits import misfit
 from forebay.codec.signature import Signature, Unseen
 from forebay.errors import InvalidArguments, InvalidOption, NameTaken, quoted
 from forebay.features.flows.node import Node
+from forebay.model import unique
 from forebay.model.flow import LONGEST_FLOW, MOST_EDGES, MOST_PARENTS, Condition, Gather, Role, Step
 from forebay.model.message import LONGEST_ID, Message, MessageId
 from forebay.model.names import LONGEST_NAME, check_new_name
-from forebay.model.unique import Unique
 from forebay.model.when import After, At
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ class Plan:
                 f"{name}: a step's id is made from its flow and its name; leave out options(id=...), and say name= if you need to know it."
             )
         match call.draft.rule:
-            case None | Unique(on_conflict="keep"):
+            case None | unique.Unique(on_conflict="keep") | unique.Gather():
                 pass
             case rule:
                 raise InvalidOption(
@@ -350,8 +350,10 @@ class Plan:
                 return name
 
     def _put(self, call: Call, step: Step) -> None:
+        # A step does not wait for others of its task to gather: it has waited for those before it.
+        draft = replace(call.draft, rule=None) if isinstance(call.draft.rule, unique.Gather) else call.draft
         message = structs.replace(
-            self._composer.message(call.task.name, call.draft, call.body),
+            self._composer.message(call.task.name, draft, call.body),
             id=MessageId(self.id_of(step.name)),
             step=step,
         )
