@@ -25,11 +25,6 @@ MODULES = {
         def lift(): ...
     """,
     "empty.py": "",
-    "clock.py": """
-        from forebay import App
-        app = App("memory://")
-        app.every("1h", app.named("tidy"))
-    """,
     "raises.py": """
         def deep(n):
             return {}["cargo"] if n == 0 else deep(n - 1)
@@ -74,10 +69,6 @@ def harbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in known]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-
-
-def test_an_app_of_schedules_alone_has_something_to_do() -> None:
-    assert list(load("clock:app").plant().schedules.plans) == ["tidy"]
 
 
 @pytest.mark.parametrize("spec", ["wharf:app", "wharf:Crane.app", "dock.lift:app"])

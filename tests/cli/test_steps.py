@@ -63,3 +63,19 @@ def test_the_steps_of_a_message_are_in_its_document(store: str, cli: Cli) -> Non
     assert (paid["topic"], paid["key"], paid["met"]) == ("paid", "7", None)
     assert document["step_results"] == {"charge": "receipt \x1b[31m"}
     assert "step_results" not in cli("task", "show", key, "--json", "--no-body").document
+
+
+def test_what_waits_for_an_event_does_not_wait_for_a_worker(store: str, cli: Cli) -> None:
+    async def send() -> None:
+        async with App(store) as app:
+            flow = app.flow("order-42")
+            flow.wait_for("paid", timeout="2d")
+            await flow.send()
+
+    asyncio.run(send())
+
+    listed = cli("queue", "list")
+
+    assert "_events" in listed.out
+    assert listed.err == ""
+    assert "waits for an event on 'paid' until " in cli("task", "show", "order-42:paid").out

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from forebay import App, Context, Retry, State, Task
+from forebay import App, Context, Retry, Snooze, State, Task, WorkerOptions
 from forebay.errors import (
     EngineUnavailable,
     InvalidName,
@@ -234,6 +234,45 @@ async def test_a_name_may_be_used_again_one_after_the_other() -> None:
 
     assert steps[-1].result == ["page 0 done", "page 1 done", "page 2 done"]
     assert set(record.calls.values()) == {1}
+
+
+@pytest.mark.parametrize("raised", [True, False])
+@story
+async def test_a_word_that_steers_is_for_the_handler(raised: bool) -> None:
+    async def later() -> object:
+        word = Snooze("5m")
+        if raised:
+            raise word
+        return word
+
+    async def handler(ctx: Context) -> None:
+        await ctx.step("later", later)
+
+    app = App("memory://")
+
+    @app.task
+    async def job(ctx: Context) -> None:
+        await handler(ctx)
+
+    async with app.testing() as t:
+        await job.send()
+        step = await t.run_one()
+        assert (step.state, step.due) == (State.SCHEDULED, t.now + timedelta(minutes=5))
+
+
+@story
+async def test_a_step_that_is_asked_for_too_late_is_told_so() -> None:
+    app, left = App("memory://"), list[Context]()
+
+    @app.task
+    async def job(ctx: Context) -> None:
+        left.append(ctx)
+
+    async with app.testing() as t:
+        await job.send()
+        await t.run_one()
+        with pytest.raises(InvalidOption, match="is over"):
+            await left[0].step("late", uuid4)
 
 
 # -- what the code may and may not do
@@ -775,6 +814,41 @@ async def test_raw_events_come_as_bytes() -> None:
 
 
 @story
+async def test_a_stage_says_what_is_waited_for() -> None:
+    app, order = _approving()
+    async with app.testing() as t:
+        await order.send(7)
+        await t.run_all()
+        with pytest.raises(
+            AssertionError, match=r"say app.publish\('approvals', ..., key='7'\), or advance\(\)"
+        ):
+            await t.run_one()
+
+
+@story
+async def test_an_event_from_the_bus_wakes_who_waits_for_it() -> None:
+    bus = HostileBus()
+    app = App("memory://", bus=bus)
+    heard, got = asyncio.Event(), list[str]()
+
+    @app.subscribe("approvals")
+    async def hear(approval: Approval) -> None:
+        heard.set()
+
+    @app.task
+    async def order(ctx: Context) -> None:
+        got.append((await ctx.wait_event("approvals", key="7", timeout="1h", type=Approval)).by)
+
+    async with working(app):
+        handle = await order.send()
+        await reaches(handle, State.SCHEDULED)
+        await app.publish("approvals", Approval("ana"), key="7")
+        await handle.result(timeout=5)
+        await heard.wait()
+    assert got == ["ana"]
+
+
+@story
 async def test_a_deadline_ends_a_wait() -> None:
     app, order = _approving()
     async with app.testing() as t:
@@ -831,6 +905,63 @@ async def test_a_coroutine_is_told_to_await() -> None:
             ctx.step_sync("a", uuid4)
 
     assert (await tries(handler))[-1].state is State.SUCCEEDED
+
+
+@story
+async def test_a_thread_that_was_cut_off_keeps_what_it_did() -> None:
+    app, record, gate = App("memory://"), Recorder(), threading.Event()
+    went_on = list[int]()
+
+    def slow() -> str:
+        gate.wait(5)
+        return record.plainly("slow")
+
+    @app.task(timeout="30ms", backoff="1ms", backoff_cap="1ms")
+    async def job(ctx: Context) -> str:
+        threading.Timer(0.1, gate.set).start()
+        done = await ctx.step("slow", slow)
+        went_on.append(ctx.attempt)
+        return done
+
+    async with working(app):
+        handle = await job.send()
+        assert (await handle.result(timeout=5)).startswith("slow done")
+    assert record.calls["slow"] == 1
+    assert went_on == [2], "the first try ended when its time was up"
+
+
+@story
+async def test_a_worker_that_stops_hands_back_what_goes_on_elsewhere(tmp_path: Path) -> None:
+    url, record, at_work = f"sqlite:///{tmp_path / 'stop.db'}", Recorder(), asyncio.Event()
+
+    def shop() -> tuple[App, Task[[], list[str], Any, Any]]:
+        app = App(url)
+
+        @app.task
+        async def job(ctx: Context) -> list[str]:
+            return [await ctx.step("charge", record.do, "charge"), await ctx.step("ship", ship)]
+
+        return app, job
+
+    async def ship() -> str:
+        at_work.set()
+        if record.calls["ship"] == 0:
+            record.calls["ship"] += 1
+            await asyncio.Event().wait()
+        return "shipped"
+
+    app, job = shop()
+    async with working(app, WorkerOptions(stop_within=1)) as worker:
+        handle = await job.send()
+        await at_work.wait()
+        worker.stop()
+        await reaches(handle, State.READY)
+    app, _ = shop()
+    async with working(app):
+        record_of = await app.handle(handle.id).status()
+        assert await app.handle(handle.id).result(timeout=5) == ["charge done", "shipped"]
+    assert record_of.releases == 1
+    assert record.calls["charge"] == 1
 
 
 # -- where there can be none

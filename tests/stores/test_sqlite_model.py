@@ -14,7 +14,6 @@ import pytest
 from forebay.engine import Ask, Delivery, EngineOptions, Retention, Settlement, Source, Store, Timing
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
-from forebay.model.note import Note, Notes, Revision
 from forebay.model.saved import Kind, SavedStep
 from forebay.model.state import WAITING, State
 from forebay.model.survey import Audit, Groups, Presence, Rate, Rates, Survey, Workers
@@ -53,7 +52,6 @@ class World:
     chance: random.Random
     ids: list[str] = field(default_factory=list)
     held: list[Delivery] = field(default_factory=list)
-    notes: dict[str, Note] = field(default_factory=dict)
 
     async def both(self, call: Any) -> Any:
         expected, given = await call(self.memory), await call(self.sqlite)
@@ -125,16 +123,6 @@ class World:
             )
         )
 
-    def revision(self) -> Revision:
-        pick = self.chance.choice
-        name = pick(("a", "b", "c", "d"))
-        stands = self.notes.get(name) or Note(kind="thing", name=name, body=None)
-        version = pick((stands.version, stands.version, stands.version, 0, 7))
-        note = Note(kind="thing", name=name, body=pick((b"1", b"2", b"3", None)), version=version)
-        then = tuple(self.message() for _ in range(pick((0, 0, 1, 2))))
-        given = self.notes.get(pick(("a", "b", "c", "d"))) if pick((True, False, False)) else None
-        return Revision(note, then, given, what=pick(("", "put")))
-
     def selector(self) -> q.Selector:
         pick = self.chance.choice
         some: tuple[EntryId, ...] = tuple(EntryId(pick(self.ids)) for _ in range(2)) if self.ids else ()
@@ -170,7 +158,7 @@ def difference(given: Any, expected: Any) -> str:
 
 async def step(world: World, n: int) -> None:
     chance = world.chance
-    match chance.randrange(12):
+    match chance.randrange(11):
         case 0 | 1 | 2:
             batch = [world.message() for _ in range(chance.randint(1, 6))]
             await world.both(lambda store: store.publish(batch))
@@ -221,11 +209,6 @@ async def step(world: World, n: int) -> None:
         case 10 if world.held:
             held, steps = chance.choice(world.held), [world.saved() for _ in range(chance.randint(1, 3))]
             await world.both(lambda store: store.save(held, steps))
-        case 11:
-            revisions = [world.revision() for _ in range(chance.randint(1, 4))]
-            by = q.Actor(name=chance.choice(("ana", "bob")), why=f"step {n}")
-            answers = await world.both(lambda store: store.note(revisions, by=by))
-            world.notes.update((answer.note.name, answer.note) for answer in answers)
         case _:
             await world.clock.advance(chance.randint(0, 12) * SECOND)
 
@@ -264,9 +247,6 @@ async def compare(world: World) -> None:
         Workers(),
         Audit(),
         Audit(before=3),
-        Notes(kind="thing"),
-        Notes(kind="thing", since=world.chance.randint(0, 30), gone=True, limit=3),
-        Notes(kind="thing", names=("a", "c"), gone=True),
     ):
         await world.both(partial(asked, about=about))
     size, oldest_first = world.chance.choice((7, 500)), world.chance.random() < 0.5

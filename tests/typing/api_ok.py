@@ -389,3 +389,42 @@ async def hourly(times: int = 1) -> float:
 
 async def a_scheduled_task_is_still_its_task() -> None:
     assert_type(await hourly.send(2), Handle[float])
+
+
+async def charge(order: Order, *, cents: int) -> str:
+    return f"{order.id}: {cents}"
+
+
+def weigh(order: Order) -> float:
+    return float(order.id)
+
+
+async def durable(ctx: Context) -> None:
+    assert_type(await ctx.step("charge", charge, Order(1, ""), cents=5), str)
+    assert_type(await ctx.step("weigh", weigh, Order(1, "")), float)
+    await ctx.step("greet", bare, 1, "a@example.org")
+    async for weight in ctx.step_map("weights", weigh, [Order(1, "")], concurrency=3):
+        assert_type(weight, float)
+    async for receipt in ctx.step_map("lines", bare_line, ["a"]):
+        assert_type(receipt, bytes)
+    await ctx.sleep("2d")
+    await ctx.sleep(datetime(2030, 1, 1, tzinfo=UTC), name="until-then")
+    assert_type(await ctx.wait_event("paid", key="7", timeout="3d", type=Order), Order)
+    assert_type(await ctx.wait_event("paid", timeout=60), Any)
+    if await ctx.version("v2"):
+        assert_type(await ctx.version("v2"), bool)
+    flow = app.flow("o")
+    paid = flow.wait_for("paid", key="7", timeout="2d", type=bytes)
+    assert_type(paid, Node[bytes])
+    flow.add(resize.bind(size=1), after=paid, gather=True)
+
+
+async def bare_line(text: str) -> bytes:
+    return text.encode()
+
+
+def durable_in_a_thread(ctx: Context) -> None:
+    assert_type(ctx.step_sync("charge", charge, Order(1, ""), cents=5), str)
+    assert_type(ctx.step_sync("weigh", weigh, Order(1, "")), float)
+    ctx.sleep_sync("2d")
+    assert_type(ctx.version_sync("v2"), bool)

@@ -200,3 +200,15 @@ async def schedules() -> None:
     await app.schedules.put("a", cron=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await app.schedules.put("a", name="b")  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
     await app.schedules.pause("a", until=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def weigh(order: Order) -> float:
+    return 1.0
+
+
+async def durable(ctx: Context) -> None:
+    await ctx.step("weigh", weigh, "order")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await ctx.step("weigh", weigh)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await ctx.step(weigh, "weigh")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    ctx.step_map("weights", weigh, ["order"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await ctx.wait_event("paid", key="7")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]

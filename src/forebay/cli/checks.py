@@ -221,7 +221,7 @@ def _handlers(app: App | None, counts: Counts) -> Iterator[Finding]:
 
 
 def _waiting(one: QueueCounts) -> int:
-    return sum(one.states.get(state, 0) for state in WAITING)
+    return sum(one.states.get(state, 0) for state in WAITING - {State.BLOCKED})
 
 
 def _age(one: QueueCounts, now: Instant) -> int:

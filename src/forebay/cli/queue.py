@@ -57,7 +57,9 @@ def _say_unworked(app: App) -> None:
     from forebay.cli.output import clean, note
 
     worked = worked_queues(app)
-    alone = [one.queue for one in app.sync(app.count()).queues if waiting(one) and one.queue not in worked]
+    alone = [
+        one.queue for one in app.sync(app.count()).queues if for_workers(one) and one.queue not in worked
+    ]
     if alone:
         some = ", ".join(map(clean, alone[:5])) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
         note(
@@ -235,6 +237,13 @@ def waiting(one: QueueCounts) -> int:
     from forebay.model.state import WAITING
 
     return sum(one.states.get(state, 0) for state in WAITING)
+
+
+def for_workers(one: QueueCounts) -> int:
+    """How much of a queue waits for workers, now or later; what is blocked waits for something else."""
+    from forebay.model.state import WAITING, State
+
+    return sum(one.states.get(state, 0) for state in WAITING - {State.BLOCKED})
 
 
 def limit_column(counts: Counts) -> list[Column]:

@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from forebay import __version__
 from forebay.cli.exits import Exit, code_of
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from forebay.runtime.worker import Worker
 
 log = Log("forebay.worker")
-
-SHOWN: Final = 10
-"""Schedules that are named at a start."""
 
 
 def serve(
@@ -216,7 +213,6 @@ def _announce(app: App, spec: str, orders: Orders, shares: Mapping[str, int], *,
     if orders.looks.as_objects:
         log.info("worker.plan", extra={
             "app": spec, "engine": app.engine.url, "queues": shares, "strict": options.strict, "concurrency": options.concurrency,
-            "schedules": len(app.plant().schedules.plans) if options.schedules else None,
             "lease_seconds": seconds(app.timing.lease), "stop_within_seconds": seconds(options.stop_within),
             "version": __version__, "pid": os.getpid(),
         })  # fmt: skip
@@ -226,12 +222,6 @@ def _announce(app: App, spec: str, orders: Orders, shares: Mapping[str, int], *,
     note(f"forebay {__version__} works for {spec} (pid {os.getpid()})")
     note(f"  engine       {app.engine.url}{bus}")
     note(f"  queues       {', '.join(f'{queue}={weight}' for queue, weight in shares.items())}{manner}")
-    plans = list(app.plant().schedules.plans)
-    if not options.schedules:
-        note("  schedules    left to other workers")
-    elif plans:
-        more = f" and {len(plans) - SHOWN} more" if len(plans) > SHOWN else ""
-        note(f"  schedules    {', '.join(plans[:SHOWN])}{more}")
     note(f"  concurrency  {options.concurrency}, on {'asyncio' if _loop_factory() is None else 'uvloop'}")
     note(f"  lease        {span(app.timing.lease)}; a stop waits {span(options.stop_within)} for handlers")
     if not ours:

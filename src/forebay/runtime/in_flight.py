@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
+from forebay.errors import InvalidOption
 from forebay.model.query import Progress
 from forebay.model.when import SECOND, Micros
 from forebay.support.logs import Log
@@ -68,9 +69,11 @@ class Run:
 
     @property
     def task(self) -> asyncio.Task[Any]:
-        """What runs its user code. Raises AssertionError if nothing does."""
+        """What runs its user code. Raises `InvalidOption` if nothing does any more."""
         if self._task is None:
-            raise AssertionError(self.delivery.id)
+            raise InvalidOption(
+                f"The try of {self.delivery.message.name} {self.delivery.id} is over: what it has started asks for a step too late."
+            )
         return self._task
 
     def is_in(self, task: asyncio.Task[Any] | None) -> bool:

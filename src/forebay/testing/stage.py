@@ -27,6 +27,7 @@ from forebay.model import verdict as v
 from forebay.model.outcome import Steer, Suspended
 from forebay.model.query import Query, Selector
 from forebay.model.state import FINISHED, State
+from forebay.model.waits import ForEvent
 from forebay.model.when import LONGEST, SECOND, Duration, Micros, as_datetime, micros
 from forebay.runtime.dead_hooks import DeadHooks
 from forebay.runtime.executor import Executor
@@ -536,9 +537,16 @@ class Stage(Sends):
         name = f"{entry.message.name} {entry.id}"
         if entry.state is State.RUNNING:
             return f"{name} is at work"
-        if (waits := self._ledger.flows.waits(entry.id)) is not None:
-            named = ", ".join(waits.first) + (", ..." if waits.open > len(waits.first) else "")
-            return f"{name}, which waits for {waits.open} step{'s' * (waits.open != 1)} before it: {named}"
+        if (parents := self._ledger.flows.waits(entry.id)) is not None:
+            named = ", ".join(parents.first) + (", ..." if parents.open > len(parents.first) else "")
+            return (
+                f"{name}, which waits for {parents.open} step{'s' * (parents.open != 1)} before it: {named}"
+            )
+        if isinstance(waits := self._ledger.record(entry).waits, ForEvent):
+            key = "" if waits.key is None else f", key={waits.key!r}"
+            return (
+                f"{name}, which waits for an event: say app.publish({waits.topic!r}, ...{key}), or advance()"
+            )
         if entry.due is not None and entry.due > self.clock.now():
             return f"{name}, due in {shown_time(entry.due - self.clock.now())}: say advance()"
         if entry.queue in self._ledger.paused:

@@ -289,7 +289,7 @@ class Steps:
             return self._read(saved, results)
         inside, began = _INSIDE.set(self), self._clock.monotonic()
         try:
-            value = function(*args, **kwargs)
+            value = _said(function(*args, **kwargs))
         finally:
             _INSIDE.reset(inside)
         took = self._clock.monotonic() - began
@@ -329,7 +329,7 @@ class Steps:
             return self._read(saved, results)
         with self._at_work():
             began = self._clock.monotonic()
-            value = await self._call(function, args, kwargs)
+            value = _said(await self._call(function, args, kwargs))
             return await self._kept(place, results, value, self._clock.monotonic() - began)
 
     def _new(self, place: Place) -> SavedStep | None:
@@ -509,6 +509,13 @@ class Steps:
         self._thread = self._thread or threading.get_ident()
         work = run(threading.get_ident() != self._thread)
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _said(value: object) -> object:
+    """What a function came to; the words that steer a handler are for the handler, returned or raised."""
+    if isinstance(value, o.Steer):
+        raise value
+    return value
 
 
 def _is_in_a_loop() -> bool:
