@@ -186,6 +186,20 @@ def test_a_flow_is_added_to_another_under_its_id() -> None:
     assert step(outer, "thumbs.resize").when is Condition.ALL_SUCCEEDED
 
 
+def test_a_flow_that_is_added_to_another_ends_with_it() -> None:
+    inner = app.flow("inner", deadline="2h")
+    inner.add(alert.options(deadline="1m").bind())
+    inner.add(alert.bind())
+    inner.wait_for("paid", timeout="3h")
+    outer = app.flow("x", deadline="1h")
+    outer.add(inner)
+
+    deadlines = [(message.deadline, message.expires) for message in sent(outer)]
+
+    minute, hour = After(60 * SECOND), After(3_600 * SECOND)
+    assert deadlines == [(minute, hour), (hour, hour), (hour, After(3 * 3_600 * SECOND))]
+
+
 def test_steps_are_named_and_may_be_waited_for_by_name() -> None:
     flow = app.flow("x")
     flow.add(download.bind("a"), name="fetch")
@@ -315,7 +329,7 @@ def test_what_cannot_be_a_step_is_refused_with_a_sentence_and_adds_nothing() -> 
         (lambda: parallel(alert.bind()), "takes a list of bound tasks"),
         (lambda: group([group([alert.bind()]), alert.bind()]), "ends in one step each"),
         (lambda: group([chain(alert.bind(), group([alert.bind()]))]), "ends in one step each"),
-        (lambda: app.flow("x", deadline=60).add(late()), "in one way"),
+        (lambda: app.flow("x", deadline=60).add(late()), "say it as a duration, as that of the flow is"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_a_flow_is_refused_with_a_sentence(make: Any, sentence: str) -> None:

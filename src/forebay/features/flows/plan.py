@@ -6,6 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -20,7 +21,7 @@ from forebay.codec.signature import Signature, Unseen
 from forebay.errors import InvalidArguments, InvalidOption, NameTaken, quoted
 from forebay.features.flows.node import Node
 from forebay.model import unique
-from forebay.model.flow import LONGEST_FLOW, MOST_EDGES, MOST_PARENTS, Condition, Gather, Role, Step
+from forebay.model.flow import HOOKS, LONGEST_FLOW, MOST_EDGES, MOST_PARENTS, Condition, Gather, Role, Step
 from forebay.model.message import LONGEST_ID, Message, MessageId
 from forebay.model.names import LONGEST_NAME, check_new_name
 from forebay.model.when import After, At
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 EVENTS: Final = "_events"
 """The queue of steps that wait for events. Nothing in it is ever handed out."""
+MOST_LIKE: Final = 1_000
+"""Names among which the one is looked for that was meant."""
 ON_DONE: Final = "_on_done"
 ON_FAILED: Final = "_on_failed"
 
@@ -181,7 +184,7 @@ class Plan:
             case str() if node in self._returns:
                 return (node,)
             case str():
-                near = difflib.get_close_matches(node, self._returns, n=1)
+                near = difflib.get_close_matches(node, islice(self._returns, MOST_LIKE), n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise InvalidOption(
                     f"Flow {self.flow!r} has no step {quoted(node)} yet: a step is added after those that it waits for.{hint}"
@@ -219,10 +222,9 @@ class Plan:
         after = tuple(self.id_of(parent) for parent in place.after)
         step = Step(flow=self.flow, name=chosen, after=after, when=place.when, role=Role.EVENT)
         message = Message(
-            id=MessageId(self.id_of(chosen)), name=event.topic, queue=EVENTS, key=event.key, step=step,
-            expires=event.timeout, deadline=self._deadline,
+            id=MessageId(self.id_of(chosen)), name=event.topic, queue=EVENTS, key=event.key, step=step, expires=event.timeout,
         )  # fmt: skip
-        self._store(message, event.kind)
+        self._store(self._in_time(message, step), event.kind)
         return chosen
 
     def close_with(self, call: Call, role: Role) -> None:
@@ -247,6 +249,7 @@ class Plan:
                     f"Flow {other.flow!r} has an on_done= or on_failed=, which a part of another flow cannot have: leave it out, or add a "
                     "step behind it."
                 )
+            self._check_room(place)
             before = [other.name_of(parent) for parent in step.after]
             for parent in before:
                 ends.pop(parent, None)
@@ -256,12 +259,11 @@ class Plan:
                 step,
                 flow=self.flow,
                 name=chosen,
-                after=within or tuple(map(self.id_of, place.after)),
+                after=within or self._ids_of(place.after),
                 when=step.when if within else place.when,
             )
-            self._store(
-                structs.replace(message, id=MessageId(self.id_of(chosen)), step=moved), other.returns(name)
-            )
+            own = structs.replace(message, id=MessageId(self.id_of(chosen)), step=moved)
+            self._store(self._in_time(own, moved), other.returns(name))
         return Node(self, tuple(f"{stem}.{name}" for name in ends), many=len(ends) > 1)
 
     def returns(self, name: str) -> Any:
@@ -357,13 +359,20 @@ class Plan:
             id=MessageId(self.id_of(step.name)),
             step=step,
         )
-        if self._deadline is not None and step.role in (Role.WORK, Role.EVENT):
-            message = structs.replace(
-                message,
-                deadline=_earlier(message.deadline, self._deadline, step.name),
-                expires=_earlier(message.expires, self._deadline, step.name),
-            )
-        self._store(message, call.task.signature.returns)
+        self._store(self._in_time(message, step), call.task.signature.returns)
+
+    def _in_time(self, message: Message, step: Step) -> Message:
+        """With the flow's deadline, which what runs at its end has not."""
+        if self._deadline is None or step.role in HOOKS:
+            return message
+        deadline = _earlier(message.deadline, self._deadline, step.name)
+        # What waits for an event expires at its deadline too.
+        expires = (
+            message.expires
+            if step.role is Role.EVENT
+            else _earlier(message.expires, self._deadline, step.name)
+        )
+        return structs.replace(message, deadline=deadline, expires=expires)
 
     def _store(self, message: Message, returns: Any) -> None:
         if message.step is None:
@@ -401,6 +410,6 @@ def _earlier(own: When | None, flow: When, step: str) -> When:
             return After(min(a, b))
         case _:
             raise InvalidOption(
-                f"Step {step!r} has a deadline or an expiry of its own: say it and the flow's deadline in one way, both as "
-                "durations or both as datetimes."
+                f"Step {step!r} has a deadline or an expiry of its own, and nobody can say which is earlier, that or its flow's: say it "
+                f"as {'a datetime' if isinstance(flow, At) else 'a duration'}, as that of the flow is."
             )
