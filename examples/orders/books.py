@@ -14,6 +14,8 @@ import sqlite3
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -25,6 +27,7 @@ from rich.text import Text
 
 from examples.orders import shop
 from examples.orders.database import rows
+from examples.orders.gauges import GROUPS
 from forebay import App
 from forebay.model.state import State
 
@@ -35,7 +38,11 @@ if TYPE_CHECKING:
 
 ACCEPTED: Final = "orders accepted over HTTP"
 BILLED: Final = "each billed once, at its price"
+INVOICED: Final = "one invoice each, no number left out"
 STOCK: Final = "stock is what is left"
+SHOWN: Final = "so says the shop window"
+COUNTED: Final = "counted every 2 s, nothing missing"
+PACKED: Final = "one parcel each, all pieces in it"
 MAILED: Final = "one mail each"
 NOTED: Final = "one line each in the CSV file"
 SETTLED: Final = "nothing lost, nothing left over"
@@ -70,7 +77,16 @@ async def audit(folder: Path) -> list[Line]:
 def judged(folder: Path, counts: Counts) -> list[Line]:
     """Every claim, given what Forebay counts."""
     accepted = truth(folder)
-    checks = ((BILLED, _billed), (STOCK, _stock), (MAILED, _mailed), (NOTED, _noted))
+    checks = (
+        (BILLED, _billed),
+        (INVOICED, _invoiced),
+        (STOCK, _stock),
+        (SHOWN, _shown),
+        (COUNTED, _counted),
+        (PACKED, _packed),
+        (MAILED, _mailed),
+        (NOTED, _noted),
+    )
     return [
         _accepted(accepted),
         *(_checked(claim, check, folder, accepted) for claim, check in checks),
@@ -141,12 +157,24 @@ def _billed(folder: Path, accepted: list[Accepted]) -> Line:
     )
 
 
+def _invoiced(folder: Path, accepted: list[Accepted]) -> Line:
+    invoices = rows(folder / "invoices.db", "SELECT number, order_id, charge_id FROM invoice ORDER BY number")
+    charges = set(rows(folder / "payments.db", "SELECT order_id, charge_id FROM charge"))
+    charged = {order_id for order_id, _ in charges}
+    wrong = len({order_id for _, order_id, _ in invoices} ^ {order.order_id for order in accepted})
+    wrong += sum(row[1] in charged and row[1:] not in charges for row in invoices)
+    gaps = [number for number, *_ in invoices] != list(range(1, len(accepted) + 1))
+    jams = _tally(folder / "invoices.db", "SELECT what, times FROM tally").get("jammed", 0)
+    aside = f"{jams:,} paper jams"
+    return Line(INVOICED, _tell(len(invoices), wrong=wrong), not wrong and not gaps, aside)
+
+
 def _stock(folder: Path, accepted: list[Accepted]) -> Line:
     path = folder / "stock.db"
     ordered = Counter[str]()
     for order in accepted:
         ordered[order.sku] += order.quantity
-    on_hand = {str(sku): int(str(n)) for sku, n in rows(path, "SELECT sku, on_hand FROM shelf")}
+    on_hand = _tally(path, "SELECT sku, on_hand FROM shelf")
     off = sum(on_hand.get(sku) != article.in_stock - ordered[sku] for sku, article in shop.CATALOGUE.items())
     taken = {str(order_id) for (order_id,) in rows(path, "SELECT order_id FROM taken")}
     wrong = len(taken ^ {order.order_id for order in accepted})
@@ -156,6 +184,37 @@ def _stock(folder: Path, accepted: list[Accepted]) -> Line:
         else f"{off} of {len(on_hand)} shelves are off"
     )
     return Line(STOCK, found, not off and not wrong)
+
+
+def _shown(folder: Path, accepted: list[Accepted]) -> Line:
+    path = folder / "stock.db"
+    on_hand = _tally(path, "SELECT sku, on_hand FROM shelf")
+    shown = _tally(path, "SELECT sku, on_hand FROM shown")
+    off = sum(shown.get(sku) != on_hand.get(sku) for sku in {order.sku for order in accepted})
+    refreshed = sum(_tally(path, "SELECT sku, refreshed FROM shown").values())
+    aside = f"refreshed {refreshed:,} times for {len(accepted):,} orders"
+    return Line(SHOWN, f"{off} articles are off" if off else "all articles", not off, aside)
+
+
+def _counted(folder: Path, _: list[Accepted]) -> Line:
+    counts = rows(folder / "stock.db", "SELECT tick, pieces FROM counted ORDER BY tick")
+    ticks = [datetime.fromisoformat(str(tick)) for tick, _ in counts]
+    missed = sum(later - earlier != timedelta(seconds=2) for earlier, later in pairwise(ticks))
+    there = sum(article.in_stock for article in shop.CATALOGUE.values())
+    off = sum(pieces != there for _, pieces in counts)
+    return Line(COUNTED, _tell(len(ticks), missed=missed, off=off), bool(ticks) and not missed and not off)
+
+
+def _packed(folder: Path, accepted: list[Accepted]) -> Line:
+    path = folder / "parcels.db"
+    parcels = {(str(order_id), str(pieces)) for order_id, pieces in rows(path, "SELECT * FROM parcel")}
+    wanted = {
+        (order.order_id, " ".join(f"{order.sku}-{n}" for n in range(1, order.quantity + 1)))
+        for order in accepted
+    }
+    handed = {str(order_id) for (order_id,) in rows(path, "SELECT order_id FROM handed_over")}
+    wrong, here = len(parcels ^ wanted), len(handed ^ {order.order_id for order in accepted})
+    return Line(PACKED, _tell(len(parcels), wrong=wrong, here=here), not wrong and not here)
 
 
 def _mailed(folder: Path, accepted: list[Accepted]) -> Line:
@@ -178,14 +237,18 @@ def _noted(folder: Path, accepted: list[Accepted]) -> Line:
 
 
 def _settled(counts: Counts, accepted: list[Accepted]) -> Line:
-    states = Counter[State]()
+    orders, pieces = len(accepted), sum(order.quantity for order in accepted)
+    wanted = Counter(dict.fromkeys(GROUPS, orders) | {"parcels": pieces + 2 * orders})
+    done, rest = Counter[str](), Counter[State]()
     for queue in counts.queues:
-        states.update(queue.states)
-    done = states.pop(State.SUCCEEDED, 0)
-    rest = {state: n for state, n in states.items() if n}
-    found = f"{done:,} handled" + "".join(f", {n:,} {state}" for state, n in rest.items())
-    aside = f"4 each; {counts.counters.get('crashed', 0)} handed out again"
-    return Line(SETTLED, found, done == 4 * len(accepted) and not rest, aside)
+        states = Counter(queue.states)
+        done[queue.group or queue.queue] += states.pop(State.SUCCEEDED, 0)
+        if queue.queue != shop.COUNTING:
+            rest.update(states)
+    off = [name for name, n in wanted.items() if done[name] != n]
+    found = f"{done.total():,} handled" + "".join(f", {n:,} {state}" for state, n in rest.items() if n)
+    aside = f"{done['parcels']:,} steps of flows; {counts.counters.get('crashed', 0)} handed out again"
+    return Line(SETTLED, found, not off and not rest.total(), aside)
 
 
 def _tell(found: int, **faults: int) -> str:

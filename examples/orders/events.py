@@ -20,5 +20,7 @@ class OrderBilled(msgspec.Struct, frozen=True):
 
     order_id: str
     email: str
+    sku: str
+    quantity: int
     amount_cents: int
     charge_id: str

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from examples.orders import shop
 from forebay.model.state import FINISHED, WAITING, State
 from forebay.model.when import seconds
 
@@ -13,14 +14,17 @@ if TYPE_CHECKING:
     from forebay.model.query import Counts, QueueCounts
     from forebay.model.when import Instant
 
-GROUPS: Final = ("billing", "stock", "analytics", "receipts")
+GROUPS: Final = ("billing", "stock", "analytics", "receipts", "packing")
+"""Who subscribes to events."""
+SHOWN: Final = (*GROUPS, "parcels")
+"""What is shown: their queues, and the one of the parcels' flows."""
 WINDOW: Final = 2.0
 """Rates are taken over this many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One group's queue at one moment. Rates are a second, ``oldest`` is in seconds and None when nothing waits."""
+    """One queue at one moment, of a group or by its name. Rates are a second, ``oldest`` is in seconds and None when nothing waits."""
 
     group: str
     topic: str
@@ -55,7 +59,10 @@ class Gauges:
     def add(self, counts: Counts, elapsed: float) -> None:
         """Take in what the store has just counted, ``elapsed`` seconds into the demo."""
         self.lost_leases = counts.counters.get("crashed", 0)
-        queues = {queue.group: queue for queue in counts.queues if queue.group is not None}
+        # The clock goes on sending stock counts: they are nothing to wait for.
+        queues = {
+            queue.group or queue.queue: queue for queue in counts.queues if queue.queue != shop.COUNTING
+        }
         arrived = {group: sum(queue.states.values()) for group, queue in queues.items()}
         gone = {group: _sum(queue, FINISHED) for group, queue in queues.items()}
         self._samples.append(_Sample(counts.now, arrived, gone))
@@ -89,6 +96,11 @@ class Gauges:
         return max((waiting for _, waiting in self.course), default=0)
 
     @property
+    def dead(self) -> int:
+        """How many have been given up."""
+        return sum(reading.dead for reading in self.readings.values())
+
+    @property
     def finished(self) -> int:
         """How many deliveries have come to an end."""
         return sum(reading.done + reading.dead for reading in self.readings.values())
@@ -104,7 +116,7 @@ class Gauges:
 def _reading(group: str, queue: QueueCounts, now: Instant, rate_in: float, rate_out: float) -> Reading:
     return Reading(
         group=group,
-        topic=queue.pattern or "",
+        topic=queue.pattern or "its flows",
         rate_in=rate_in,
         rate_out=rate_out,
         waiting=_sum(queue, WAITING),

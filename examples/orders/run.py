@@ -27,7 +27,14 @@ from forebay.errors import ForebayError
 if TYPE_CHECKING:
     from examples.orders.processes import Child
 
-CONCURRENCY: Final = {"billing-1": 10, "billing-2": 10, "stock": 20, "analytics": 20, "receipts": 20}
+CONCURRENCY: Final = {
+    "billing-1": 10,
+    "billing-2": 10,
+    "stock": 20,
+    "analytics": 20,
+    "receipts": 20,
+    "packing": 20,
+}
 """The workers. The two of billing together keep as many orders in hand as the payment provider has desks; the rest waits in the queue."""
 
 DOOR, WORKERS, WORLD = 0, 1, 2
@@ -116,7 +123,7 @@ class Demo:
     # -- the course of it
 
     async def _open(self) -> None:
-        self.scene.note("starting the front, five workers, the payments and the mail")
+        self.scene.note("starting the front, six workers, the payments and the mail")
         for name in ("payments", "mail"):
             await self._start(name, f"examples.orders.world.{name}", floor=WORLD)
         await self._start("front", "examples.orders.front", floor=DOOR)
@@ -247,6 +254,10 @@ class Demo:
             gauges = self.scene.gauges
             if gauges.finished != finished:
                 finished, since = gauges.finished, self.scene.elapsed
+            if gauges.dead:
+                raise DemoFailed(
+                    f"{gauges.dead} dead letters. See why: FOREBAY_URL={self.url} forebay dead list"
+                )
             if self.scene.elapsed - since > patience:
                 raise DemoFailed(f"{complaint} for {patience:.0f} s. The logs are in {self.folder / 'logs'}.")
             self._looked.clear()
@@ -305,6 +316,8 @@ class Demo:
   # look around
   .venv/bin/forebay queue list
   .venv/bin/forebay task list
+  .venv/bin/forebay flow list
+  .venv/bin/forebay schedule show stock-count
   .venv/bin/forebay dead list
 
   # another burst; kill a worker in the middle of it; the books afterwards
@@ -352,7 +365,7 @@ async def _run(options: Options, folder: Path, console: Console) -> bool:
 
 WHERE_NEXT: Final = """
 [bold]Where to look next[/]
-  examples/orders/services/billing.py   a whole service in forty lines
+  examples/orders/services/billing.py   a whole service in a page
   examples/orders/README.md             what has just run, and how it is proved
   README.md                             the first ten minutes with Forebay
   make demo KEEP=1                      the same, and it stays open to play with

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from examples.orders.gauges import GROUPS, Gauges, Reading
+from examples.orders.gauges import SHOWN, Gauges, Reading
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -133,9 +133,9 @@ def screen(console: Console, *, plain: bool) -> Screen:
 def drawn(scene: Scene, width: int, height: int) -> RenderableType:
     """The whole picture, for a terminal of this size."""
     width = min(width, 110)
-    # One line is the cursor's; the queues, the world and what stands around them take ten, the hill's legend and floor four.
-    rows = 0 if scene.compact or height < 21 else min(7, (height - 15) // 2)
-    room = min(8, height - (15 if rows else 11) - rows)
+    # One line is the cursor's; the queues, the world and what stands around them take twelve, the hill's legend and floor four.
+    rows = 0 if scene.compact or height < 23 else min(7, (height - 17) // 2)
+    room = min(8, height - (17 if rows else 13) - rows)
     parts: list[RenderableType] = [_head(scene, width), Text()]
     if rows:
         parts += [*_hill(scene, width, rows), Text()]
@@ -211,7 +211,7 @@ def _queues(gauges: Gauges) -> Table:
         ("dead", 5),
     ):
         table.add_column(title, justify="right", width=size)
-    for group in GROUPS:
+    for group in SHOWN:
         reading = gauges.readings.get(group)
         if reading is None:
             table.add_row(group, Text("not there yet", style="dim"))
@@ -259,7 +259,7 @@ def _told(note: Note, width: int) -> Text:
 
 def _plain(readings: dict[str, Reading]) -> str:
     begin = f"{readings['billing'].rate_in:3.0f}/s come in"
-    return " | ".join([begin, *(_short(readings[group]) for group in GROUPS if group in readings)])
+    return " | ".join([begin, *(_short(readings[group]) for group in SHOWN if group in readings)])
 
 
 def _short(reading: Reading) -> str:

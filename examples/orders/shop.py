@@ -18,6 +18,9 @@ TIMING: Final = Timing(lease=4 * SECOND, heartbeat=1 * SECOND, sweep=1 * SECOND)
 MOST_WAITING: Final = 1_200
 """How many orders may wait for billing, a quarter of a minute's work; after that the front asks customers to come back later."""
 
+COUNTING: Final = "counting"
+"""The queue of the stock counts: they come by the clock, not by orders, and go on as long as the shop is open."""
+
 
 @dataclass(frozen=True, slots=True)
 class Article:

@@ -1,1 +1,1 @@
-"""The four subscribers. Each is a program of its own: `forebay worker examples.orders.services.billing:app`."""
+"""The five subscribers. Each is a program of its own: `forebay worker examples.orders.services.billing:app`."""
