@@ -55,6 +55,11 @@ async def put(store: Store, name: str, made: Schedule, now: int) -> None:
     await keeping.put(store, name, lambda _: made, "app", now)
 
 
+def held(work: Clockwork) -> bool:
+    """Whether ticks wait."""
+    return work.holds
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     return MemoryEngine(BRIEF) if request.param == "memory" else SqliteEngine(tmp_path / "s.db", BRIEF)
@@ -395,7 +400,7 @@ def test_with_overlap_queue_ticks_wait_and_come_one_after_another(engine: Engine
             for _ in range(3):
                 await clock.advance(MINUTE)
                 await work.turn()
-            assert work.holds
+            assert held(work)
             (first,) = await take(store)
             assert not work.released(frozenset())
             await store.settle([Settlement(first, v.Done())])
@@ -403,7 +408,7 @@ def test_with_overlap_queue_ticks_wait_and_come_one_after_another(engine: Engine
             assert await work.turn() == 1
             restarted = Clockwork(store, clock)
             await restarted.turn()
-            assert restarted.holds, "what waits is known after a restart"
+            assert held(restarted), "what waits is known after a restart"
             (second,) = await take(store)
             await store.settle([Settlement(second, v.Done())])
             assert restarted.released(None)
@@ -411,7 +416,13 @@ def test_with_overlap_queue_ticks_wait_and_come_one_after_another(engine: Engine
             (third,) = await take(store)
             came = [one.id[-9:] for one in (first, second, third)]
             assert came == ["00:01:00Z", "00:02:00Z", "00:03:00Z"]
-            assert not restarted.holds
+            assert not held(restarted)
+            await clock.advance(2 * MINUTE)
+            await restarted.turn()
+            assert held(restarted)
+            await keeping.pause(store, "a", None)
+            await restarted.turn()
+            assert not held(restarted), "nobody hears of ends for what is paused"
 
     asyncio.run(story())
 

@@ -252,6 +252,18 @@ def test_overlap(overlap: Overlap, busy: bool, sent: list[int], waits: list[int]
     assert course.fired == 2
 
 
+def test_what_waited_is_sent_or_left_out_when_it_is_not_to_wait_any_more() -> None:
+    course = Course(waiting=(1, 2))
+    allow, skip = (Standing(plan=plan(overlap=overlap)) for overlap in (Overlap.ALLOW, Overlap.SKIP))
+
+    now_allowed, messages = went("x", allow, course, due_now(3), 3, busy=True)
+    now_skipped, none = went("x", skip, course, due_now(3), 3, busy=True)
+
+    assert ([m.headers[TICK][-2:] for m in messages], now_allowed.waiting) == (["1Z", "2Z", "3Z"], ())
+    assert (none, now_skipped.waiting) == ((), ())
+    assert [run.how for run in now_skipped.runs] == [How.OVERLAPPED] * 3
+
+
 def test_what_waits_goes_first_and_no_more_waits_than_a_hundred() -> None:
     standing = Standing(plan=plan(overlap=Overlap.QUEUE))
     course = Course(waiting=tuple(range(1, MOST_WAITING + 1)))

@@ -282,23 +282,22 @@ def went(
     name: str, standing: Standing, course: Course, due: Owed, now: Instant, *, busy: bool
 ) -> tuple[Course, tuple[Message, ...]]:
     """How far a schedule has come when what is owed is fired, and the messages of it. ``busy``: that of the run before is not over."""
-    plan, ticks = standing.plan, list(due.ticks)
-    fired, overlapped, waiting = ticks, list[Instant](), list(course.waiting)
+    plan, line = standing.plan, [*course.waiting, *due.ticks]
+    fired, left = line, list[Instant]()
     match plan.overlap:
         case Overlap.ALLOW:
-            pass
+            line = []
         case Overlap.SKIP:
-            fired, overlapped = ([], ticks) if busy else (ticks[:1], ticks[1:])
+            fired, left, line = ([], line, []) if busy else (line[:1], line[1:], [])
         case Overlap.QUEUE:
-            line = waiting + ticks
             fired, line = ([], line) if busy else (line[:1], line[1:])
-            waiting, overlapped = line[:MOST_WAITING], line[MOST_WAITING:]
+            line, left = line[:MOST_WAITING], line[MOST_WAITING:]
     sent = [Run(tick, now) for tick in fired]
-    left = [Run(tick, now, How.SKIPPED) for tick in due.skipped]
-    left += [Run(tick, now, How.OVERLAPPED) for tick in overlapped]
-    after = replace(course, fired=due.fired, waiting=tuple(waiting))
+    others = [Run(tick, now, How.SKIPPED) for tick in due.skipped]
+    others += [Run(tick, now, How.OVERLAPPED) for tick in left]
+    after = replace(course, fired=due.fired, waiting=tuple(line))
     messages = tuple(message_of(name, run, plan) for run in sent)
-    return after.went(*sorted(sent + left, key=lambda run: run.tick)), messages
+    return after.went(*sorted(sent + others, key=lambda run: run.tick)), messages
 
 
 def message_of(name: str, run: Run, plan: Schedule) -> Message:

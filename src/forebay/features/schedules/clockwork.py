@@ -140,14 +140,13 @@ class Clockwork:
             key = latest.get(entry.name)
             if (step := _step(entry, due, now, busy=key in busy)) is not None:
                 steps.append(step)
-            if (step.course if step else entry.course).waiting and not entry.standing.holds(now):
-                self._hold(entry, step)
+            self._hold(entry, step.course if step else entry.course, now)
         return sum([await self._send(batch) for batch in _batches(steps)])
 
-    def _hold(self, entry: Entry, step: _Step | None) -> None:
-        """Its first waiting tick comes when the message of its last run is over."""
-        run = (step.course if step else entry.course).latest
-        if run is not None:
+    def _hold(self, entry: Entry, course: Course, now: Instant) -> None:
+        """If ticks of it wait, the first comes when the message of its last run is over."""
+        idle = entry.standing.gone or entry.standing.holds(now)
+        if course.waiting and not idle and (run := course.latest) is not None:
             self._held[entry.name] = EntryId(run.id(entry.name))
 
     async def _unfinished(self, keys: Iterable[EntryId]) -> set[EntryId]:
