@@ -24,6 +24,7 @@ from forebay.model.amounts import check_count
 from forebay.model.message import EntryId, Message
 from forebay.model.names import subscription_queue
 from forebay.model.query import UNKNOWN
+from forebay.model.rule import FREE, Rules
 from forebay.model.state import State
 from forebay.model.verdict import Verdict
 from forebay.model.when import SECOND, Instant, Micros, Span, span
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from forebay.model.checkup import Finding
     from forebay.model.note import Revised, Revision
     from forebay.model.query import Actor, Command, Counts, Page, Progress, Query, Selector, Steered
+    from forebay.model.rule import RateLimit
     from forebay.model.saved import SavedStep
     from forebay.model.survey import Presence, Survey
     from forebay.support.clock import Clock
@@ -82,9 +84,9 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     ``max_body`` is in bytes. ``fences``: a settle under a lost lease changes nothing. ``dedupes``: the same id twice is stored once.
     ``remembers``: the broker is a `Store`. ``exact``: `receive` never takes more than is asked for. ``shared``: other processes can
     open the same engine. ``scopes``: a unique key may be held in ways of its own (`Message.hold`). ``limits``: a source may have a
-    limit; `declare` refuses one elsewhere. ``settles_atomically``: what follows from a settlement is there if and only if the delivery
-    has ended; where not, it leaves before: a crash in between leaves it there twice, and never not at all. ``flows``: messages may be
-    steps of flows. ``native``: the class of what `Source.native` may be.
+    limit; `declare` refuses one elsewhere. ``lines``: the same of rules. ``settles_atomically``: what follows from a settlement is there
+    if and only if the delivery has ended; where not, it leaves before: a crash in between leaves it there twice, and never not at all.
+    ``flows``: messages may be steps of flows. ``native``: the class of what `Source.native` may be.
     """
 
     engine: str
@@ -107,6 +109,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     shared: bool = False
     limits: bool = False
     flows: bool = False
+    lines: bool = False
     native: type | None = None
     max_body: int = 1 << 20
 
@@ -206,8 +209,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Where work comes from: a queue, bound to a topic pattern for one group if ``pattern`` is set.
 
     ``limit``: how many of its messages may wait before `Broker.publish` answers FULL. ``drops_expired``: what has expired is ended
-    before it does. ``loose``: it is declared for its limit alone, and a pattern it is bound to stays. ``native``: what only this engine
-    has, such as the arguments of a queue or the partitions of a topic: a value of the class that its traits name, which any other refuses.
+    before it does. ``rules``: what holds for its messages that begin and run, over all processes. ``loose``: it is declared for its limit
+    and its rules alone, and a pattern it is bound to stays. ``native``: what only this engine has, such as the arguments of a queue or the
+    partitions of a topic: a value of the class that its traits name, which any other refuses.
     """
 
     queue: str
@@ -215,6 +219,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     limit: int | None = None
     drops_expired: bool = False
+    rules: Rules = FREE
     loose: bool = False
     native: object | None = None
 
@@ -225,8 +230,13 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_sources(sources: Sequence[Source], traits: Traits) -> None:
-    """Raise `Unsupported` for a native value that an engine with these traits does not know."""
+    """Raise `Unsupported` for rules, and for a native value, that an engine with these traits does not know."""
     for source in sources:
+        if source.rules != FREE and not traits.lines:
+            raise Unsupported(
+                f"Queue {source.queue!r} has rules for what begins and runs, and {traits.engine} keeps none: "
+                "declare it without, or use a store."
+            )
         if source.native is not None and (
             traits.native is None or not isinstance(source.native, traits.native)
         ):
@@ -356,6 +366,13 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     def quarantined(self) -> int:
         """How many of the lost were lost once too often."""
         return len(self.dead)
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """The answer to who wants a token of a shared bucket. ``wait``: in how many microseconds the next one comes; ``taken``: it is his."""
+
+    wait: Micros
+    taken: bool
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -505,6 +522,12 @@ class Store(Broker, Protocol):
 
     async def saved(self, key: EntryId) -> Sequence[SavedStep]:
         """The steps that were kept of a message, in the order in which they were; none of one that is not known."""
+        ...
+
+    async def spend(self, bucket: str, rate: RateLimit, *, patience: Micros) -> Spent:
+        """Take the next token of a bucket that all processes share, if it comes within ``patience`` microseconds (an hour at most);
+        whoever took it goes on when it is there. Else nothing is taken.
+        """
         ...
 
     async def find(self, query: Query) -> Page:

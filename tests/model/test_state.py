@@ -28,7 +28,8 @@ WANTED = {
         Event.EXPIRE: State.EXPIRED,
     },
     State.READY: {
-        Event.CLAIM: State.RUNNING, Event.POSTPONE: State.SCHEDULED, Event.CANCEL: State.CANCELLED, Event.EXPIRE: State.EXPIRED,
+        Event.CLAIM: State.RUNNING, Event.BLOCK: State.BLOCKED, Event.POSTPONE: State.SCHEDULED, Event.CANCEL: State.CANCELLED,
+        Event.EXPIRE: State.EXPIRED,
     },
     State.RUNNING: {
         Event.DONE: State.SUCCEEDED, Event.RETRY: State.RETRYING, Event.SNOOZE: State.SCHEDULED, Event.RELEASE: State.READY,

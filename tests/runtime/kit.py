@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from forebay import App, Handle, State, Worker, WorkerOptions
-    from forebay.engine import Engine, Notice, Published, Settled, Settlement, Swept, Topic, Traits
+    from forebay.engine import Engine, Notice, Published, Settled, Settlement, Spent, Swept, Topic, Traits
     from forebay.middleware import Call
     from forebay.model.note import Revised, Revision
     from forebay.model.outcome import Outcome
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Steered,
         TaskRecord,
     )
+    from forebay.model.rule import RateLimit
     from forebay.model.saved import SavedStep
     from forebay.model.survey import Presence, Survey
     from forebay.model.when import Micros
@@ -240,6 +241,12 @@ class SpiedStore:
 
     async def saved(self, key: EntryId) -> Sequence[SavedStep]:
         answer: Sequence[SavedStep] = await self._engine.call("saved", key, self.inner.saved(key))
+        return answer
+
+    async def spend(self, bucket: str, rate: RateLimit, *, patience: Micros) -> Spent:
+        answer: Spent = await self._engine.call(
+            "spend", bucket, self.inner.spend(bucket, rate, patience=patience)
+        )
         return answer
 
     async def find(self, query: Query) -> Page:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace as but
 
 from forebay.engine import Ask, Delivery, EngineOptions, Retention, Settlement, Source, Store, Timing
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
+from forebay.model.rule import Rule, Rules, rate_limit
 from forebay.model.saved import Kind, SavedStep
 from forebay.model.state import WAITING, State
 from forebay.model.survey import Audit, Groups, Presence, Rate, Rates, Survey, Workers
@@ -50,6 +52,7 @@ class World:
     sqlite: Store
     clock: VirtualClock
     chance: random.Random
+    keys: tuple[str | None, ...] = (None, "k")
     ids: list[str] = field(default_factory=list)
     held: list[Delivery] = field(default_factory=list)
 
@@ -76,7 +79,7 @@ class World:
             topic=None if task else self.chance.choice(("orders.new", "orders.eu.new", "elsewhere")),
             body=self.chance.choice((b"{}", b"\xff\0\x01", "\u00e4 \U0001f600".encode(), b"")),
             content_type=self.chance.choice(("application/json", "text/plain")),
-            headers=self.chance.choice(({}, {"k": 'v "q" \n \\'})), key=self.chance.choice((None, "k")),
+            headers=self.chance.choice(({}, {"k": 'v "q" \n \\'})), key=self.chance.choice(self.keys),
             priority=self.chance.choice((4, 4, 4, 0, 9)), due=self.moment(0.3), expires=self.moment(0.2), deadline=self.moment(0.1),
             unique=unique, max_attempts=self.chance.choice((None, 3)), hold=self.hold() if task and unique is not None else None,
         )  # fmt: skip
@@ -92,6 +95,15 @@ class World:
             states=pick((WAITING, UNFINISHED, WORKED_ON, UNFINISHED | {State.DEAD})), conflict=pick(alone),
             window=pick((None, None, 5 * SECOND, 100 * SECOND)), longest=pick((None, 10 * SECOND)),
         )  # fmt: skip
+
+    def rules(self) -> Rules:
+        pick = self.chance.choice
+        rule = Rule(
+            rate=pick((None, None, rate_limit("1/s", "rate", 3))), rate_per_key=pick((None, rate_limit("6/min", "rate", 2))),
+            concurrency=pick((None, None, 3)), per_key=pick((None, 1, 2)), ordered=pick((False, True)), fair=pick((False, True)),
+            weights=pick(({}, {"k": 3})),
+        )  # fmt: skip
+        return pick((Rules(), Rules(rule), Rules(rule), Rules(rule, {"red": 2})))
 
     def some_time(self) -> int | None:
         return self.clock.now() - self.chance.randint(0, 300) * SECOND if self.chance.random() < 0.1 else None
@@ -158,6 +170,10 @@ def difference(given: Any, expected: Any) -> str:
 
 async def step(world: World, n: int) -> None:
     chance = world.chance
+    if len(world.keys) > 2 and chance.random() < 0.05:
+        source = but(chance.choice(SOURCES[:3]), rules=world.rules())
+        await world.both(lambda store: store.declare([source]))
+        return
     match chance.randrange(11):
         case 0 | 1 | 2:
             batch = [world.message() for _ in range(chance.randint(1, 6))]
@@ -259,6 +275,15 @@ async def compare(world: World) -> None:
 
 @pytest.mark.parametrize("seed", [*range(10), 101, 135])
 def test_a_random_walk_ends_where_the_memory_store_ends(seed: int, tmp_path: Path) -> None:
+    walk(seed, tmp_path, (None, "k"))
+
+
+@pytest.mark.parametrize("seed", range(20, 60))
+def test_a_random_walk_with_rules_ends_where_the_memory_store_ends(seed: int, tmp_path: Path) -> None:
+    walk(seed, tmp_path, (None, "k", "l", "m"))
+
+
+def walk(seed: int, tmp_path: Path, keys: tuple[str | None, ...]) -> None:
     async def story() -> None:
         clock = VirtualClock()
         world = World(
@@ -266,6 +291,7 @@ def test_a_random_walk_ends_where_the_memory_store_ends(seed: int, tmp_path: Pat
             SqliteEngine(tmp_path / "walk.db", OPTIONS).connect("worker", clock),
             clock,
             random.Random(seed),
+            keys=keys,
         )
         await world.both(lambda store: store.declare(SOURCES))
         try:

@@ -67,6 +67,7 @@ BORN: Final[Mapping[Event, State]] = MappingProxyType(
 def _table() -> dict[tuple[State, Event], State]:
     table = {
         (State.READY, Event.CLAIM): State.RUNNING,
+        (State.READY, Event.BLOCK): State.BLOCKED,
         (State.BLOCKED, Event.UNBLOCK): State.READY,
         (State.BLOCKED, Event.SCHEDULE): State.SCHEDULED,
         (State.BLOCKED, Event.DONE): State.SUCCEEDED,

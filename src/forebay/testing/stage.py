@@ -229,7 +229,7 @@ class Hand:
     def next_due(self) -> Instant | None:
         """When the next message that waits for its time is due."""
         with self._engine.lock:
-            dues = [self._engine.ledger.next_due(queue) for queue in self._open()]
+            dues = [self._engine.ledger.next_due(queue, self._clock.now()) for queue in self._open()]
         return min((due for due in dues if due is not None), default=None)
 
     def is_due(self) -> bool:

@@ -17,6 +17,7 @@ from forebay.model.entry import birth, blocked, earliest, routed
 from forebay.model.flow import HOOKS, End, Move, Role, turned
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.policy import NAMES_KEPT
+from forebay.model.rule import FREE
 from forebay.model.saved import event_result, wait_of, waited_for
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.model.survey import Parent, StepRecord
@@ -38,6 +39,7 @@ from forebay.stores.flows import (
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
 from forebay.stores.memory.flows import Flow, Flows
 from forebay.stores.memory.holds import Held, Holds, held_by
+from forebay.stores.memory.lines import Line, Lines
 from forebay.stores.memory.sight import Sight
 from forebay.stores.memory.steps import Steps
 from forebay.stores.sums import minute_of
@@ -82,6 +84,8 @@ class Entry:
     settled_by: Token | None = None
     progress: q.Progress | None = None
     failure: v.Failure | None = None
+    line: Line | None = None
+    rank: int | None = None
     history: list[q.Try] = field(default_factory=list)
 
 
@@ -118,7 +122,7 @@ class Ledger:
         self.paused: set[str] = set()
         self.counters: dict[str, int] = {"stale": 0, "unrouted": 0, "crashed": 0}
         self._leases: dict[Token, Lease] = {}
-        self._ready: dict[str, list[tuple[int, int, EntryId]]] = {}
+        self._ready: dict[str, list[tuple[int, int, int, EntryId]]] = {}
         self._timed: dict[str, list[tuple[Instant, int, EntryId]]] = {}
         self._nameless: dict[tuple[str, str], dict[EntryId, Entry]] = {}
         """What is put off because a worker did not know its name, by queue and name."""
@@ -128,6 +132,12 @@ class Ledger:
         self._company: dict[int, list[tuple[EntryId, int]]] = {}
         """What has gathered with an entry, by its number: their ids and numbers."""
         self.flows = Flows()
+        self.lines = Lines(
+            lambda key, event, now: self._happen(self.entries[key], event, now),
+            lambda key: self._stand(self.entries[key]),
+        )
+        self._late: dict[str, list[tuple[Instant, int, EntryId]]] = {}
+        """Of queues with rules: what expires, soonest first."""
         self.dropped = 0
         self._levels: dict[str, Level] = {}
         self._seq = 0
@@ -140,6 +150,14 @@ class Ledger:
         if source.loose and known is not None:
             source = replace(source, pattern=known.pattern, group=known.group)
         self.bindings[source.queue] = source
+        if self.lines.rules.get(source.queue, FREE) != source.rules:
+            live = [e for e in self.entries.values() if e.queue == source.queue and e.state not in FINISHED]
+            self.lines.declare(source.queue, source.rules, live)
+            self._late.pop(source.queue, None)
+            if source.rules != FREE:
+                self._late[source.queue] = sorted(
+                    (e.expires, e.seq, e.id) for e in live if e.expires is not None
+                )
         if source.limit is None:
             self._levels.pop(source.queue, None)
             return
@@ -189,6 +207,15 @@ class Ledger:
         recent = [at for at in level.finished if at > now - WINDOW]
         after = retry_after(level.limit, len(recent), recent[0] if recent else None, now)
         return Full(queue, level.limit, after)
+
+    def _end_late(self, queue: str, now: Instant) -> None:
+        """End what waits in a queue with rules and was not started in time: before others stand in its place."""
+        heap = self._late.get(queue, [])
+        while heap and heap[0][0] <= now:
+            expires, seq, key = heapq.heappop(heap)
+            entry = self.entries.get(key)
+            if entry is not None and (entry.seq, entry.expires) == (seq, expires) and entry.state in WAITING:
+                self._happen(entry, Event.EXPIRE, now)
 
     def _expire(self, queue: str, now: Instant) -> None:
         for entry in self.entries.values():
@@ -267,6 +294,7 @@ class Ledger:
         if (level := self._levels.get(queue)) is not None:
             level.waiting += 1
         self._enter(entry, born.state, now)
+        self.lines.enter(entry)
         if found is not None:
             self._join(entry, found, now)
         self.sight.sums(now).arrive({(queue, message.name): 1})
@@ -386,6 +414,7 @@ class Ledger:
             self._drop(entry, v.Reason.DUPLICATE, now)
             return False
         entry.finished = entry.reason = None
+        self.lines.leave(entry)
         self.flows.nodes[entry.id].released = False
         self._happen(entry, Event.BLOCK, now)
         return True
@@ -402,6 +431,7 @@ class Ledger:
         self._happen(
             entry, Event.SCHEDULE if entry.due is not None and entry.due > now else Event.UNBLOCK, now
         )
+        self.lines.enter(entry)
         self.flows.news.add(Ready(entry.queue))
 
     def happened(self, key: EntryId, result: bytes | None, now: Instant) -> bool:
@@ -429,7 +459,11 @@ class Ledger:
         entry = self.entries.get(key)
         if entry is None or entry.seq != seq:
             return None
-        return effective(entry.state, begun=bool(self.steps.saved(key)))
+        return effective(self._stands(entry), begun=bool(self.steps.saved(key)))
+
+    def _stands(self, entry: Entry) -> State:
+        """Its state; who stands in line is as good as ready."""
+        return State.READY if entry.state is State.BLOCKED and entry.line is not None else entry.state
 
     def _holder(self, entry: Entry, now: Instant, *, stored: bool = False) -> EntryId:
         """Who has its unique key: itself, if it was free or there is none. A window is opened by what has just been ``stored`` alone."""
@@ -493,7 +527,9 @@ class Ledger:
         """One that waits becomes another, in its place and with its id and history."""
         born = birth(message, now)
         self._file(entry, put_off=False)
+        self.lines.count(entry, -1)
         entry.message = replace(message, id=entry.message.id)
+        self.lines.count(entry, 1)
         entry.expires, entry.deadline = born.expires, born.deadline
         entry.attempts = entry.crashes = entry.releases = 0
         entry.reason = entry.unknown_since = entry.failure = None
@@ -502,6 +538,8 @@ class Ledger:
     def _postpone(self, entry: Entry, due: Instant | None, now: Instant) -> None:
         """One that waits gets another time."""
         entry.due = due
+        if entry.state is State.BLOCKED:
+            self._happen(entry, Event.UNBLOCK, now)  # it stands in line
         if due is not None and due > now:
             self._happen(entry, Event.POSTPONE, now)
         elif entry.state is not State.READY:
@@ -536,6 +574,8 @@ class Ledger:
         queue, taken, company = ask.source.queue, list[Entry](), list[Entry]()
         self.promote(queue, now)
         put_off = self._put_off(ask, now) if ask.names else []
+        if queue in self.lines.rules:
+            limit = self._tidy(queue, put_off, limit, now)
         if queue not in self.paused:
             if limit <= 0:
                 put_off.clear()
@@ -554,11 +594,12 @@ class Ledger:
         fronts = len(taken)
         for entry in company:
             if entry.token != ask.token:
-                if entry.state is State.SCHEDULED:
-                    self._happen(entry, Event.DUE, now)
+                if entry.state is not State.READY:
+                    self._happen(entry, Event.DUE if entry.state is State.SCHEDULED else Event.UNBLOCK, now)
                 self._take(entry, ask, now)
                 taken.append(entry)
         if taken:
+            self.lines.taken(queue, taken[:fronts], now)
             self._leases[ask.token] = Lease(worker, now + self.options.timing.lease, {e.id for e in taken})
         return [self._delivery(e, ask.source) for e in taken], fronts
 
@@ -580,10 +621,23 @@ class Ledger:
             for entry, seq in found
             if entry is not None
             and entry.seq == seq
-            and (entry.state in (State.SCHEDULED, State.READY) or entry.token == token)
+            and (self._stands(entry) in (State.SCHEDULED, State.READY) or entry.token == token)
             and entry.attempts == 0
             and (entry.expires is None or entry.expires > now)
         ]
+
+    def _tidy(self, queue: str, put_off: list[Entry], limit: int, now: Instant) -> int:
+        """Before the front of a queue with rules is read: what is late is over, and who may stands, also of what was put off; how many
+        may be taken.
+        """
+        if limit > 0 and queue not in self.paused:
+            for entry in put_off[-limit:]:
+                self._happen(entry, Event.DUE, now)
+            put_off.clear()
+        self._end_late(queue, now)
+        self.lines.balance(now)
+        room = self.lines.room(queue, now)
+        return limit if room is None else min(limit, room)
 
     def _put_off(self, ask: Ask, now: Instant) -> list[Entry]:
         """What was put off though its name is known, the first last; and that it is known."""
@@ -593,7 +647,7 @@ class Ledger:
             if some:
                 self._known[place] = now
                 found += some
-        return sorted(found, key=_place, reverse=True)
+        return sorted(found, key=self._place, reverse=True)
 
     def _date(self, entry: Entry) -> None:
         """Since when nobody knows its name: not since before somebody did."""
@@ -606,7 +660,15 @@ class Ledger:
         self.promote(queue, now)
         return None if queue in self.paused else next(self._next_ready(queue, now, []), None)
 
-    def next_due(self, queue: str) -> Instant | None:
+    def next_due(self, queue: str, now: Instant) -> Instant | None:
+        """When the next of the queue may be taken that may not be taken now."""
+        dues = [self._next_timed(queue), self.lines.next_due(queue)]
+        refill = self.lines.refill(queue, now)
+        if refill is not None and queue not in self.paused and next(self._next_ready(queue, now, []), None):
+            dues.append(refill)
+        return min((due for due in dues if due is not None), default=None)
+
+    def _next_timed(self, queue: str) -> Instant | None:
         """When the next timed entry of the queue is due."""
         heap = self._timed.get(queue, [])
         while heap and not self._is_timed(heap[0]):
@@ -615,25 +677,37 @@ class Ledger:
 
     def promote(self, queue: str, now: Instant) -> None:
         """Make ready what is due."""
-        while (due := self.next_due(queue)) is not None and due <= now:
+        while (due := self._next_timed(queue)) is not None and due <= now:
             entry = self.entries[heapq.heappop(self._timed[queue])[2]]
             self._happen(entry, Event.DUE, due)
+        self.lines.promote(queue, now)
 
     def _next_ready(self, queue: str, now: Instant, put_off: list[Entry]) -> Iterator[Entry]:
         """The ready entry at the front, again and again until the caller takes it; expired ones are ended on the way. What was ``put_off``
         (the first last) becomes ready when it is its turn.
         """
-        heap = self._ready.setdefault(queue, [])
-        while heap or put_off:
-            if put_off and (not heap or _place(put_off[-1]) < heap[0]):
-                self._happen(put_off.pop(), Event.DUE, now)
-            entry = self.entries.get(heap[0][2])
-            if entry is None or entry.state is not State.READY or _place(entry) != heap[0]:
-                heapq.heappop(heap)
-            elif entry.expires is not None and entry.expires <= now:
-                self._happen(entry, Event.EXPIRE, now)
-            else:
-                yield entry
+        heap, full = self._ready.setdefault(queue, []), list[tuple[int, int, int, EntryId]]()
+        try:
+            while heap or put_off:
+                if put_off and (not heap or self._place(put_off[-1]) < heap[0]):
+                    self._happen(put_off.pop(), Event.DUE, now)
+                entry = self.entries.get(heap[0][3])
+                if entry is None or entry.state is not State.READY or self._place(entry) != heap[0]:
+                    heapq.heappop(heap)
+                elif entry.expires is not None and entry.expires <= now:
+                    self._happen(entry, Event.EXPIRE, now)
+                elif self.lines.free(queue, entry.message.name):
+                    yield entry
+                else:
+                    full.append(heapq.heappop(heap))
+        finally:
+            for place in full:
+                heapq.heappush(heap, place)
+
+    def _place(self, entry: Entry) -> tuple[int, int, int, EntryId]:
+        """Where it stands in its queue once it is ready."""
+        rank = entry.rank or 0 if entry.line is not None and self.lines.are_fair(entry.queue) else 0
+        return (-entry.message.priority, rank, entry.seq, entry.id)
 
     def _delivery(self, entry: Entry, source: Source) -> Delivery:
         if entry.token is None or entry.started is None:
@@ -731,9 +805,21 @@ class Ledger:
             self._happen(entry, Event.EXPIRE, now)
         deleted = self._forget_old(budget, now)
         self.sight.forget(now)
+        self._tend(now)
         self._known = {place: at for place, at in self._known.items() if at >= now - NAMES_KEPT}
         more = budget in (len(lost), len(late), self._holds.sweep(budget, now)) or deleted >= budget
         return Swept(lost=len(lost), dead=dead, expired=len(late), deleted=deleted, more=more)
+
+    def _tend(self, now: Instant) -> None:
+        """Look again at lines whose moment has come, and forget those in which nobody is."""
+        for queue in self.lines.rules:
+            self.lines.promote(queue, now)
+        self.lines.balance(now)
+        self.lines.forget(now)
+
+    def ended(self, now: Instant) -> set[str]:
+        """Some have come to an end or were put elsewhere: the queues in which others may be taken for it."""
+        return self.lines.balance(now) | self.lines.bounded() if self.lines.rules else set()
 
     def hand_back(self, worker: str, now: Instant) -> int:
         """Treat all leases of a dead worker as lost."""
@@ -948,6 +1034,10 @@ class Ledger:
 
     def _enter(self, entry: Entry, state: State, now: Instant) -> None:
         """The one way into a state. A message that is over passes here, however that came."""
+        if entry.line is not None:
+            self.lines.count(entry, -1)
+        if self.lines.rules:
+            self.lines.running[entry.queue] += (state is State.RUNNING) - (entry.state is State.RUNNING)
         level = self._levels.get(entry.queue) if self._levels else None
         if level is not None:
             level.waiting += (state in WAITING) - (entry.state in WAITING)
@@ -963,6 +1053,10 @@ class Ledger:
             self._stand(entry)
         elif state in TIMED:
             heapq.heappush(self._timed.setdefault(entry.queue, []), (entry.due or 0, entry.seq, entry.id))
+        if entry.expires is not None and entry.queue in self._late and state in WAITING:
+            heapq.heappush(self._late[entry.queue], (entry.expires, entry.seq, entry.id))
+        if entry.line is not None:
+            self.lines.count(entry, 1)
         if entry.message.step is not None:
             self.flows.note(entry.id, state, entry.reason)
 
@@ -978,7 +1072,7 @@ class Ledger:
 
     def _stand(self, entry: Entry) -> None:
         """Take its place among what is ready."""
-        heapq.heappush(self._ready.setdefault(entry.queue, []), _place(entry))
+        heapq.heappush(self._ready.setdefault(entry.queue, []), self._place(entry))
 
     def _let_go(self, entry: Entry) -> None:
         """Take the entry from under its lease."""
@@ -1017,8 +1111,10 @@ class Ledger:
             entry.unknown_since
         ) = entry.failure = None
         entry.cancel_requested = False
+        self.lines.leave(entry)
         if node is None or entry.state in TIMED:
             self._happen(entry, Event.REDRIVE, now)
+            self.lines.enter(entry)
             return q.Steered(changed=1)
         # Whether it may run its parents say, who may have been opened with it.
         node.released = False
@@ -1047,17 +1143,13 @@ class Ledger:
         if (level := self._levels.get(entry.queue)) is not None:
             level.waiting -= entry.state in WAITING
         self._file(entry, put_off=False)
+        self.lines.leave(entry)
         self.steps.forget(entry.id)
         del self.entries[entry.id]
 
     def _is_timed(self, place: tuple[Instant, int, EntryId]) -> bool:
         entry = self.entries.get(place[2])
         return entry is not None and entry.seq == place[1] and entry.state in TIMED and entry.due == place[0]
-
-
-def _place(entry: Entry) -> tuple[int, int, EntryId]:
-    """Where it stands in its queue once it is ready."""
-    return (-entry.message.priority, entry.seq, entry.id)
 
 
 def _belongs(message: Message) -> Place:

@@ -28,6 +28,7 @@ from forebay.engine import (
 from forebay.errors import NotOpen
 from forebay.model.note import audited, check_revisions
 from forebay.model.query import UNKNOWN, Page, Selector, Steered
+from forebay.model.rule import AHEAD
 from forebay.model.survey import Flows, Groups, Parents, Steps
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
 from forebay.stores.face import Claimed, Face, Told, refuse_transaction
@@ -38,13 +39,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from forebay.engine import Ask, Delivery, Settlement, Source, Swept, Topic
+    from forebay.engine import Ask, Delivery, Settlement, Source, Spent, Swept, Topic
     from forebay.model.message import EntryId, Message
     from forebay.model.note import Revised, Revision
     from forebay.model.query import Actor, Change, Counts, Progress, Query
+    from forebay.model.rule import RateLimit
     from forebay.model.saved import SavedStep
     from forebay.model.survey import Group, Presence, Survey
-    from forebay.model.when import Instant
+    from forebay.model.when import Instant, Micros
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
 
@@ -66,6 +68,7 @@ TRAITS: Final = Traits(
     virtual_clock=True,
     limits=True,
     flows=True,
+    lines=True,
     max_body=64 << 20,
 )
 
@@ -118,6 +121,9 @@ class MemoryStore(Face):
         with self._lock:
             for source in sources:
                 self._ledger.bind(source)
+            moved = self._ledger.lines.balance(self._now())
+        if moved:
+            self._signals.notify(map(Ready, moved))
 
     async def publish(self, batch: Sequence[Message], *, tx: object | None = None) -> Sequence[Published]:
         """Store a batch."""
@@ -128,8 +134,9 @@ class MemoryStore(Face):
             answers = self._ledger.admit(batch, now)
             dropped = self._ledger.dropped - dropped
             left = self._ledger.work_off(now)
-        if dropped:
-            self._signals.notify([Finished()])
+            moved = self._ledger.lines.balance(now)
+        if dropped or moved:
+            self._signals.notify([Finished(), *map(Ready, moved)])
         self._tell(batch)
         await self._go_on(left=left)
         return answers
@@ -138,8 +145,11 @@ class MemoryStore(Face):
         with self._lock:
             now = self._now()
             taken = self._ledger.receive(asks, most, self._worker, now)
-            dues = [self._ledger.next_due(ask.source.queue) for ask in asks]
             self._ledger.work_off(now)
+            moved = self._ledger.lines.balance(now)
+            dues = [self._ledger.next_due(ask.source.queue, now) for ask in asks]
+        if moved:
+            self._signals.notify(map(Ready, moved))
         self._tell_of_flows()
         return Claimed(taken, min((due for due in dues if due is not None), default=None))
 
@@ -149,8 +159,9 @@ class MemoryStore(Face):
             now = self._now()
             answers = self._ledger.settle(batch, now)
             left = self._ledger.work_off(now)
+            moved = self._ledger.ended(now)
         ended = Finished(frozenset(s.delivery.id for s in batch))
-        self._signals.notify({ended, *(Ready(s.delivery.source.queue) for s in batch)})
+        self._signals.notify({ended, *(Ready(s.delivery.source.queue) for s in batch), *map(Ready, moved)})
         self._tell([message for settlement in batch for message in settlement.then])
         await self._go_on(left=left)
         return answers
@@ -170,8 +181,9 @@ class MemoryStore(Face):
             notices = [self._ledger.extend(delivery, now, progress.get(delivery.id)) for delivery in batch]
             back = self._ledger.take_back(batch, under_way, now)
             left = self._ledger.work_off(now)
+            moved = self._ledger.ended(now)
         if back:
-            self._signals.notify([Finished(), *map(Ready, back)])
+            self._signals.notify([Finished(), *map(Ready, back | moved)])
         await self._go_on(left=left)
         return notices
 
@@ -182,7 +194,8 @@ class MemoryStore(Face):
             swept = self._ledger.sweep(budget, now)
             queues = list(self._ledger.bindings)
             left = self._ledger.work_off(now)
-        if swept.lost or swept.expired:
+            moved = self._ledger.lines.balance(now)
+        if swept.lost or swept.expired or moved:
             self._signals.notify([Finished(), *map(Ready, queues)])
         await self._go_on(left=left)
         return swept
@@ -194,6 +207,7 @@ class MemoryStore(Face):
             done = self._ledger.steer(which, command, now)
             self._ledger.sight.note(now, told, done)
             left = self._ledger.work_off(now)
+            queues |= self._ledger.ended(now)
         self._signals.notify([Finished(), Cancels(), *map(Ready, queues)])
         await self._go_on(left=left)
         return done
@@ -205,6 +219,7 @@ class MemoryStore(Face):
             self._ledger.sight.note(now, told, Steered(changed=lost))
             queues = list(self._ledger.bindings)
             left = self._ledger.work_off(now)
+            self._ledger.lines.balance(now)
         self._signals.notify([Finished(), *map(Ready, queues)])
         await self._go_on(left=left)
         return lost
@@ -228,6 +243,11 @@ class MemoryStore(Face):
         with self._lock:
             self._now()
             return self._ledger.steps.saved(key)
+
+    async def spend(self, bucket: str, rate: RateLimit, *, patience: Micros) -> Spent:
+        """Take the next token of a shared bucket, if it comes in time."""
+        with self._lock:
+            return self._ledger.lines.spend(bucket, rate, min(patience, AHEAD), self._now())
 
     async def find(self, query: Query) -> Page:
         """One page of records."""
@@ -285,6 +305,7 @@ class MemoryStore(Face):
             answers, then = self._ledger.sight.notes.revise(batch, now)
             for message in then:
                 self._ledger.publish(message, now)
+            self._ledger.lines.balance(now)
             for edit in audited(batch, answers):
                 self._ledger.sight.note(now, Told(by, edit, Selector()), Steered(changed=1))
         self._signals.notify({Noted(answer.note.kind) for answer in answers if answer.changed})
@@ -322,7 +343,11 @@ class MemoryStore(Face):
         while left:
             await asyncio.sleep(0)  # noqa: TID251  # one round of the loop, so that others get to the store in between
             with self._lock:
-                left = self._ledger.work_off(self._clock.now())
+                now = self._clock.now()
+                left = self._ledger.work_off(now)
+                moved = self._ledger.ended(now)
+            if moved:
+                self._signals.notify(map(Ready, moved))
             self._tell_of_flows()
 
     def _tell(self, batch: Sequence[Message]) -> None:

@@ -14,14 +14,17 @@ from forebay.engine import Finished, Full, Published
 from forebay.model.message import entry_id
 from forebay.stores.face import exclusive
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
+from forebay.stores.sqlite import lines
+from forebay.stores.sqlite.rules import catch_up, catch_up_limits, known
 from forebay.stores.sqlite.session import batch as encoded
-from forebay.stores.sqlite.tally import Cap, Tally
+from forebay.stores.sqlite.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forebay.model.message import Message
     from forebay.stores.sqlite.session import Session, Value
+    from forebay.stores.sqlite.tally import Cap
 
 EXPIRED: Final = 1_000
 """Messages ended to make room by one publish at most; the next one goes on."""
@@ -31,24 +34,16 @@ CHUNK: Final = 1_000
 
 def bind(session: Session, batch: str) -> bool:
     """Declare queues; see the statement `bind` for the batch."""
-    before = session.rows("limits")
+    limits, rules = session.rows("limits"), known(session)
     for statement in ("bind", "bind_loose"):
         session.change(statement, {"batch": batch})
-    if session.rows("limits") != before:
+    changed = lines.changed(session, rules, known(session))
+    if changed or session.rows("limits") != limits:
         session.change("limits_changed")
+        catch_up(session, session.row("rules_mark")[0])
+    for queue in changed:
+        lines.look_through(session, queue)
     return True
-
-
-def caught_up(session: Session, mark: int) -> bool:
-    """Read the limits anew if they are not those of ``mark``; whether there are any."""
-    if mark != session.caps.mark:
-        session.caps.by_queue = {
-            queue: Cap(most, bool(drops)) for queue, most, drops in session.rows("limits")
-        }
-        session.caps.mark = mark
-        # Whoever was without a limit meanwhile was not counted.
-        session.tallies.forget()
-    return bool(session.caps.by_queue)
 
 
 def turned_away(
@@ -71,7 +66,8 @@ def turned_away(
 
 def no_room(session: Session, mark: int, wanted: Counter[str]) -> Full | None:
     """Why messages that come all or none, so many in each queue, are not let in; None: their places are taken."""
-    if not caught_up(session, mark):
+    catch_up_limits(session, mark)
+    if not session.caps.by_queue:
         return None
     tallies = {
         queue: _tally(session, queue, n) for queue, n in wanted.items() if queue in session.caps.by_queue

@@ -15,9 +15,10 @@ from forebay.model.state import State
 from forebay.model.verdict import Reason
 from forebay.stores.face import check_hold, exclusive
 from forebay.stores.flows import by_flow, check_free, check_steps, step_of
-from forebay.stores.sqlite import admission, unique
+from forebay.stores.sqlite import admission, lines, unique
 from forebay.stores.sqlite.flows import drop
 from forebay.stores.sqlite.rows import message_row, step_row
+from forebay.stores.sqlite.rules import catch_up
 from forebay.stores.sqlite.session import batch as encoded, numbers, parts
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def _store(
 ) -> list[Published]:
     """Store steps of a flow: after ``known`` ones, and after each other."""
     holders = _holders(session, steps)
-    first: int = session.row("publish_next")[0]
+    first, mark = session.row("publish_next")
+    catch_up(session, mark)
     rows, hooks = _Rows(), dict[Role, int]()
     for n, message in enumerate(steps):
         step, seq = step_of(message), first + n
@@ -245,6 +247,8 @@ def _write(session: Session, flow: int, rows: _Rows) -> None:
     session.each("publish_messages", rows.messages)
     for part in parts(rows.entries):
         session.change("flow_entries", {"batch": encoded(part), "now": session.now, "flow": flow})
+    for some in parts([seq for seq, *_ in rows.messages]):
+        lines.enter(session, encoded(some))
     session.each("flow_steps_add", rows.steps)
     if rows.edges:
         session.each("flow_edges_add", rows.edges)

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished, Ready
 from forebay.model.unique import MOST_GATHERED, Conflict
+from forebay.model.when import Instant
 from forebay.stores.face import Claimed
+from forebay.stores.sqlite import lines
 from forebay.stores.sqlite.rows import MOMENTS, NAME, PRIORITY, UNKNOWN_SINCE, delivery
+from forebay.stores.sqlite.rules import catch_up
 from forebay.stores.sqlite.session import Row, batch, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forebay.engine import Ask, Delivery
-    from forebay.model.when import Instant
+    from forebay.model.rule import Rules
     from forebay.stores.sqlite.session import Session, Value
     from forebay.support.ids import Token
 
@@ -39,6 +42,7 @@ class _Sight:
     ready: int
     late: int
     due: Instant | None
+    mark: int
     _: KW_ONLY
     known: int
 
@@ -62,15 +66,23 @@ class Claim:
         """The answer, if it can be given without changing anything."""
         self._sights = []
         idle, tells, room = True, False, self.room(0) > 0
+        dues = list[Instant | None]()
         for ask in self.asks:
             seen: dict[str, Value] = {"token": ask.token, "queue": ask.source.queue, "now": session.now}
             known = _is_known(session, ask) if ask.names else 0
             sight = _Sight(*session.row("claim_look", seen), known=known)
             self._sights.append(sight)
             takes = room and ask.limit > 0 and (sight.ready or known) and not sight.paused
+            catch_up(session, sight.mark)
+            if (rules := session.caps.rules.get(ask.source.queue)) is not None:
+                seen_ruled = lines.sight(session, ask.source.queue, rules)
+                takes = takes and (bool(known) or lines.gives(session, ask.source.queue, seen_ruled))
+                idle = idle and not lines.is_due(session, seen_ruled)
+                dues += [seen_ruled.due, seen_ruled.refill if sight.ready else None]
             tells = tells or bool(known)
             idle = idle and not (takes or sight.leased or sight.late or _is_due(sight, session))
-        self._due = min((sight.due for sight in self._sights if sight.due is not None), default=None)
+            dues.append(sight.due)
+        self._due = min((due for due in dues if due is not None), default=None)
         if not idle:
             # Nothing taken though there is something to do will be worth another look at once.
             self._due = session.now
@@ -80,16 +92,21 @@ class Claim:
         """What the tokens hold already, and what that leaves room for."""
         held = _held(session, self.asks) if any(sight.leased for sight in self._sights) else {}
         room = self.room(sum(map(len, held.values())))
+        # What was seen without a lock may be older than a rule.
+        catch_up(session, session.row("rules_mark")[0])
         claimed = Claimed(due=self._due)
         for ask, sight in zip(self.asks, self._sights, strict=True):
             if ask.token in held:
                 claimed.deliveries.extend(held[ask.token])
                 continue
             rows, limit = list[Row](), min(ask.limit, room)
-            if _tidy(session, ask, sight) and limit > 0:
+            tidy = _tidy(session, ask, sight)
+            if (rules := session.caps.rules.get(ask.source.queue)) is not None:
+                rows = _ruled(session, ask, sight, rules, limit)
+            elif tidy and limit > 0:
                 place: dict[str, Value] = {"queue": ask.source.queue, "now": session.now, "limit": limit}
                 rows = session.rows("claim_front", place)
-            if sight.known:
+            if sight.known and rules is None:
                 rows = sorted([*rows, *_put_off(session, ask, limit)], key=_place)[: max(limit, 0)]
             if rows:
                 room -= self._take(session, ask, rows, claimed)
@@ -111,6 +128,7 @@ class Claim:
             "until": session.now + session.options.timing.lease,
             "held": len(rows),
             "entries": entries,
+            "queue": lines.counted_in(session, ask.source.queue),
         }
         if not session.change("claim_lease", lease):
             # The same receive, repeated, is in this very transaction.
@@ -118,6 +136,8 @@ class Claim:
             claimed.deliveries.extend(held)
             return len(held)
         session.change("claim_take", {"token": ask.token, "now": session.now, "entries": entries})
+        if (rules := session.caps.rules.get(ask.source.queue)) is not None:
+            lines.taken(session, ask.source.queue, rules, numbers(row[0] for row in rows[:fronts]))
         claimed.deliveries.extend([delivery(row, ask.source, ask.token) for row in rows])
         claimed.fresh.append(ask)
         return fronts
@@ -158,6 +178,18 @@ def _dated(session: Session, rows: Sequence[Row], strange: Sequence[int]) -> lis
     return [
         (*row[:UNKNOWN_SINCE], None, *row[UNKNOWN_SINCE + 1 :]) if row[0] in known else row for row in rows
     ]
+
+
+def _ruled(session: Session, ask: Ask, sight: _Sight, rules: Rules, limit: int) -> list[Row]:
+    """The front of a queue with rules. What was put off though its name is known stands in line there."""
+    queue = ask.source.queue
+    if sight.known:
+        named: dict[str, Value] = {"queue": queue, "names": batch(ask.names), "now": session.now}
+        session.change("claim_tell_known", named)
+        if limit > 0:
+            session.change("claim_ready_known", {**named, "limit": limit})
+    lines.tidy(session, queue)
+    return lines.front(session, queue, rules, lines.sight(session, queue, rules), limit)
 
 
 def _is_due(sight: _Sight, session: Session) -> bool:

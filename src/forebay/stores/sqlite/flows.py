@@ -30,7 +30,7 @@ from forebay.model.query import FLOW_RUNS, NOT_FOUND, Steered
 from forebay.model.state import State
 from forebay.model.verdict import Reason
 from forebay.stores.flows import ROWS, over
-from forebay.stores.sqlite import arrivals, flow_events, unique
+from forebay.stores.sqlite import arrivals, flow_events, lines, unique
 from forebay.stores.sqlite.forgetting import forget, go
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -188,6 +188,7 @@ def _release(session: Session, seqs: Sequence[int]) -> None:
     entries = {"entries": numbers(seqs)}
     session.change("flow_release", entries | {"now": session.now})
     session.change("flow_released", entries)
+    lines.enter(session, entries["entries"])
     session.news.update(Ready(queue) for (queue,) in session.rows("queues_of", entries))
     flow_events.come(session, seqs)
 

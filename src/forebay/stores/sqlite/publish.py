@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
@@ -14,13 +14,15 @@ from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.state import State
 from forebay.stores.face import check_hold
 from forebay.stores.flows import by_flow, has_steps
-from forebay.stores.sqlite import admission, arrivals, births, unique
+from forebay.stores.sqlite import admission, arrivals, births, lines, unique
 from forebay.stores.sqlite.rows import message_row
+from forebay.stores.sqlite.rules import catch_up, catch_up_limits
 from forebay.stores.sqlite.session import batch as encoded, numbers, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from forebay.model.rule import Place, Rules
     from forebay.model.when import Instant
     from forebay.stores.sqlite.session import Session
 
@@ -32,11 +34,15 @@ _UNIQUE: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Where each message of a batch goes: its queues, and the sequence numbers of its places in them."""
+    """Where each message of a batch goes: its queues, and the sequence numbers of its places in them; the ``lines`` that it stands in
+    where there are ``rules``.
+    """
 
     messages: Sequence[Message]
     queues: list[list[str]]
     seqs: list[range]
+    rules: dict[str, Rules] = field(default_factory=dict)
+    lines: dict[tuple[str, Place], int] = field(default_factory=dict)
 
     def part(self, start: int, stop: int) -> _Plan:
         """Some of it."""
@@ -47,8 +53,29 @@ class _Plan:
         return [
             row
             for m, queues, seqs in zip(self.messages, self.queues, self.seqs, strict=True)
-            for row in _places(m, queues, seqs, now)
+            for row in self._places(m, queues, seqs, now)
         ]
+
+    def _places(
+        self, message: Message, queues: list[str], seqs: range, now: Instant
+    ) -> Iterator[tuple[object, ...]]:
+        born, due, expires, deadline = birth(message, now)
+        unique_key = message.unique if message.hold is None else None
+        for seq, queue in zip(seqs, queues, strict=True):
+            line = self._line(queue, message) if self.lines else None
+            # Who stands in line is called from there.
+            state = State.BLOCKED if line is not None and born is State.READY else born
+            since = now if state is State.READY else None
+            key = entry_id(message.id, queue, copied=message.topic is not None)
+            yield (
+                seq, seqs.start, key, queue, state, message.priority, due, expires, deadline, since, unique_key, message.name,
+                message.key, line,
+            )  # fmt: skip
+
+    def _line(self, queue: str, message: Message) -> int | None:
+        rules = self.rules.get(queue)
+        place = None if rules is None else rules.place(message.key, message.name)
+        return None if place is None else self.lines[queue, place]
 
 
 def admit(session: Session, messages: Sequence[Message]) -> list[Published]:
@@ -59,9 +86,9 @@ def admit(session: Session, messages: Sequence[Message]) -> list[Published]:
         return _with_flows(session, messages)
     first, mark = session.row("publish_next")
     queues = _queues(session, messages)
-    if not admission.caught_up(session, mark) or not (
-        refused := admission.turned_away(session, messages, queues)
-    ):
+    catch_up(session, mark)
+    catch_up_limits(session, mark)
+    if not session.caps.by_queue or not (refused := admission.turned_away(session, messages, queues)):
         return _store(session, _plan(messages, queues, first))
     kept = [n for n in range(len(messages)) if n not in refused]
     plan = _plan([messages[n] for n in kept], [queues[n] for n in kept], first)
@@ -84,9 +111,11 @@ def publish(session: Session, messages: Sequence[Message]) -> list[Published]:
     """Store a batch, whatever the limits; answers per item and in order."""
     if not messages:
         return []
+    first, mark = session.row("publish_next")
     queues = _queues(session, messages)
+    catch_up(session, mark)
     session.tallies.grow(queue for places in queues for queue in places)
-    return _store(session, _plan(messages, queues, session.row("publish_next")[0]))
+    return _store(session, _plan(messages, queues, first))
 
 
 def _store(session: Session, plan: _Plan) -> list[Published]:
@@ -129,7 +158,8 @@ def _store_together(session: Session, plan: _Plan, *, plain: bool) -> list[Publi
     ]
     session.each("publish_messages", rows)
     refused: dict[int, str] = {}
-    plain = plain and len(rows) == len(messages)
+    _open_lines(session, plan)
+    plain = plain and len(rows) == len(messages) and not plan.lines
     if plain:
         first, last = plan.seqs[0].start, plan.seqs[-1].start
         if session.change("publish_plain", {"first": first, "last": last, "now": session.now}) < len(rows):
@@ -194,26 +224,19 @@ def _is_plain(message: Message) -> bool:
     )
 
 
-def _places(message: Message, queues: list[str], seqs: range, now: Instant) -> Iterator[tuple[object, ...]]:
-    state, due, expires, deadline = birth(message, now)
-    since = now if state is State.READY else None
-    for seq, queue in zip(seqs, queues, strict=True):
-        key = entry_id(message.id, queue, copied=message.topic is not None)
-        yield (
-            seq,
-            seqs.start,
-            key,
-            queue,
-            state,
-            message.priority,
-            due,
-            expires,
-            deadline,
-            since,
-            message.unique if message.hold is None else None,
-            message.name,
-            message.key,
-        )
+def _open_lines(session: Session, plan: _Plan) -> None:
+    """Where there are rules, messages stand in line."""
+    if not (rules := session.caps.rules):
+        return
+    wanted = [
+        (queue, place)
+        for m, queues in zip(plan.messages, plan.queues, strict=True)
+        for queue in queues
+        if queue in rules and (place := rules[queue].place(m.key, m.name)) is not None
+    ]
+    if wanted:
+        plan.lines.update(lines.places(session, wanted))
+        plan.rules.update(rules)
 
 
 def _stand(session: Session, rows: Sequence[tuple[object, ...]]) -> int:

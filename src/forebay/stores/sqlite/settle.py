@@ -17,7 +17,7 @@ from forebay.model.effect import effect
 from forebay.model.query import TRIES_KEPT
 from forebay.model.state import FINISHED
 from forebay.stores.flows import has_steps
-from forebay.stores.sqlite import arrivals, births
+from forebay.stores.sqlite import arrivals, births, lines
 from forebay.stores.sqlite.publish import publish
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
@@ -139,7 +139,9 @@ def _apply(session: Session, batch: _Batch, deliveries: Sequence[Delivery]) -> N
     if batch.done:
         entries = numbers(chain.from_iterable(batch.done.values()))
         session.change("settle_done", {"entries": entries, "now": session.now})
-        session.each("settle_kept", list(session.sums.succeed(batch.succeeded, session.now).items()))
+        queues = session.sums.succeed(batch.succeeded, session.now)
+        session.each("settle_kept", list(queues.items()))
+        lines.freed(session, queues)
         loosen(session, Counter({token: len(seqs) for token, seqs in batch.done.items()}))
     if batch.rest:
         take_effect(session, batch.rest, settles=True)
@@ -185,6 +187,7 @@ def take_effect(session: Session, ended: Sequence[Ended], *, settles: bool) -> N
     back = [e.queue for e in ended if e.effect.state not in FINISHED]
     session.tallies.grow(back)
     session.news.update(map(Ready, back))
+    lines.freed(session, (e.queue for e in ended))
     session.news.add(Finished())
 
 

@@ -37,6 +37,7 @@ TRAITS: Final = Traits(
     shared=True,
     limits=True,
     flows=True,
+    lines=True,
     max_body=64 << 20,
 )
 

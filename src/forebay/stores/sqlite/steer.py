@@ -25,7 +25,7 @@ from forebay.model.query import (
 from forebay.model.state import FINISHED, State
 from forebay.model.verdict import Reason
 from forebay.stores.flows import is_whole, newest_first
-from forebay.stores.sqlite import unique
+from forebay.stores.sqlite import lines, unique
 from forebay.stores.sqlite.flows import delete
 from forebay.stores.sqlite.forgetting import forget
 from forebay.stores.sqlite.queries import Picked, named, pick
@@ -144,6 +144,7 @@ def _redrive(session: Session, seqs: list[int], queues: list[str]) -> Steered:
     others.update(steps)
     plain = [seq for seq in seqs if seq not in others] if others else seqs
     changed = unique.redrive(session, plain)
+    lines.enter(session, numbers(plain))
     if steps:
         changed += unique.redrive(session, steps, "redrive_steps")
         session.change("redrive_places", {"entries": numbers(steps)})

@@ -14,6 +14,7 @@ from forebay.engine import NOTHING, R, check_sources
 from forebay.errors import NotOpen
 from forebay.model.note import Notes, check_revisions
 from forebay.model.query import UNKNOWN, Page, Steered
+from forebay.model.rule import AHEAD
 from forebay.model.survey import Flows, Groups, Parents, Steps
 from forebay.model.when import SECOND
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
@@ -22,6 +23,7 @@ from forebay.stores.sqlite import (
     admission,
     extend,
     flow_sight,
+    lines,
     notes,
     publish,
     queries,
@@ -38,6 +40,7 @@ from forebay.stores.sqlite.listener import Listener, WakeDirectory
 from forebay.stores.sqlite.lock import FileLock, patience
 from forebay.stores.sqlite.place import check_place, check_there
 from forebay.stores.sqlite.reader import Reader
+from forebay.stores.sqlite.rules import rules_text
 from forebay.stores.sqlite.session import Session, batch as encoded
 from forebay.stores.sqlite.shared import TRAITS
 from forebay.stores.sqlite.thread import DatabaseThread
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
         Settled,
         Settlement,
         Source,
+        Spent,
         Swept,
         Topic,
         Traits,
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
     from forebay.model.message import EntryId, Message
     from forebay.model.note import Revised, Revision
     from forebay.model.query import Actor, Change, Counts, Progress, Query, Selector, TaskRecord
+    from forebay.model.rule import RateLimit
     from forebay.model.saved import SavedStep
     from forebay.model.survey import Group, Presence, Survey
     from forebay.model.when import Micros
@@ -115,7 +120,12 @@ class SqliteStore(Face):
             if self._open is None:
                 self._open = await self._start()
         last = {s.queue: s for s in sources}.values()
-        rows = encoded([(s.queue, s.pattern, s.group, s.limit, s.drops_expired, s.loose) for s in last])
+        rows = encoded(
+            [
+                (s.queue, s.pattern, s.group, s.limit, s.drops_expired, s.loose, rules_text(s.rules))
+                for s in last
+            ]
+        )
         await self._thread().submit(
             look=lambda session: session.row("bound", {"batch": rows})[0] == len(last) or None,
             work=partial(admission.bind, batch=rows),
@@ -218,6 +228,13 @@ class SqliteStore(Face):
         """Bounded upkeep."""
         return await self._thread().submit(
             look=upkeep.look, work=partial(upkeep.sweep, budget=budget), rows=budget
+        )
+
+    async def spend(self, bucket: str, rate: RateLimit, *, patience: Micros) -> Spent:
+        """Take the next token of a shared bucket, if it comes in time."""
+        patience = min(patience, AHEAD)
+        return await self._thread().submit(
+            work=partial(lines.spend, bucket=bucket, rate=rate, patience=patience)
         )
 
     async def _switch(self, queue: str, told: Told, *, paused: bool) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from forebay.model.rule import Rules
     from forebay.model.when import Instant
 
 FEW: Final = 500
@@ -79,7 +80,9 @@ class Tallies:
 
 @dataclass(slots=True)
 class Caps:
-    """The limits as one connection knows them; ``mark`` says whether they are still so."""
+    """The limits and rules as one connection knows them; ``mark`` and ``rules_mark`` say whether they are still so."""
 
     mark: int = 0
+    rules_mark: int = 0
     by_queue: dict[str, Cap] = field(default_factory=dict)
+    rules: dict[str, Rules] = field(default_factory=dict)

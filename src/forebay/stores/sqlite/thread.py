@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import apsw
 
 from forebay.errors import EngineError, EngineRefused, EngineUnavailable, NotOpen, OutcomeUnknown
-from forebay.stores.sqlite import flows
+from forebay.stores.sqlite import flows, lines
 from forebay.stores.sqlite.checkpoint import Checkpoints
 from forebay.stores.sqlite.lock import OPENING
 from forebay.stores.sqlite.survey import add_up, carry, want
@@ -294,6 +294,7 @@ class DatabaseThread:
                     # What has become of steps is known by now. A lone write knows itself whether it has stirred any.
                     if (session.stirred or not lone) and session.row("flow_left")[0] and flows.work(session):
                         session.unfinished = True
+                    lines.balance(session)
                     # What lone writes have left is for one that adds something itself: a claim is in a hurry.
                     adds = not lone and bool(session.sums.places or session.sums.wanted)
                     if adds:

@@ -10,7 +10,7 @@ from forebay.engine import Finished, Swept
 from forebay.model.effect import lost
 from forebay.model.flow import FlowState, kept_as
 from forebay.model.state import FINISHED, State
-from forebay.stores.sqlite import arrivals, notes, survey
+from forebay.stores.sqlite import arrivals, lines, notes, survey
 from forebay.stores.sqlite.forgetting import forget, go
 from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import Ended, take_effect, tell_tries
@@ -40,6 +40,7 @@ def look(session: Session) -> Swept | None:
     if (
         session.row("sweep_look", {"now": session.now, **limits})[0]
         or survey.look(session)
+        or lines.look(session)
         or notes.is_old(session)
         or session.row("flow_left")[0]
         or _surplus(session)
@@ -64,6 +65,7 @@ def sweep(session: Session, budget: int) -> Swept:
     more = survey.forget(session, budget) or deleted >= budget or budget in (len(overdue), expired, windows)
     more = notes.forget(session, budget) or more
     more = arrivals.go_on(session) or more
+    more = lines.sweep(session, budget) or more
     return Swept(lost=len(overdue), dead=dead, expired=expired, deleted=deleted, more=more)
 
 

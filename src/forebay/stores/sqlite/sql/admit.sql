@@ -3,8 +3,8 @@
 -- entry_id, entry_unique; each read is bounded.
 
 -- name: limit_count
--- How much waits in a queue, counted no further than :most in each of three ranges. In a write transaction. 
--- Indexes: entry_ready, entry_timed, entry_blocked; rows of the table are not read.
+-- How much waits in a queue, counted no further than :most in each of four ranges. In a write transaction.
+-- Indexes: entry_ready, entry_timed, entry_blocked, entry_waits; rows of the table are not read.
 SELECT
     (
         SELECT count(*) FROM (SELECT 1 FROM entry INDEXED BY entry_ready WHERE queue = :queue AND state = 'ready' LIMIT :most)
@@ -15,6 +15,10 @@ SELECT
     ) + (
         SELECT count(*) FROM (
             SELECT 1 FROM entry INDEXED BY entry_blocked WHERE queue = :queue AND flow <> 0 AND state = 'blocked' LIMIT :most
+        )
+    ) + (
+        SELECT count(*) FROM (
+            SELECT 1 FROM entry INDEXED BY entry_waits WHERE queue = :queue AND line IS NOT NULL AND state = 'blocked' AND flow = 0 LIMIT :most
         )
     )
 

@@ -3,7 +3,8 @@
 -- orders, and entry_nameless in its; lease token; nothing is sorted but what one lease holds.
 
 -- name: claim_look
--- What a receive would find: its token in use, its queue paused, something ready, something expired, the next moment something is due.
+-- What a receive would find: its token in use, its queue paused, something ready, something expired, the next moment something is due; and
+-- the mark of the rules as they are.
 -- Without a lock, so that an idle receive writes nothing. What is ready may have expired too: then there is something expired.
 -- Indexes: lease token, paused, entry_ready, entry_late_here, entry_timed; one row of each.
 SELECT
@@ -18,7 +19,8 @@ SELECT
         SELECT due FROM entry INDEXED BY entry_timed
         WHERE queue = :queue AND state IN ('scheduled', 'retrying')
         ORDER BY due LIMIT 1
-    )
+    ),
+    (SELECT limits FROM forgotten)
 
 -- name: claim_known
 -- Whether something was put off because a worker did not know its name, though the caller does. Without a lock, and only for a caller that says
@@ -82,7 +84,8 @@ WHERE e.seq IN (
     AND NOT EXISTS (SELECT 1 FROM paused AS p WHERE p.queue = :queue)
 
 -- name: claim_company
--- As `claim_front`, of what has gathered with some entries that are to be taken, behind the number of that: what has not failed yet, and waits.
+-- As `claim_front`, of what has gathered with some entries that are to be taken, behind the number of that: what has not failed yet, and waits,
+-- if only for its turn in line.
 -- :entries is a JSON array of sequence numbers. In its order, and in that of the numbers: that of the loops, which a sort would not bound.
 -- Indexes: primary keys.
 SELECT
@@ -93,7 +96,7 @@ FROM json_each(:entries) AS j
 CROSS JOIN company AS c ON c.head = j.value
 CROSS JOIN entry AS e ON e.seq = c.entry
 CROSS JOIN message AS m ON m.seq = e.message
-WHERE e.state IN ('scheduled', 'ready') AND e.attempts = 0 AND (e.expires IS NULL OR e.expires > :now)
+WHERE (e.state IN ('scheduled', 'ready') OR (e.state = 'blocked' AND e.line IS NOT NULL)) AND e.attempts = 0 AND (e.expires IS NULL OR e.expires > :now)
 LIMIT :limit
 
 -- name: claim_tell_known
@@ -117,7 +120,7 @@ RETURNING seq
 
 -- name: claim_lease
 -- Write the lease itself: one row, whatever it took. In the claim's transaction, after claim_held said that the token is not in use.
-INSERT INTO lease (token, worker, until, held, entries) VALUES (:token, :worker, :until, :held, :entries)
+INSERT INTO lease (token, worker, until, held, entries, queue) VALUES (:token, :worker, :until, :held, :entries, :queue)
 
 -- name: claim_take
 -- Put entries under a lease. In the transaction that read the front. :entries is a JSON array of sequence numbers. Index: primary key.

@@ -22,7 +22,7 @@
 
 -- name: piece_live
 -- What waits or runs, in the queues from :low to :high; no more than :few of each kind.
--- Indexes: entry_ready, entry_timed, entry_blocked; reads all leases, of which there are few.
+-- Indexes: entry_ready, entry_timed, entry_blocked, entry_waits; reads all leases, of which there are few.
 (
     SELECT seq FROM (
         SELECT r.seq FROM entry AS r INDEXED BY entry_ready WHERE r.state = 'ready' AND r.queue BETWEEN :low AND :high LIMIT :few
@@ -31,6 +31,11 @@
     SELECT seq FROM (
         SELECT t.seq FROM entry AS t INDEXED BY entry_timed
         WHERE t.state IN ('scheduled', 'retrying') AND t.queue BETWEEN :low AND :high LIMIT :few
+    )
+    UNION ALL
+    SELECT seq FROM (
+        SELECT w.seq FROM entry AS w INDEXED BY entry_waits
+        WHERE w.line IS NOT NULL AND w.state = 'blocked' AND w.flow = 0 AND w.queue BETWEEN :low AND :high LIMIT :few
     )
     UNION ALL
     SELECT seq FROM (
@@ -116,7 +121,7 @@ WHERE e.seq > :after AND e.seq < :before AND {piece_fits}
 ORDER BY e.seq {way} LIMIT :limit
 
 -- name: live
--- How much waits or runs, counted no further than four times :few. Indexes: as said there; rows of the table are read of what runs.
+-- How much waits or runs, counted no further than five times :few. Indexes: as said there; rows of the table are read of what runs.
 SELECT count(*) FROM {piece_live}
 
 -- name: pick_live
@@ -180,7 +185,7 @@ CROSS JOIN try AS t ON t.entry = e.seq AND t.number > e.tries - :keep
 
 -- name: count
 -- All queues by state, and since when the oldest ready entry of each is ready. Without a lock.
--- Indexes: entry_ready, entry_timed and entry_blocked from end to end, but no row of the table for each; what is finished is counted already.
+-- Indexes: entry_ready, entry_timed, entry_blocked and entry_waits from end to end, but no row of the table for each; what is finished is counted already.
 SELECT queue, 'ready' AS state, count(*) AS n, min(ready_since) AS since
 FROM entry INDEXED BY entry_ready WHERE state = 'ready' GROUP BY queue
 UNION ALL
@@ -194,8 +199,13 @@ SELECT e.queue, 'running', count(*), NULL
 FROM lease AS l CROSS JOIN json_each(l.entries) AS j CROSS JOIN entry AS e ON e.seq = j.value
 WHERE e.token = l.token GROUP BY e.queue
 UNION ALL
-SELECT queue, 'blocked', count(*), NULL
-FROM entry INDEXED BY entry_blocked WHERE flow <> 0 AND state = 'blocked' GROUP BY queue
+SELECT queue, 'blocked', sum(n), NULL
+FROM (
+    SELECT queue, count(*) AS n FROM entry INDEXED BY entry_blocked WHERE flow <> 0 AND state = 'blocked' GROUP BY queue
+    UNION ALL
+    SELECT queue, count(*) FROM entry INDEXED BY entry_waits WHERE line IS NOT NULL AND state = 'blocked' AND flow = 0 GROUP BY queue
+)
+GROUP BY queue
 UNION ALL
 SELECT queue, state, sum(n), NULL
 FROM (SELECT queue, state, n FROM kept UNION ALL SELECT queue, state, n FROM kept_steps)

@@ -118,7 +118,7 @@ WHERE (e.state = 'blocked' OR (e.state = 'cancelled' AND e.reason IN ('parent-fa
 -- What was cancelled by its flow waits again; what cannot have its unique key again stays as it is. :entries is a JSON array.
 -- Index: primary keys; entry_unique refuses.
 UPDATE OR IGNORE entry SET
-    state = 'blocked', finished = NULL, reason = NULL,
+    state = 'blocked', finished = NULL, reason = NULL, line = NULL, rank = NULL,
     unique_key = (SELECT iif(m.moments ->> '$.hold' IS NULL, m.unique_key, NULL) FROM message AS m WHERE m.seq = entry.message)
 WHERE seq IN (SELECT value FROM json_each(:entries)) AND state = 'cancelled'
 

@@ -27,12 +27,12 @@ ON CONFLICT DO NOTHING
 
 -- name: publish_entries
 -- Give each message its place in a queue; an id or a unique key that is there already is passed over. In a write transaction.
--- :batch is a JSON array of arrays: seq, message, id, queue, state, priority, due, expires, deadline, ready since, unique key, name, key.
+-- :batch is a JSON array of arrays: seq, message, id, queue, state, priority, due, expires, deadline, ready since, unique key, name, key, line.
 -- Indexes: entry_id and entry_unique refuse duplicates.
-INSERT INTO entry (seq, message, id, queue, state, priority, due, expires, deadline, ready_since, unique_key, created, name, key)
+INSERT INTO entry (seq, message, id, queue, state, priority, due, expires, deadline, ready_since, unique_key, created, name, key, line)
 SELECT
     value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
-    value ->> 9, value ->> 10, :now, value ->> 11, value ->> 12
+    value ->> 9, value ->> 10, :now, value ->> 11, value ->> 12, value ->> 13
 FROM jsonb_each(:batch)
 WHERE true
 ON CONFLICT DO NOTHING

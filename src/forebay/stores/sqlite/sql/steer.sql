@@ -10,7 +10,7 @@ SELECT DISTINCT e.queue FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e
 -- :entries is a JSON array of sequence numbers. Index: primary key; entry_unique refuses.
 UPDATE OR IGNORE entry SET
     state = 'ready', ready_since = :now, attempts = 0, crashes = 0, releases = 0, due = NULL, expires = NULL, deadline = NULL,
-    finished = NULL, reason = NULL, unknown_since = NULL, cancel_requested = 0,
+    finished = NULL, reason = NULL, unknown_since = NULL, cancel_requested = 0, line = NULL, rank = NULL,
     unique_key = (SELECT iif(m.moments ->> '$.hold' IS NULL, m.unique_key, NULL) FROM message AS m WHERE m.seq = entry.message)
 WHERE seq IN (SELECT value FROM json_each(:entries))
 
@@ -18,7 +18,7 @@ WHERE seq IN (SELECT value FROM json_each(:entries))
 -- As redrive, for steps that are over: they wait until their parents let them run. :entries is a JSON array of sequence numbers.
 UPDATE OR IGNORE entry SET
     state = 'blocked', ready_since = NULL, attempts = 0, crashes = 0, releases = 0, due = NULL, expires = NULL, deadline = NULL,
-    finished = NULL, reason = NULL, unknown_since = NULL, cancel_requested = 0,
+    finished = NULL, reason = NULL, unknown_since = NULL, cancel_requested = 0, line = NULL, rank = NULL,
     unique_key = (SELECT iif(m.moments ->> '$.hold' IS NULL, m.unique_key, NULL) FROM message AS m WHERE m.seq = entry.message)
 WHERE seq IN (SELECT value FROM json_each(:entries))
 

@@ -2,12 +2,14 @@
 -- Locks: in the write transaction of a publish or a command. Indexes: primary keys, entry_id, entry_unique, hold_entry, hold_until.
 
 -- name: piece_held
--- Whether h, the row of a key, holds it still, with e the entry of its holder. One that waits to go on with steps that are kept runs.
+-- Whether h, the row of a key, holds it still, with e the entry of its holder. One that waits to go on with steps that are kept runs; one that
+-- stands in line is as good as ready.
 (h.until IS NULL OR h.until > :now) AND CASE
     WHEN e.seq IS NULL THEN h.until IS NOT NULL
-    ELSE instr(h.states, iif(
-        e.state IN ('scheduled', 'ready', 'retrying') AND EXISTS (SELECT 1 FROM step AS s WHERE s.entry = e.seq), 'running', e.state
-    ))
+    WHEN (e.state IN ('scheduled', 'ready', 'retrying') OR (e.state = 'blocked' AND e.line IS NOT NULL))
+        AND EXISTS (SELECT 1 FROM step AS s WHERE s.entry = e.seq)
+    THEN instr(h.states, 'running')
+    ELSE instr(h.states, iif(e.state = 'blocked' AND e.line IS NOT NULL, 'ready', e.state))
 END
 
 -- name: hold_before
@@ -21,11 +23,11 @@ LIMIT 1
 -- name: hold_holder
 -- Who has a key: entry, id, state (NULL: forgotten), whether it has steps that are kept, its message's name, key and moments, when it was stored, since when the series runs,
 -- how many have gathered (NULL: it is joined by none). The entry :but does not count. Indexes: entry_unique; primary keys.
-SELECT e.seq, e.id, e.state, EXISTS (SELECT 1 FROM step AS s WHERE s.entry = e.seq) AS begun, e.name, e.key, m.moments, e.created, e.created AS since, NULL AS gathered
+SELECT e.seq, e.id, iif(e.state = 'blocked' AND e.line IS NOT NULL, 'ready', e.state), EXISTS (SELECT 1 FROM step AS s WHERE s.entry = e.seq) AS begun, e.name, e.key, m.moments, e.created, e.created AS since, NULL AS gathered
 FROM entry AS e CROSS JOIN message AS m ON m.seq = e.message
 WHERE e.queue = :queue AND e.unique_key = :key AND e.seq <> :but
 UNION ALL
-SELECT h.entry, h.id, e.state, EXISTS (SELECT 1 FROM step AS s WHERE s.entry = e.seq), e.name, e.key, m.moments, e.created, h.since, h.gathered
+SELECT h.entry, h.id, iif(e.state = 'blocked' AND e.line IS NOT NULL, 'ready', e.state), EXISTS (SELECT 1 FROM step AS s WHERE s.entry = e.seq), e.name, e.key, m.moments, e.created, h.since, h.gathered
 FROM hold AS h LEFT JOIN entry AS e ON e.seq = h.entry LEFT JOIN message AS m ON m.seq = e.message
 WHERE h.queue = :queue AND h.key = :key AND h.entry <> :but AND {piece_held}
 LIMIT 1
