@@ -27,6 +27,7 @@ from forebay.stores.memory import MemoryEngine
 from forebay.stores.sqlite import SqliteEngine
 from forebay.support.ids import new_token
 from forebay.testing.clock import START, VirtualClock
+from tests.runtime.kit import Spied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -533,6 +534,26 @@ def test_places_that_were_given_up_are_let_go_of(monkeypatch: pytest.MonkeyPatch
                 await work.turn()
             assert len(work._heap) <= 14
             assert work.next() is not None
+
+    asyncio.run(story())
+
+
+def test_who_comes_late_leaves_to_others_what_they_have_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clockwork, "CHUNK", 5)
+    engine = Spied(MemoryEngine())
+
+    async def story() -> None:
+        clock, tried = VirtualClock(), list[int]()
+        async with opened(engine, clock) as one, opened(engine, clock, "two") as two:
+            await declare(one, by_code(**{f"n{n}": plan() for n in range(20)}), clock.now())
+            quick, slow = Clockwork(one, clock), Clockwork(two, clock)
+            await quick.turn()
+            await slow.turn()
+            await clock.advance(MINUTE)
+            assert await quick.turn() == 20
+            engine.before = lambda kind, given: tried.append(len(given)) if kind == "note" else None
+            assert await slow.turn() == 0
+            assert tried == [5], "of the first part it is told, of the others it looks"
 
     asyncio.run(story())
 

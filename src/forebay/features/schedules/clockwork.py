@@ -5,11 +5,12 @@ however many fire, and wherever one of them breaks off.
 from __future__ import annotations
 
 import heapq
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from forebay.errors import InvalidOption, told
-from forebay.features.schedules.book import KIND, Book, course_note, log
+from forebay.features.schedules.book import KIND, Book, course_note, log, read_courses
 from forebay.model.message import EntryId
 from forebay.model.note import MOST_REVISED, Note, Revision
 from forebay.model.query import Query, Selector
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from forebay.support.clock import Clock
 
 CHUNK: Final = MOST_REVISED
-"""Schedules that are looked at together; then others have the loop and the store."""
+"""Schedules that are fired together; then others have the loop and the store."""
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class Clockwork:
     _wakes: dict[str, Instant] = field(default_factory=dict)
     _held: dict[str, EntryId] = field(default_factory=dict)
     _stale: set[str] = field(default_factory=set)
+    _dice: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
         self.book = Book(self.store)
@@ -92,21 +94,28 @@ class Clockwork:
             heapq.heapify(self._heap)
 
     async def _fire_due(self) -> int:
+        """In parts, in no order: so several that fire at the same time share the work, and each looks first at what others have done."""
         sent = 0
         while due := self._due():
+            parts = [due[start : start + CHUNK] for start in range(0, len(due), CHUNK)]
+            self._dice.shuffle(parts)
             try:
-                sent += await self._fire([self.book.entries[name] for name in due])
+                for n, part in enumerate(parts):
+                    entries = {name: self.book.entries[name] for name in part}
+                    if n > 0:
+                        await read_courses(self.store, entries)
+                    sent += await self._fire(list(entries.values()))
+                    await self.clock.sleep(0)
             except BaseException:
                 for name in due:
                     self._wake(name, self.clock.now())
                 raise
-            await self.clock.sleep(0)
         return sent
 
     def _due(self) -> list[str]:
-        """Some of those whose time has come; they are to be put back."""
+        """All whose time has come; they are to be put back."""
         now, due = self.clock.now(), list[str]()
-        while len(due) < CHUNK and (first := self.next()) is not None and first <= now:
+        while (first := self.next()) is not None and first <= now:
             _, name = heapq.heappop(self._heap)
             del self._wakes[name]
             due.append(name)
