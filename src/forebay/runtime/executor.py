@@ -190,12 +190,13 @@ class Executor:
         """The context of the call, or why the message cannot be read. `ValidationError` is a `DecodeError`, so it is asked for first."""
         delivery = run.delivery
         body = delivery.message.body
-        step, limit = delivery.message.step, self._composer.max_body
-        if step is not None and step.gather is not Gather.NONE:
-            limit += LARGEST_GATHERED
-        if len(body) > limit and not handler.relays:
-            failure = Failure("MessageTooLarge", f"the body has {len(body)} bytes, the limit is {limit}")
-            return o.Buried(Reason.TOO_LARGE, failure, counts=False)
+        if len(body) > self._composer.max_body and not handler.relays:
+            step, limit = delivery.message.step, self._composer.max_body
+            if step is not None and step.gather is not Gather.NONE:
+                limit += LARGEST_GATHERED
+            if len(body) > limit:
+                failure = Failure("MessageTooLarge", f"the body has {len(body)} bytes, the limit is {limit}")
+                return o.Buried(Reason.TOO_LARGE, failure, counts=False)
         try:
             return Context(
                 delivery,

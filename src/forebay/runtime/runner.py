@@ -44,6 +44,7 @@ MOST_NAMELESS: Final = 1_000
 COMPANY: Final = 2
 """Failed tries after which a message is not put into a batch any more, but tried alone."""
 _NAMELESS: Final = RetryPolicy()
+_NOTHING: Final[tuple[Message, ...]] = ()
 
 
 class Spawn(Protocol):
@@ -406,12 +407,14 @@ class Runner:
         gears, handler = self._gears, lane.route.handler_of(run.delivery.message)
         began = gears.clock.monotonic()
         try:
-            step = run.delivery.message.step
-            early = None if step is None or handler is None else await self._give_results(run, handler)
-            if pool is not None and handler is not None and early is None:
+            if (
+                run.delivery.message.step is not None
+                and handler is not None
+                and (early := await self._give_results(run, handler)) is not None
+            ):
+                outcome, then = early, _NOTHING
+            elif pool is not None and handler is not None:
                 outcome, then = await pool.execute(run, handler)
-            elif early is not None:
-                outcome, then = early, ()
             else:
                 live = None if handler is None else lane.lives[handler.name]
                 outcome, then = await gears.executor.execute(run, live)
