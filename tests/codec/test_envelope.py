@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from forebay.codec.envelope import VERSION, pack, unpack
 from forebay.model.message import Message, MessageId
+from forebay.model.state import WAITING
+from forebay.model.unique import Conflict, Hold
 from forebay.model.when import After, At
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -69,6 +71,13 @@ def test_what_is_written_is_the_golden_file_to_the_byte(name: str) -> None:
 @pytest.mark.parametrize("name", WRITTEN)
 def test_the_golden_file_is_read_as_the_message_it_was(name: str) -> None:
     assert unpack(golden(name)) == WRITTEN[name]
+
+
+def test_how_a_key_is_held_is_in_it_too() -> None:
+    hold = Hold(states=WAITING, window=7, conflict=Conflict.REPLACE, longest=9)
+    message = msgspec.structs.replace(WRITTEN["task"], hold=hold)
+
+    assert unpack(pack(message)) == message
 
 
 def test_every_golden_file_has_its_message() -> None:

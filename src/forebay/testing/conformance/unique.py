@@ -365,6 +365,17 @@ async def a_change_that_is_repeated_is_one(h: Harness) -> None:
     assert await h.states() == {State.SUCCEEDED: 1}
 
 
+async def a_move_that_is_repeated_is_one(h: Harness) -> None:
+    for hold in (None, WAITS):
+        await _sent(h, but(h.message(), unique="k", hold=hold))
+        move = held(h, one_of(Conflict.RESCHEDULE))
+        first = await _sent(h, move)
+        await h.settle(await h.take_one(), v.Done())
+
+        assert await _sent(h, move) == first, hold
+        await h.nothing()
+
+
 async def an_id_that_is_there_is_a_duplicate_whatever_it_asks_for(h: Harness) -> None:
     first = held(h, one_of(Conflict.REJECT))
     await _sent(h, first)
@@ -669,6 +680,7 @@ CLAIMS: Final = (
         one_of_a_series_runs_in_time,
         a_new_series_begins_with_what_takes_the_place_of_a_failed_try,
         a_change_that_is_repeated_is_one,
+        a_move_that_is_repeated_is_one,
         an_id_that_is_there_is_a_duplicate_whatever_it_asks_for,
         a_redrive_takes_the_key_back_that_its_state_held,
         a_redrive_of_a_plain_holder_respects_one_that_is_not,
