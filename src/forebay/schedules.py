@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack
 
+import msgspec
 from msgspec.structs import replace
 
 from forebay.compose import check_options
@@ -18,7 +19,6 @@ from forebay.handle import Handle
 from forebay.model.cron import cron as expression, zone_of
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.names import check_new_name
-from forebay.model.note import LONGEST_NOTE
 from forebay.model.query import Actor, Query, Selector
 from forebay.model.schedule import (
     CatchUp,
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from forebay.engine import Store
 
 E = TypeVar("E", bound=StrEnum)
+LONGEST_PLAN: Final = 30_000
+"""Bytes of one schedule: two, that in force and that of the code, have room in a note."""
 MOST_NEXT: Final = 1_000
 """Ticks that are told of a schedule at most."""
 _TIMES: Final = ("zone", "start", "until", "jitter", "catch_up", "overlap")
@@ -241,12 +243,7 @@ def template(name: str, call: BoundTask[Any] | Task[..., Any, ..., Any], compose
         raise InvalidOption(
             f"Schedule {name!r}: its messages have ids of their own, so leave out id={bound.draft.id!r}."
         )
-    made = replace(bound.message(composer), id=MessageId(""))
-    if len(made.body) > LONGEST_NOTE // 2:
-        raise InvalidOption(
-            f"Schedule {name!r}: its arguments take {len(made.body):,} bytes, and {LONGEST_NOTE // 2:,} are the most: send a reference."
-        )
-    return made
+    return replace(bound.message(composer), id=MessageId(""))
 
 
 def planned(
@@ -284,6 +281,11 @@ def changed(
     if plan.overlap is Overlap.SKIP and plan.task.unique is not None:
         raise InvalidOption(
             f"Schedule {name!r}: overlap='skip' gives its messages a unique key of their own: leave out unique=, or the overlap."
+        )
+    if (size := len(msgspec.json.encode(plan))) > LONGEST_PLAN:
+        raise InvalidOption(
+            f"Schedule {name!r}: with its arguments and headers it takes {size:,} bytes, and {LONGEST_PLAN:,} are the most: "
+            "send a reference to what is large."
         )
     return plan
 

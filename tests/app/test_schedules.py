@@ -105,8 +105,23 @@ def test_arguments_that_are_too_large_are_refused(app: App) -> None:
     @app.task
     async def load(text: str) -> None: ...
 
-    with pytest.raises(InvalidOption, match=r"its arguments take .* bytes, and 32,768 are the most"):
+    with pytest.raises(InvalidOption, match=r"it takes .* bytes, and 30,000 are the most"):
         app.every("1h", load.bind("x" * 40_000))
+
+
+@story
+async def test_the_largest_schedule_may_be_overridden_by_another() -> None:
+    app = App("memory://", name="x" * 100)
+
+    @app.task
+    async def load(text: str) -> None: ...
+
+    app.every("1h", load.bind("x" * 22_000), name="n" * 120)
+    async with app.testing() as t:
+        put = await app.schedules.put("n" * 120, every="2h", task=load.bind("y" * 22_000))
+        assert put.standing.overridden
+        await t.advance("2h")
+        assert len(await t.run_all()) == 1
 
 
 def test_a_bare_bus_keeps_no_schedules() -> None:
