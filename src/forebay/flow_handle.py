@@ -42,7 +42,7 @@ class FlowHandle(Generic[R]):
     ``duplicate``: it was there already, and this is that one.
     """
 
-    __slots__ = ("_client", "_returns", "duplicate", "id")
+    __slots__ = ("_client", "_returns", "_wide", "duplicate", "id")
 
     def __init__(
         self,
@@ -50,10 +50,11 @@ class FlowHandle(Generic[R]):
         client: Client,
         returns: Mapping[EntryId, Any] | None = None,
         *,
+        wide: bool = False,
         duplicate: bool = False,
     ) -> None:
         self.id, self.duplicate = flow, duplicate
-        self._client, self._returns = client, returns or {}
+        self._client, self._returns, self._wide = client, returns or {}, wide
 
     async def status(self) -> FlowRecord:
         """How it stands, and how many of its steps are in which state. Raises `FlowNotFound` if it is not there, `Unsupported` on a bare
@@ -81,7 +82,8 @@ class FlowHandle(Generic[R]):
 
     async def result(self, timeout: Duration | None = None) -> R:
         """Wait for the end, at most ``timeout``, and return the result of its last step: the one that no other has waited for. If there are
-        several, it is a list of theirs in the order in which they were added; steps that were not needed are not among them.
+        several, it is a list of theirs in the order in which they were added; steps that were not needed are not among them. That of a
+        `group` is a list always, for who has sent it.
 
         Raises `FlowFailed`, with the steps that have failed; `FlowCancelled`, `ResultTimeout`, `FlowNotFound`. Cancelling the wait does not
         touch the flow.
@@ -142,7 +144,7 @@ class FlowHandle(Generic[R]):
             found = await store.find(Query(which=which, size=LONGEST_PAGE, brief=True))
             results |= {record.id: record.result for record in found.records}
         read = [self._read(key, results.get(key)) for key in last]
-        value: Any = read[0] if len(read) == 1 else read
+        value: Any = read if self._wide or len(read) != 1 else read[0]
         return value  # type: ignore[no-any-return]  # what the last step is annotated to return
 
     def _read(self, key: EntryId, result: bytes | None) -> Any:

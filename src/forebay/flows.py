@@ -70,6 +70,8 @@ class Flow(Growing):
                 f"A flow's id has {LONGEST_FLOW_ID} characters at most: {quoted(flow)} has {len(self.id)}."
             )
         self._client, self._sent = client, False
+        self.wide = False
+        """Whether its result is a list, however many steps it ends in."""
         deadline = options.get("deadline")
         self._plan = Plan(
             self.id, composer, deadline=None if deadline is None else moment(deadline, "deadline")
@@ -99,7 +101,8 @@ class Flow(Growing):
 
     def lay(self, plan: Plan, place: Place, name: str | None) -> Node[Any]:
         """Add its steps to the plan of another flow, under names that begin with ``name``, or with its id."""
-        return plan.include(self._plan, place, self.id if name is None else name)
+        ends = plan.include(self._plan, place, self.id if name is None else name)
+        return Node(plan, ends.names, many=self.wide or ends.many)
 
     async def send(self) -> FlowHandle[Any]:
         """Send it: returns when the engine holds all its steps as durably as it promises to. A flow of this id that is there already is
@@ -122,7 +125,7 @@ class Flow(Growing):
             answer.status is Stored.DUPLICATE and answer.id == EntryId(message.id)
             for message, answer in zip(messages, answers, strict=True)
         )
-        return FlowHandle(self.id, self._client, returns, duplicate=duplicate)
+        return FlowHandle(self.id, self._client, returns, wide=self.wide, duplicate=duplicate)
 
     def send_sync(self) -> FlowHandle[Any]:
         """`send`, for callers without an event loop."""
@@ -198,6 +201,7 @@ class Subflow(Piece[X_contra, R]):
         """A flow of its own, which may be added to before it is sent. As `App.flow`."""
         made = Flow(self.client, flow, **options)
         made.add(self)
+        made.wide = is_wide(self)
         return made
 
     async def send(

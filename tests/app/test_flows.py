@@ -186,6 +186,14 @@ def test_a_flow_is_added_to_another_under_its_id() -> None:
     assert step(outer, "thumbs.resize").when is Condition.ALL_SUCCEEDED
 
 
+def test_a_group_of_one_that_is_added_as_a_flow_is_gathered_as_a_list() -> None:
+    outer = app.flow("x")
+    ends = outer.add(group([resize.bind(b"", 1)]).flow("inner"))
+    outer.add(publish.bind(), after=ends, gather=True)
+
+    assert step(outer, "publish").gather is Gather.ALL
+
+
 def test_a_flow_that_is_added_to_another_ends_with_it() -> None:
     inner = app.flow("inner", deadline="2h")
     inner.add(alert.options(deadline="1m").bind())
