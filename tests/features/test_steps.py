@@ -459,6 +459,34 @@ async def test_a_version_is_true_where_nothing_was_saved_after_it() -> None:
 
 
 @story
+async def test_a_version_says_the_same_throughout_a_try() -> None:
+    said = list[bool]()
+
+    async def new(ctx: Context) -> None:
+        said.append(await ctx.version("v2"))
+        await ctx.step("a", lambda: 1)
+        await ctx.step("b", lambda: 2)
+        said.append(await ctx.version("v2"))
+
+    await tries(_fails, new)
+
+    assert said == [False, False]
+
+
+@story
+async def test_a_version_is_not_asked_for_beside_others() -> None:
+    async def handler(ctx: Context) -> None:
+        async def branch() -> None:
+            with pytest.raises(InvalidOption, match="beside other steps"):
+                await ctx.version("v2")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(branch())
+
+    assert (await tries(handler))[-1].state is State.SUCCEEDED
+
+
+@story
 async def test_a_version_that_is_not_awaited_says_so() -> None:
     async def handler(ctx: Context) -> None:
         with pytest.raises(InvalidOption, match=r"if await ctx\.version"):
@@ -617,6 +645,27 @@ async def test_a_sleep_ends_at_the_moment_that_was_fixed_first() -> None:
         await t.advance("6m")
         assert (await t.run_one()).result == "awake"
     assert record.calls["tries"] == 3
+
+
+@story
+async def test_a_sleep_counts_from_when_it_is_asked_for() -> None:
+    app = App("memory://")
+    asked = asyncio.Event()
+
+    @app.task
+    async def job(ctx: Context) -> None:
+        if await ctx.step("first", lambda: True):
+            asked.set()
+        await app.plant().clock.sleep(120_000_000)
+        await ctx.sleep("10m")
+
+    async with app.testing() as t:
+        await job.send()
+        async with asyncio.TaskGroup() as group:
+            trying = group.create_task(t.run_one())
+            await asked.wait()
+            await t.advance("2m")
+        assert trying.result().due == t.now + timedelta(minutes=10)
 
 
 @story

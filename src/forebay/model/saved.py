@@ -39,8 +39,9 @@ class SavedStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of a message, under the name that is its own: ``charge``, and ``charge#2`` for the second step of that name.
 
     ``position``: which call of its try it was, from 1; 0 for one that ran beside others. ``body``: the result, or the event that was waited
-    for. ``due``: when a sleep ends, or until when the event on ``topic`` (with ``key``, if one is named) is waited for. ``took``: how long
-    it ran, in microseconds. ``number``, ``at`` and ``met`` are the store's: the try that saved it, when, and when its event came.
+    for. ``due``: when a sleep ends, or until when the event on ``topic`` (with ``key``, if one is named) is waited for; ``lasts``: or how
+    long from when it is saved, of which the store makes ``due`` by its clock. ``took``: how long it ran. Both in microseconds. ``number``,
+    ``at`` and ``met`` are the store's: the try that saved it, when, and when its event came.
     """
 
     name: str
@@ -49,12 +50,17 @@ class SavedStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: bytes | None = None
     content_type: str = JSON
     due: Instant | None = None
+    lasts: Micros | None = None
     topic: str | None = None
     key: str | None = None
     took: Micros = 0
     number: int = 0
     at: Instant = 0
     met: Instant | None = None
+
+    def due_from(self, now: Instant) -> Instant | None:
+        """When it is due that is saved at ``now``."""
+        return self.due if self.lasts is None else now + self.lasts
 
     @property
     def waits(self) -> bool:

@@ -90,8 +90,14 @@ class Tied:
                 raise InvalidOption(
                     f"{self._handler.name} takes batches, and steps are of one message: send a task for each, and give that one steps."
                 )
-            run.steps = Steps(self._desk, run.delivery, self, run.waited)
+            run.steps = Steps(self._desk, run.delivery, self)
         return run.steps
+
+    @property
+    def began(self) -> Micros:
+        """When it was handed out, by the worker's monotonic clock: its limit tells."""
+        run = self._run
+        return (run.ends or 0) - limit_of(run, self._handler) - run.waited
 
     def lose(self) -> None:
         """Its lease is somebody else's."""

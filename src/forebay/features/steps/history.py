@@ -94,11 +94,15 @@ class History:
                 f"as call {place.position}, {there.kind} {there.name!r} was saved, and this code maps {place.name!r} there. {_ADVICE}"
             )
 
-    def version(self, name: str) -> bool:
-        """Whether this message goes the way of ``name``: it did before, or nothing was saved that has not been asked for yet."""
-        return name in self._saved or not any(
+    def version(self, name: str) -> tuple[bool, bool]:
+        """Whether this message goes the way of ``name``, and whether that was saved before: it did, or nothing was saved that has not been
+        asked for yet.
+        """
+        known = name in self._saved
+        left = any(
             step.kind is not Kind.VERSION and step.name not in self._asked for step in self._saved.values()
         )
+        return known or not left, known
 
     def check_room(self, place: Place) -> None:
         """Raise `StepRefused` if there are too many steps already. A step that has begun counts."""

@@ -12,6 +12,7 @@ from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -35,7 +36,7 @@ from forebay.model.flow import OVER
 from forebay.model.names import check_name, check_new_name
 from forebay.model.saved import Kind, SavedStep
 from forebay.model.verdict import Failure, Reason
-from forebay.model.when import SECOND, At, Instant, Micros, When, micros, resolve
+from forebay.model.when import SECOND, After, At, Instant, Micros, When, micros
 from forebay.support.logs import Log
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ class Tie(Protocol):
     @property
     def main(self) -> asyncio.Task[Any]:
         """What runs the handler."""
+        ...
+
+    @property
+    def began(self) -> Micros:
+        """When it was handed out, by the worker's monotonic clock."""
         ...
 
     def lose(self) -> None:
@@ -135,7 +141,7 @@ def desk_of(
 class Steps:
     """The steps of one try. For the loop its handler belongs to; the ``..._sync`` calls for the handler's own thread."""
 
-    def __init__(self, desk: Desk, delivery: Delivery, tie: Tie, waited: Micros) -> None:
+    def __init__(self, desk: Desk, delivery: Delivery, tie: Tie) -> None:
         if desk.store is None:
             raise Unsupported(
                 f"{delivery.message.name}: steps are kept in a store, and there is none here: a bus alone remembers nothing, and a memory "
@@ -144,13 +150,14 @@ class Steps:
         self._desk, self._store, self._clock = desk, desk.store, desk.clock
         self._delivery, self._tie = delivery, tie
         self._main, self._loop = tie.main, tie.main.get_loop()
-        self._began = desk.clock.monotonic() - waited
         self._history = History()
         self._loading, self._loaded = asyncio.Lock(), False
+        self._answers: dict[str, bool] = {}
         self._versions: dict[str, SavedStep] = {}
+        """Those that the next save takes along."""
         self._running = 0
         self._quiet = asyncio.Event()
-        self._dues: list[Instant] = []
+        self._ends: list[tuple[Micros, Instant | None]] = []
         self._awaits = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._thread: int | None = None
@@ -171,13 +178,11 @@ class Steps:
         place = await self._opened(name, beside=beside)
         saved = self._checked(lambda: self._history.find(place, Kind.SLEEP))
         if saved is None:
-            saved = SavedStep(
-                name=place.name, kind=Kind.SLEEP, position=place.position, due=resolve(when, self._now())
-            )
+            due, lasts = (when.instant, None) if isinstance(when, At) else (None, when.micros)
+            saved = SavedStep(name=place.name, kind=Kind.SLEEP, position=place.position, due=due, lasts=lasts)
             await self._save(place, saved)
-        due = saved.due or 0
-        if (left := due - self._now()) > self._desk.in_place:
-            await self._leave(due)
+        if (left := self._left(saved)) > self._desk.in_place:
+            await self._leave(saved)
         elif left > 0:
             with self._at_work():
                 await self._clock.sleep(left)
@@ -213,9 +218,9 @@ class Steps:
         place = await self._opened(name, beside=beside)
         saved = self._checked(lambda: self._history.find(place, Kind.WAIT))
         if saved is None:
-            due = self._now() + micros(timeout, "timeout")
+            lasts = micros(timeout, "timeout")
             saved = SavedStep(
-                name=place.name, kind=Kind.WAIT, position=place.position, due=due, topic=topic, key=key
+                name=place.name, kind=Kind.WAIT, position=place.position, lasts=lasts, topic=topic, key=key
             )
             await self._save(place, saved)
         elif (saved.topic, saved.key) != (topic, key):
@@ -225,29 +230,32 @@ class Steps:
                     f"with key {key!r}."
                 )
             )
-        due = saved.due or 0
         if saved.met is not None:
             return saved
         if already is not None and await already():
             return None
         # The store's own clock when it handed this out, and no estimate: from then on no event meets this.
-        if self._delivery.received >= due:
+        if saved.due is not None and self._delivery.received >= saved.due:
             raise TimeoutError(f"no event came on {topic!r} within the time of step {name!r}")
-        await self._leave(due, awaits=True)
+        await self._leave(saved, awaits=True)
         return None
 
-    async def version(self, name: str) -> bool:
+    async def version(self, name: str, *, beside: bool | None = None) -> bool:
         """Whether the code of ``name`` is for this message."""
         key = f"version:{check_new_name(name, 'version')}"
         self._go_on()
+        if self._is_beside(beside):
+            raise InvalidOption(
+                f"ctx.version({name!r}) is asked for beside other steps, where nobody can say what came after it: ask in the handler's own "
+                "task, before the tasks that it starts."
+            )
         await self._load()
-        if key in self._versions:
-            return True
-        if not self._history.version(key):
-            return False
-        step = self._versions[key] = SavedStep(name=key, kind=Kind.VERSION)
-        self._checked(lambda: self._history.check_room(Place(step.name, 0)))
-        return True
+        if key not in self._answers:
+            self._answers[key], known = self._history.version(key)
+            if self._answers[key] and not known:
+                self._checked(lambda: self._history.check_room(Place(key, 0)))
+                self._versions[key] = SavedStep(name=key, kind=Kind.VERSION)
+        return self._answers[key]
 
     async def map(
         self, name: str, function: Callable[[T], Any], items: Iterable[T], concurrency: int
@@ -310,7 +318,7 @@ class Steps:
 
     def version_sync(self, name: str) -> bool:
         """As `version`."""
-        return self._from_thread(lambda _: self.version(name))
+        return self._from_thread(lambda beside: self.version(name, beside=beside))
 
     # -- what the worker calls
 
@@ -377,12 +385,13 @@ class Steps:
 
     async def _opened(self, name: str, *, beside: bool | None = None) -> Place:
         """The place of a call, after what was saved has been read. ``beside``: None if the running task says it."""
-        place = self._place(
-            name, beside=asyncio.current_task() is not self._main if beside is None else beside
-        )
+        place = self._place(name, beside=self._is_beside(beside))
         with self._at_work():
             await self._load()
         return place
+
+    def _is_beside(self, said: bool | None) -> bool:  # noqa: FBT001  # None is the third answer
+        return asyncio.current_task() is not self._main if said is None else said
 
     def _go_on(self) -> None:
         """Raise what takes a handler out of a try that is over."""
@@ -429,11 +438,11 @@ class Steps:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _leave(self, due: Instant, *, awaits: bool = False) -> Any:
-        """Leave the try until ``due``, or until an event comes. What runs beside this ends first, and need not run again; what is asked for
-        beside it is asked for.
+    async def _leave(self, saved: SavedStep, *, awaits: bool = False) -> Any:
+        """Leave the try until a step is due, or until an event comes. What runs beside this ends first, and need not run again; what is
+        asked for beside it is asked for.
         """
-        self._dues.append(due)
+        self._ends.append((self._clock.monotonic() + self._left(saved), saved.due))
         self._awaits = self._awaits or awaits
         turns = 0
         while turns < TURNS:
@@ -444,7 +453,10 @@ class Steps:
                 self._quiet.clear()
                 await self._quiet.wait()
                 turns = 0
-        self.ending = self.ending or o.Put(At(min(self._dues)), awaits=self._awaits)
+        end, due = min(self._ends, key=itemgetter(0))
+        # What has just been saved has its time by the store's clock: it is never due before that.
+        at = After(max(end - self._clock.monotonic(), 0)) if due is None else At(due)
+        self.ending = self.ending or o.Put(at, awaits=self._awaits)
         raise o.Suspended
 
     @contextmanager
@@ -457,9 +469,11 @@ class Steps:
             if not self._running:
                 self._quiet.set()
 
-    def _now(self) -> Instant:
-        """The store's clock, carried forward since it handed the message out."""
-        return self._delivery.received + self._clock.monotonic() - self._began
+    def _left(self, saved: SavedStep) -> Micros:
+        """How long a step has still to wait: by the store's clock when it handed this out, carried forward, and so rather too long."""
+        if saved.due is None:
+            return saved.lasts or 0
+        return saved.due - self._delivery.received - (self._clock.monotonic() - self._tie.began)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)  # awaited by its map, or when the try is over
@@ -536,9 +550,11 @@ def _has_failed(task: asyncio.Task[Any]) -> bool:
 
 
 async def _dismiss(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    left = [task for task in tasks if not task.done()]
+    """End what of them is not over, and look at what they came to."""
+    all_ = list(tasks)
+    left = [task for task in all_ if not task.done()]
     for task in left:
         task.cancel()
     if left:
-        ended, _ = await asyncio.wait(left, timeout=CLEAN_UP)
-        _have_failed(ended)
+        await asyncio.wait(left, timeout=CLEAN_UP)
+    _have_failed(all_)

@@ -33,7 +33,9 @@ class Steps:
         for step in steps:
             if step.name in kept:
                 continue
-            kept[step.name] = replace(step, number=number, at=now, met=None)
+            kept[step.name] = replace(
+                step, number=number, at=now, met=None, due=step.due_from(now), lasts=None
+            )
             if step.topic is not None:
                 self._waits.setdefault((step.topic, step.key), {})[key, step.name] = None
 

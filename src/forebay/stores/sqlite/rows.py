@@ -138,7 +138,7 @@ def record(row: Row, tries: tuple[Try, ...], waits: Waits | None) -> TaskRecord:
 def step_row(seq: int, number: int, now: Instant, step: SavedStep) -> tuple[Value, ...]:
     """The row of a durable step, in the order of `steps_save`."""
     return (
-        seq, step.name, step.position, step.kind, number, now, step.took, step.due, step.topic, step.key, step.body,
+        seq, step.name, step.position, step.kind, number, now, step.took, step.due_from(now), step.topic, step.key, step.body,
         None if step.content_type == JSON else step.content_type,
     )  # fmt: skip
 

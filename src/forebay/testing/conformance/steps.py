@@ -182,6 +182,20 @@ def approval(h: Harness, key: str | None = "7", body: bytes = b'{"by":"ana"}') -
     return but(h.event("approvals"), key=key, body=body)
 
 
+async def a_time_that_counts_from_the_save_is_the_stores(h: Harness) -> None:
+    await h.publish(h.message())
+    delivery = await h.take_one()
+    await h.advance(h.tick)
+    before = h.now()
+
+    await (await h.store()).save(delivery, [SavedStep(name="nap", kind=Kind.SLEEP, lasts=h.tick)])
+
+    (step,) = await (await h.store()).saved(delivery.id)
+    assert step.lasts is None
+    assert step.due == step.at + h.tick
+    assert step.at >= before
+
+
 async def an_event_wakes_who_waits_for_it(h: Harness) -> None:
     waiter = await waiting(h, WAIT)
     await h.nothing()
@@ -407,6 +421,7 @@ CLAIMS: Final = (
         a_copy_of_an_event_has_steps_of_its_own,
         a_thousand_steps_are_kept,
         a_sleep_and_what_waits_are_kept_with_their_time,
+        a_time_that_counts_from_the_save_is_the_stores,
         what_is_waited_for_is_told,
         one_that_waits_can_be_cancelled_and_deleted,
     ),
