@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 ACCEPTED: Final = "orders accepted over HTTP"
 BILLED: Final = "each billed once, at its price"
-INVOICED: Final = "one invoice each, no number left out"
+INVOICED: Final = "one invoice each, without a gap"
 STOCK: Final = "stock is what is left"
 SHOWN: Final = "so says the shop window"
-COUNTED: Final = "counted every 2 s, nothing missing"
-PACKED: Final = "one parcel each, all pieces in it"
+COUNTED: Final = "counted every 2 s, none missed"
+PACKED: Final = "one parcel each, all pieces in"
 MAILED: Final = "one mail each"
 NOTED: Final = "one line each in the CSV file"
 SETTLED: Final = "nothing lost, nothing left over"
@@ -247,7 +247,7 @@ def _settled(counts: Counts, accepted: list[Accepted]) -> Line:
             rest.update(states)
     off = [name for name, n in wanted.items() if done[name] != n]
     found = f"{done.total():,} handled" + "".join(f", {n:,} {state}" for state, n in rest.items() if n)
-    aside = f"{done['parcels']:,} steps of flows; {counts.counters.get('crashed', 0)} handed out again"
+    aside = f"{done['parcels']:,} in flows, {counts.counters.get('crashed', 0)} handed out again"
     return Line(SETTLED, found, not off and not rest.total(), aside)
 
 
