@@ -165,7 +165,11 @@ HOT = {
         "SEARCH t USING COVERING INDEX entry_timed (queue>? AND queue<?)",
         "SEARCH b USING COVERING INDEX entry_blocked (queue>? AND queue<?)",
     ],
-    "flow_left": ["SCAN flow_mark", "SCAN flow USING COVERING INDEX flow_going"],
+    "flow_left": [
+        "SCAN flow_mark",
+        "SCAN flow_step USING COVERING INDEX flow_step_opened",
+        "SCAN flow USING COVERING INDEX flow_going",
+    ],
     "flow_marks": [
         "SEARCH m USING INTEGER PRIMARY KEY (rowid>?)",
         "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 class Node:
     """A step as its flow sees it. ``parents``: how many were last told to be of each `End`. ``target``: what its children are being told,
     those up to ``cursor`` have been. ``delay``: from when it is released until it is due, or for what waits for an event: until it expires.
+    ``opened``: it was redriven, and is let go or not once nothing is left to be told, for what it waits for may have been redriven too.
     """
 
     id: EntryId
@@ -61,6 +62,7 @@ class Node:
     target: End | None = None
     cursor: int = 0
     released: bool = False
+    opened: bool = False
 
     @property
     def move(self) -> Move:
@@ -98,6 +100,7 @@ class Flows:
         self.news: set[Topic] = set()
         self.over: list[str] = []
         self._marks: dict[EntryId, None] = {}
+        self._opened: dict[EntryId, Node] = {}
         self._going: list[Flow] = []
         self._number = 0
 
@@ -146,14 +149,26 @@ class Flows:
     @property
     def left(self) -> bool:
         """Whether there is anything to work off."""
-        return bool(self._marks or self._going)
+        return bool(self._marks or self._opened or self._going)
+
+    def open(self, node: Node) -> None:
+        """A step was redriven that was over."""
+        node.released = False
+        if node.step.role is not Role.EVENT:
+            node.delay = None
+        if node.step.role not in HOOKS:
+            node.opened = True
+            self._opened[node.id] = node
 
     def work(
         self, now: Instant, move: Callable[[Node, Move], None], forget: Callable[[EntryId], None]
     ) -> None:
         """Work off what is marked, as much as one transaction may."""
         room = ROWS
-        while room > 0 and self._marks:
+        while room > 0 and (self._marks or self._opened):
+            if not self._marks:
+                room = self._let_go(room, move)
+                continue
             room, flows = self._tell(room, move)
             for flow in flows:
                 if not flow.marks:
@@ -194,12 +209,20 @@ class Flows:
                 continue
             node.flow.marks -= 1
             flows[node.flow.id] = node.flow
-            if node.step.role not in HOOKS:
-                touched[key] = node
         for node in touched.values():
-            if turned(node.kind, node.move, released=node.released):
+            if turned(node.kind, node.move, released=node.released or node.opened):
                 move(node, node.move)
         return room, flows.values()
+
+    def _let_go(self, room: int, move: Callable[[Node, Move], None]) -> int:
+        """Move steps that were redriven, now that all is told; returns the room that leaves."""
+        nodes = [self._opened.pop(key) for key in list(islice(self._opened, room))]
+        for node in nodes:
+            node.opened = False
+        for node in nodes:
+            if turned(node.kind, node.move, released=node.released):
+                move(node, node.move)
+        return room - len(nodes)
 
     def _look(self, flow: Flow, now: Instant, move: Callable[[Node, Move], None]) -> None:
         """See whether a flow is over in which nothing is left to be told."""

@@ -14,7 +14,7 @@ from forebay.engine import Delivery, Finished, Full, Notice, Published, Ready, S
 from forebay.model import query as q, verdict as v
 from forebay.model.effect import CANCELLED, Unknown, effect, lost
 from forebay.model.entry import birth, blocked, earliest, routed
-from forebay.model.flow import HOOKS, End, Move, Role, turned
+from forebay.model.flow import HOOKS, End, Move, Role
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.policy import NAMES_KEPT
 from forebay.model.rule import FREE
@@ -366,11 +366,14 @@ class Ledger:
         self.sight.sums(now).arrive({(queue, message.name): 1})
         if step.role is Role.EVENT:
             self.steps.save(node.id, 0, [wait_of(message)], now)
-        if (holder := self._holder(entry, now, stored=True)) != node.id:
+        move = Move.WAIT if step.role in HOOKS else node.move
+        if move in (Move.FAIL, Move.SKIP):
+            self._turn(node, move, now)
+        elif (holder := self._holder(entry, now, stored=True)) != node.id:
             self._drop(entry, v.Reason.DUPLICATE, now)
             return Published(Stored.DUPLICATE, holder)
-        if step.role not in HOOKS and turned(node.kind, node.move, released=False):
-            self._turn(node, node.move, now)
+        elif move is Move.RUN:
+            self._turn(node, move, now)
         return Published(Stored.STORED, node.id)
 
     def work_off(self, now: Instant) -> bool:
@@ -1117,9 +1120,7 @@ class Ledger:
             self.lines.enter(entry)
             return q.Steered(changed=1)
         # Whether it may run its parents say, who may have been opened with it.
-        node.released = False
-        if node.step.role is not Role.EVENT:
-            node.delay = None
+        self.flows.open(node)
         self._happen(entry, Event.BLOCK, now)
         return q.Steered(changed=1)
 

@@ -16,13 +16,13 @@ from forebay.model.verdict import Reason
 from forebay.stores.face import check_hold, exclusive
 from forebay.stores.flows import by_flow, check_free, check_steps, step_of
 from forebay.stores.sqlite import admission, lines, unique
-from forebay.stores.sqlite.flows import drop
+from forebay.stores.sqlite.flows import DROPPED, drop
 from forebay.stores.sqlite.rows import message_row, step_row
 from forebay.stores.sqlite.rules import catch_up
 from forebay.stores.sqlite.session import batch as encoded, numbers, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from forebay.model.message import Message
     from forebay.stores.sqlite.session import Session, Value
@@ -39,7 +39,9 @@ class _Known:
 
 @dataclass(slots=True)
 class _Rows:
-    """What is written for a batch of steps. ``dropped``: by why their flow cancels them at once."""
+    """What is written for a batch of steps. ``dropped``: by why their flow cancels them at once. ``keyed``: those that have a unique key;
+    ``holders``: who has those keys; ``taken``: who has the key of a step instead of it.
+    """
 
     messages: list[tuple[Value, ...]] = field(default_factory=list)
     entries: list[tuple[object, ...]] = field(default_factory=list)
@@ -49,6 +51,9 @@ class _Rows:
     dropped: dict[Reason, list[int]] = field(default_factory=dict)
     ready: set[str] = field(default_factory=set)
     waits: list[tuple[Value, ...]] = field(default_factory=list)
+    keyed: list[tuple[int, str, Message]] = field(default_factory=list)
+    holders: dict[tuple[str, str], EntryId] = field(default_factory=dict)
+    taken: dict[int, EntryId] = field(default_factory=dict)
 
 
 def admit(session: Session, flows: Mapping[str, Sequence[Message]]) -> dict[str, list[Published]]:
@@ -135,112 +140,83 @@ def _store(
     session: Session, flow: int, steps: Sequence[Message], known: dict[str, _Known]
 ) -> list[Published]:
     """Store steps of a flow: after ``known`` ones, and after each other."""
-    holders = _holders(session, steps)
     first, mark = session.row("publish_next")
     catch_up(session, mark)
     rows, hooks = _Rows(), dict[Role, int]()
     for n, message in enumerate(steps):
         step, seq = step_of(message), first + n
-        _lay_out(session, rows, seq, message, [known[key] for key in step.after], taken=n in holders)
+        _lay_out(session, rows, seq, message, Counter(known[key].told for key in step.after))
+        rows.edges += [(seq, place, known[key].seq) for place, key in enumerate(step.after)]
         known[message.id] = _Known(seq, role=step.role)
         if step.role in HOOKS:
             hooks[step.role] = seq
     _write(session, flow, rows)
-    _take_keys(session, first, steps, holders)
     grown = {
-        "flow": flow,
-        "n": len(steps),
-        "on_done": hooks.get(Role.ON_DONE),
-        "on_failed": hooks.get(Role.ON_FAILED),
-    }
+        "flow": flow, "n": len(steps), "on_done": hooks.get(Role.ON_DONE), "on_failed": hooks.get(Role.ON_FAILED)
+    }  # fmt: skip
     session.change("flow_grow", grown)
     session.sums.arrive(Counter((message.queue or "", message.name) for message in steps))
     session.news.update(map(Ready, rows.ready))
     for reason, seqs in rows.dropped.items():
         drop(session, seqs, reason)
     return [
-        Published(Stored.DUPLICATE, holders[n])
-        if n in holders
-        else Published(Stored.STORED, EntryId(message.id))
+        Published(Stored.STORED, EntryId(message.id))
+        if (holder := rows.taken.get(first + n)) is None
+        else Published(Stored.DUPLICATE, holder)
         for n, message in enumerate(steps)
     ]
 
 
-def _holders(session: Session, steps: Sequence[Message]) -> dict[int, EntryId]:
-    """The places of the steps whose unique keys others have, and who: a message that is there, or a step before it."""
-    holders: dict[int, EntryId] = {}
-    first: dict[tuple[str | None, str], EntryId] = {}
-    for n, message in enumerate(steps):
-        if message.hold is not None:
-            check_hold(message)
-        if (key := exclusive(message)) is None:
-            continue
-        place = (message.queue, key)
-        if place not in first:
-            first[place] = unique.holder(session, *place) or EntryId(message.id)
-        if first[place] != EntryId(message.id):
-            holders[n] = first[place]
-    return holders
-
-
-def _take_keys(session: Session, first: int, steps: Sequence[Message], holders: Collection[int]) -> None:
-    """Give steps that have been stored the unique keys that they hold in ways of their own, and forget who held those of others so."""
-    for n, message in enumerate(steps):
-        if (key := exclusive(message)) is not None and n not in holders:
-            if message.hold is not None:
-                unique.take(session, message, message.hold, first + n)
-            else:
-                unique.supersede(session, [(message.queue, key)])
-
-
-def _lay_out(
-    session: Session, rows: _Rows, seq: int, message: Message, parents: Sequence[_Known], *, taken: bool
-) -> None:
-    """The rows of one step."""
+def _lay_out(session: Session, rows: _Rows, seq: int, message: Message, told: Counter[End]) -> None:
+    """The rows of one step, whose parents are so many of each end."""
     step, now = step_of(message), session.now
-    told = Counter(parent.told for parent in parents)
-    open_, failed, skipped = told[End.OPEN], told[End.FAILED], told[End.SKIPPED]
-    move = stands(step.when, open_=open_, failed=failed, skipped=skipped)
-    if taken or step.role in HOOKS:
-        move = Move.WAIT
+    numbers_ = (told[End.OPEN], told[End.FAILED], told[End.SKIPPED])
+    move = (
+        Move.WAIT
+        if step.role in HOOKS
+        else stands(step.when, open_=numbers_[0], failed=numbers_[1], skipped=numbers_[2])
+    )
+    if (reason := DROPPED.get(move)) is None and _is_taken(session, rows, seq, message):
+        reason, move = Reason.DUPLICATE, Move.WAIT
     delay, born = delay_of(message, step), blocked(message, step, now)
-    if move is Move.RUN:
-        if step.role is Role.EVENT:
-            born = born._replace(expires=earliest(born.expires, None if delay is None else now + delay))
-        else:
-            born = birth(message, now)
-    elif (reason := _reason(move, taken=taken)) is not None:
+    if reason is not None:
         rows.dropped.setdefault(reason, []).append(seq)
+    elif move is Move.RUN and step.role is Role.EVENT:
+        born = born._replace(expires=earliest(born.expires, None if delay is None else now + delay))
+    elif move is Move.RUN:
+        born = birth(message, now)
     ready = born.state is State.READY
     if ready:
         rows.ready.add(message.queue or "")
+    key = exclusive(message)
+    if reason is None and key is not None:
+        rows.keyed.append((seq, key, message))
     rows.states[born.state] += 1
     rows.messages.append(message_row(seq, message, 1))
     rows.entries.append(
         (
             seq, message.id, message.queue, born.state, message.priority, born.due, born.expires, born.deadline, now if ready else None,
-            None if taken or message.hold is not None else message.unique, message.name, message.key,
+            key if reason is None and message.hold is None else None, message.name, message.key,
         )
     )  # fmt: skip
-    rows.steps.append(
-        (seq, step.name, step.when, step.role, open_, failed, skipped, int(move is Move.RUN), delay)
-    )
+    rows.steps.append((seq, step.name, step.when, step.role, *numbers_, int(move is Move.RUN), delay))
     if step.role is Role.EVENT:
         rows.waits.append(step_row(seq, 0, now, wait_of(message)))
-    rows.edges += [(seq, place, parent.seq) for place, parent in enumerate(parents)]
 
 
-def _reason(move: Move, *, taken: bool) -> Reason | None:
-    """Why a step is cancelled where it is stored."""
-    if taken:
-        return Reason.DUPLICATE
-    match move:
-        case Move.FAIL:
-            return Reason.PARENT_FAILED
-        case Move.SKIP:
-            return Reason.SKIPPED
-        case _:
-            return None
+def _is_taken(session: Session, rows: _Rows, seq: int, message: Message) -> bool:
+    """Whether another has its unique key: a message that is there, or a step before it."""
+    if message.hold is not None:
+        check_hold(message)
+    if (key := exclusive(message)) is None:
+        return False
+    place, own = (message.queue or "", key), EntryId(message.id)
+    if place not in rows.holders:
+        rows.holders[place] = unique.holder(session, *place) or own
+    if rows.holders[place] == own:
+        return False
+    rows.taken[seq] = rows.holders[place]
+    return True
 
 
 def _write(session: Session, flow: int, rows: _Rows) -> None:
@@ -255,3 +231,8 @@ def _write(session: Session, flow: int, rows: _Rows) -> None:
     if rows.waits:
         session.each("steps_save", rows.waits)
     session.each("flow_count_add", [(flow, state, n) for state, n in rows.states.items()])
+    for seq, key, message in rows.keyed:
+        if message.hold is not None:
+            unique.take(session, message, message.hold, seq)
+        else:
+            unique.supersede(session, [(message.queue, key)])

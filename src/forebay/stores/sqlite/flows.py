@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 _NUMBERS: Final = msgspec.json.Decoder(dict[str, int])
 _BACK: Final = frozenset({Move.WAIT, Move.RUN})
-_DROPPED: Final = {Move.FAIL: Reason.PARENT_FAILED, Move.SKIP: Reason.SKIPPED}
+DROPPED: Final = {Move.FAIL: Reason.PARENT_FAILED, Move.SKIP: Reason.SKIPPED}
+"""Why a flow cancels a step."""
 _STATES: Final = frozenset(state.value for state in State)
 _COLUMNS: Final = {End.OPEN: 1, End.FAILED: 2, End.SKIPPED: 3}
 """Where the number of parents of each end stands in a row of `flow_tell`; the succeeded are not counted."""
@@ -55,7 +56,6 @@ class _Round:
     deltas: dict[int, list[int]] = field(default_factory=dict)
     over: list[tuple[int, int]] = field(default_factory=list)
     quiet: list[int] = field(default_factory=list)
-    touched: list[int] = field(default_factory=list)
     flows: set[int] = field(default_factory=set)
 
 
@@ -79,7 +79,7 @@ class _Moves:
             _block(session, self.back)
         if run := self.by_move.get(Move.RUN):
             _release(session, run)
-        for move, reason in _DROPPED.items():
+        for move, reason in DROPPED.items():
             if seqs := self.by_move.get(move):
                 drop(session, seqs, reason)
 
@@ -94,6 +94,12 @@ def work(session: Session) -> bool:
             room = _tell(session, marks, room)
         elif session.walked:
             session.walked = 0
+        elif opened := session.rows("flow_opened", {"limit": room}):
+            # Only now is known what stands of all that was redriven with them.
+            room -= len(opened)
+            seqs = [entry for (entry,) in opened]
+            session.change("flow_block_steps", {"entries": numbers(seqs)})
+            _turn(session, seqs)
         else:
             break
     while room > 0 and (going := session.rows("flow_gone")):
@@ -108,7 +114,7 @@ def _tell(session: Session, marks: Sequence[Row], room: int) -> int:
     telling = [mark for mark in marks if mark[2] != mark[5]]
     whole = _walk(session, telling, now) if telling else 0
     partly = {mark[0] for mark in telling[whole:]}
-    for entry, flow, target, is_, _, _, hook in marks:
+    for entry, flow, target, is_, *_ in marks:
         if entry in partly:
             continue
         now.over.append((entry, target))
@@ -117,14 +123,13 @@ def _tell(session: Session, marks: Sequence[Row], room: int) -> int:
             now.flows.add(flow)
         else:
             session.change("flow_mark_at", {"entry": entry, "target": None, "cursor": 0})
-        if not hook:
-            now.touched.append(entry)
     if now.deltas:
         session.change("flow_tell", {"batch": encoded(list(now.deltas.values()))})
     if now.over:
         session.change("flow_told", {"batch": encoded(now.over)})
         session.change("flow_unmark", {"entries": numbers(now.quiet)})
-    _turn(session, [*now.deltas, *now.touched])
+    if now.deltas:
+        _turn(session, list(now.deltas))
     if now.flows:
         _look(session, now.flows)
     return now.room
@@ -137,7 +142,7 @@ def _walk(session: Session, telling: Sequence[Row], now: _Round) -> int:
     rows = session.rows("flow_children", {"batch": batch, "limit": limit})
     for n, child in rows:
         delta = now.deltas.setdefault(child, [child, 0, 0, 0])
-        _, _, target, _, _, told, _ = telling[n]
+        _, _, target, _, _, told = telling[n]
         for end, step in ((told, -1), (target, 1)):
             if end in _COLUMNS:
                 delta[_COLUMNS[end]] += step
@@ -203,14 +208,21 @@ def _look(session: Session, flows: Iterable[int]) -> None:
 
 
 def _look_at(session: Session, row: Row) -> None:
-    flow, key, state, steps, finished, on_done, on_failed, numbers_ = row
+    flow, _, _, _, _, on_done, on_failed, numbers_ = row
     kinds = {kind(text): n for text, n in _NUMBERS.decode(numbers_).items() if n}
     if on_done is not None or on_failed is not None:
         hooks = session.rows("flow_hooks", {"entries": encoded([one for one in (on_done, on_failed) if one])})
         if _look_at_hooks(session, kinds, hooks):
+            _stand(session, row, FlowState.RUNNING)
+            _look(session, [flow])
             return
-    now = state_of(kinds)
-    if now == state and (finished is None) is (now is FlowState.RUNNING):
+    _stand(session, row, state_of(kinds))
+
+
+def _stand(session: Session, row: Row, now: FlowState) -> None:
+    """Say where a flow stands, if that is not where it stood."""
+    flow, key, state, steps, finished, *_ = row
+    if now == state:
         return
     if finished is not None:
         session.change("flow_kept_add", {"state": kept_as(FlowState(state)), "n": -steps})
@@ -226,7 +238,7 @@ def _look_at(session: Session, row: Row) -> None:
 
 
 def _look_at_hooks(session: Session, kinds: Mapping[State | Reason, int], hooks: Sequence[Row]) -> bool:
-    """Move what waits for the whole flow; whether that leaves anything to be told."""
+    """Move what waits for the whole flow; whether there was any to move."""
     rest = dict(kinds)
     for *_, text in hooks:
         rest[kind(text)] -= 1

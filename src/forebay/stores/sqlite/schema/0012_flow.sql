@@ -9,7 +9,8 @@
 --   cond, role    when it runs, and what it is for
 --   open, failed, skipped   how many of its parents were so when they last told it; the others had succeeded
 --   told          how it was itself when it last told its children: 0 open, 1 succeeded, 2 failed, 3 skipped
---   released      1: its parents have let it go, and have no say in it any more
+--   released      1: its parents have let it go, and have no say in it any more; 2: it was redriven, and is let go or not once nothing is
+--                 left to be told: what it waits for may have been redriven with it
 --   delay         microseconds from then until it is due; until it expires, for what waits for an event; NULL: not relative to that
 -- flow_edge   Who waits for whom; place: in which order a child names its parents.
 -- flow_count  How many steps of a flow there are of each kind: of a state or, of what the flow itself has cancelled, of a reason. Kept by the
@@ -48,6 +49,8 @@ CREATE TABLE flow_step (
     released INTEGER NOT NULL,
     delay INTEGER
 ) STRICT;
+
+CREATE INDEX flow_step_opened ON flow_step (entry) WHERE released = 2;
 
 CREATE TABLE flow_edge (
     child INTEGER NOT NULL,

@@ -65,16 +65,21 @@ INSERT INTO flow_count (flow, kind, n) VALUES (:flow, :kind, :n) ON CONFLICT DO 
 
 -- name: flow_left
 -- Whether there is anything to work off. In every write transaction, and without a lock by a sweep. Indexes: the first row of each.
-SELECT EXISTS (SELECT 1 FROM flow_mark) OR EXISTS (SELECT 1 FROM flow INDEXED BY flow_going WHERE going = 1)
+SELECT EXISTS (SELECT 1 FROM flow_mark) OR EXISTS (SELECT 1 FROM flow_step INDEXED BY flow_step_opened WHERE released = 2)
+    OR EXISTS (SELECT 1 FROM flow INDEXED BY flow_going WHERE going = 1)
 
 -- name: flow_marks
 -- Steps that have something to tell, from one on: what they tell and are, and how far they are. In a write transaction. Index: primary keys.
-SELECT m.entry, m.flow, coalesce(m.target, {piece_end}), {piece_end} AS seen, m.cursor, s.told, s.role IN ('on_done', 'on_failed')
+SELECT m.entry, m.flow, coalesce(m.target, {piece_end}), {piece_end} AS seen, m.cursor, s.told
 FROM flow_mark AS m
 CROSS JOIN entry AS e ON e.seq = m.entry
 CROSS JOIN flow_step AS s ON s.entry = m.entry
 WHERE m.entry > :after
 ORDER BY m.entry LIMIT :limit
+
+-- name: flow_opened
+-- Steps that were redriven, a bounded number, oldest first. In a write transaction. Index: flow_step_opened.
+SELECT s.entry FROM flow_step AS s INDEXED BY flow_step_opened WHERE s.released = 2 ORDER BY s.entry LIMIT :limit
 
 -- name: flow_children
 -- The next children of some steps, a bounded number of all: those of the first step first, each step's in their order. (That is the order of
@@ -123,7 +128,7 @@ UPDATE OR IGNORE entry SET
 WHERE seq IN (SELECT value FROM json_each(:entries)) AND state = 'cancelled'
 
 -- name: flow_block_steps
--- No step that waits again is released. After flow_block. :entries is a JSON array. Index: primary key.
+-- No step that waits again is released. After flow_block or flow_opened. :entries is a JSON array. Index: primary key.
 UPDATE flow_step SET released = 0 WHERE entry IN (SELECT value FROM json_each(:entries))
 
 -- name: flow_blocked
@@ -276,7 +281,7 @@ SELECT
 FROM json_each(:entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value
 CROSS JOIN flow_step AS s ON s.entry = e.seq
-WHERE e.state = 'blocked' AND s.released = 0
+WHERE e.state = 'blocked' AND s.released <> 1
 
 -- name: piece_flow
 -- A flow as a record.

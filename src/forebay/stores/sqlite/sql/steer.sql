@@ -23,8 +23,8 @@ UPDATE OR IGNORE entry SET
 WHERE seq IN (SELECT value FROM json_each(:entries))
 
 -- name: redrive_places
--- Steps that were redriven are not released, and not put off again. After redrive_steps. :entries is a JSON array of sequence numbers.
-UPDATE flow_step SET released = 0, delay = iif(role = 'event', delay, NULL)
+-- Steps that were redriven are not released before all is told, and not put off again. After redrive_steps. :entries is a JSON array of sequence numbers.
+UPDATE flow_step SET released = iif(role IN ('on_done', 'on_failed'), 0, 2), delay = iif(role = 'event', delay, NULL)
 WHERE entry IN (
     SELECT e.seq FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value WHERE e.state = 'blocked'
 )
