@@ -1016,7 +1016,7 @@ class Ledger:
         self.counters["crashed"] += change.crashes
         entry.due = entry.due if change.due is None else change.due
         if self.steps.end_try(entry.id) and change.awaits:
-            entry.due = now
+            entry.due = min(entry.due or now, now)
         entry.reason = entry.reason if change.reason is None else change.reason
         entry.failure = entry.failure if change.error is None else change.error
         match change.unknown:

@@ -11,6 +11,7 @@ from forebay.errors import InvalidOption, Unsupported
 from forebay.model import query as q, verdict as v
 from forebay.model.flow import Step
 from forebay.model.message import EntryId
+from forebay.model.rule import RateLimit, Rule, Rules
 from forebay.model.saved import SavedStep
 from forebay.model.state import WAITING, State
 from forebay.model.unique import UNFINISHED, WORKED_ON, Conflict, Gather, Hold
@@ -398,10 +399,10 @@ async def a_step_of_a_flow_is_not_replaced(h: Harness) -> None:
 # -- groups
 
 
-def joins(h: Harness, key: str = "k", most: int = 10, **fields: Any) -> Message:
+def joins(h: Harness, of: str = "k", most: int = 10, **fields: Any) -> Message:
     """A new message that gathers with others: until none has come for a tick, or the first has waited for three."""
     hold = Gather(longest=3 * h.tick, most=most, quiet=h.tick).of("", b"", None).hold
-    return but(h.message(), **{"unique": key, "hold": hold, "due": After(h.tick), **fields})
+    return but(h.message(), **{"unique": of, "hold": hold, "due": After(h.tick), **fields})
 
 
 async def _joined(h: Harness, *messages: Message) -> list[str]:
@@ -550,6 +551,50 @@ async def a_group_goes_on_gathering_when_the_engine_was_opened_again(h: Harness)
     await h.advance(h.tick)
 
     assert ids(await h.take(1)) == group
+
+
+async def where_one_of_a_key_runs_at_once_a_group_is_one(h: Harness) -> None:
+    one = Source(queue="work", rules=Rules(Rule(per_key=1)))
+    first = [joins(h, "a", key="a", most=3) for _ in range(3)]
+    second = [joins(h, "a", key="a", most=3) for _ in range(3)]
+    broker = await h.broker("one", (one,))
+    await broker.publish([*first, *second])
+
+    taken = await h.take(10, source=one)
+
+    assert ids(taken) == [str(message.id) for message in first]
+    assert await h.take(10, source=one) == [], "its key is busy"
+    for delivery in taken:
+        await broker.settle([Settlement(delivery, v.Done())])
+    assert ids(await h.take(10, source=one)) == [str(message.id) for message in second]
+
+
+async def where_a_rate_holds_a_group_is_one(h: Harness) -> None:
+    slow = Source(queue="work", rules=Rules(Rule(rate=RateLimit(1, h.tick, 1))))
+    broker = await h.broker("one", (slow,))
+    groups = [[joins(h, key, key=key, most=2) for _ in range(2)] for key in ("a", "b")]
+    await broker.publish([message for group in groups for message in group])
+
+    found = [ids(await h.take(10, source=slow))]
+    await h.advance(h.tick)
+    found.append(ids(await h.take(10, source=slow)))
+
+    assert found == [[str(message.id) for message in group] for group in groups]
+
+
+async def what_stands_in_line_may_be_replaced(h: Harness) -> None:
+    one = Source(queue="work", rules=Rules(Rule(per_key=1)))
+    broker = await h.broker("one", (one,))
+    ahead, waits = but(h.message(), key="a"), held(h, one_of(Conflict.REPLACE), key="a", body=b"old")
+    await broker.publish([ahead, waits])
+    running = (await h.take(5, source=one))[0]
+
+    (answer,) = await broker.publish([held(h, one_of(Conflict.REPLACE), key="a", body=b"new")])
+
+    assert _of(answer) == (Stored.DUPLICATE, waits.id)
+    assert await h.take(5, source=one) == []
+    await broker.settle([Settlement(running, v.Done())])
+    assert [d.message.body for d in await h.take(5, source=one)] == [b"new"]
 
 
 async def a_group_without_bounds_is_refused(h: Harness) -> None:
@@ -705,6 +750,13 @@ CLAIMS: Final = (
         a_group_without_bounds_is_refused,
     ),
     *claims("group", lambda t: _scopes(t) and t.limits, what_gathers_counts_in_a_full_queue),
+    *claims(
+        "group",
+        lambda t: _scopes(t) and t.lines,
+        where_one_of_a_key_runs_at_once_a_group_is_one,
+        where_a_rate_holds_a_group_is_one,
+        what_stands_in_line_may_be_replaced,
+    ),
     *claims(
         "group",
         lambda t: _scopes(t) and survives(t),
