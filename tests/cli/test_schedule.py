@@ -60,10 +60,11 @@ def test_list_and_show_are_documents_too(declared: str, cli: Cli) -> None:
         "Europe/Berlin",
         20,
     )
-    assert (greeting["body"], greeting["overridden"], greeting["in_code"]) == ({"name": "Ada"}, False, True)
+    assert (greeting["overridden"], greeting["in_code"], "body" in greeting) == (False, True, False)
     assert len(greeting["next"]) == 5
     assert (often["every_seconds"], often["overlap"], often["cron"]) == (90, "queue", None)
-    assert shown == {**often, "runs": [], "next": shown["next"]}
+    assert shown == {**often, "body": {"name": "Bob"}, "runs": [], "next": shown["next"]}
+    assert "body" not in cli("schedule", "show", "often", "--no-body", "--json").document
 
 
 def test_show_tells_all_of_one(declared: str, cli: Cli) -> None:
@@ -81,6 +82,7 @@ def test_show_tells_all_of_one(declared: str, cli: Cli) -> None:
         "overlap    allow",
     ):
         assert f"  {line}\n" in told
+    assert "Ada" not in cli("schedule", "show", "greeting", "--no-body").out
     assert told.splitlines()[-1].split()[2:] == ["by-hand", "ready", key]
 
 
@@ -130,7 +132,7 @@ def test_put_makes_a_schedule_of_a_task_by_name_and_remove_forgets_it(store: str
         3600,
         False,
     )
-    assert made["body"] == {"*": [7], "deep": True}
+    assert cli("schedule", "show", "tidy", "--json").document["body"] == {"*": [7], "deep": True}
 
     refused = cli("schedule", "remove", "tidy")
     assert (refused.code, "tidy  cleanup  every 1h" in refused.err) == (

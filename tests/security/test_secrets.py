@@ -174,6 +174,7 @@ def test_what_is_no_secret_is_shown() -> None:
 COMMANDS = (
     ("config", "show"), ("doctor",), ("doctor", "leaky:app"), ("task", "list"), ("queue", "list"), ("send", "greet", "x"),
     ("top", "--once"), ("publish", "a.b", "{}"), ("dead", "list"), ("task", "show", "0" * 8),
+    ("schedule", "list"), ("schedule", "put", "x", "--every", "1h", "--task", "greet"),
 )  # fmt: skip
 
 

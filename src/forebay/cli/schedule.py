@@ -59,19 +59,23 @@ def list_(*, watch: str | None, as_json: bool, url: str | None) -> None:
 
 @schedule.command(epilog=options.examples("forebay schedule show tidy"))
 @NAME
+@click.option("--no-body", is_flag=True, help="Leave out the arguments.")
 @options.as_json
 @options.url
-def show(*, name: str, as_json: bool, url: str | None) -> None:
+def show(*, name: str, no_body: bool, as_json: bool, url: str | None) -> None:
     """Show one schedule in full: its next five ticks, and its last twenty runs with what became of them."""
+    import msgspec
+
     from forebay.cli.loading import opened
     from forebay.cli.output import document
 
     with opened(url) as app:
         one, runs = app.sync(app.schedules.get(name)), app.sync(app.schedules.history(name))
     if as_json:
-        document({**described(one), "runs": [_run(run) for run in runs]})
+        body = {} if no_body else {"body": msgspec.Raw(one.plan.task.body or b"null")}
+        document({**described(one), **body, "runs": [_run(run) for run in runs]})
     else:
-        _tell(one, runs)
+        _tell(one, runs, body=not no_body)
 
 
 @schedule.command(epilog=options.examples("forebay schedule run tidy"))
@@ -258,8 +262,6 @@ def _answer(one: ScheduleRecord, said: str, *, as_json: bool) -> None:
 
 def described(one: ScheduleRecord) -> dict[str, Any]:  # any JSON
     """One schedule as a JSON document."""
-    import msgspec
-
     from forebay.cli.output import timestamp
 
     plan, standing = one.plan, one.standing
@@ -270,7 +272,7 @@ def described(one: ScheduleRecord) -> dict[str, Any]:  # any JSON
         "every_seconds": None if plan.every is None else plan.every / 1e6, "start": timestamp(plan.start),
         "until": timestamp(plan.until), "jitter_seconds": plan.jitter / 1e6, "catch_up": plan.catch_up.value,
         "overlap": plan.overlap.value, "task": plan.task.name, "queue": plan.task.queue,
-        "body": msgspec.Raw(plan.task.body or b"null"), "skips": _skips(one),
+        "skips": _skips(one),
         "paused_until": timestamp(standing.until if standing.holds(one.now) else None),
         "next": [timestamp(tick) for tick in one.next()], "waiting": len(one.course.waiting),
         "last": None if latest is None else {"tick": timestamp(latest.tick), "how": latest.how.value},
@@ -303,8 +305,9 @@ def _last(one: ScheduleRecord) -> str:
     return moment(one.course.runs[-1].tick) if one.course.runs else ""
 
 
-def _tell(one: ScheduleRecord, runs: tuple[ScheduleRun, ...]) -> None:
+def _tell(one: ScheduleRecord, runs: tuple[ScheduleRun, ...], *, body: bool) -> None:
     from forebay.cli.output import Column, clean, moment, say, span, table
+    from forebay.cli.records import LONGEST_SHOWN
 
     plan, standing = one.plan, one.standing
     say(f"{clean(one.name)}: {clean(one.words)}")
@@ -315,7 +318,9 @@ def _tell(one: ScheduleRecord, runs: tuple[ScheduleRun, ...]) -> None:
     if standing.overridden and standing.code is not None:
         say(f"  in code    {clean(standing.code.words())}")
     say(f"  sends      {clean(plan.task.name)} to queue {clean(plan.task.queue or '')}")
-    say(f"  arguments  {clean((plan.task.body or b'none').decode('utf-8', 'replace'))}")
+    if body:
+        text = clean(plan.task.body.decode("utf-8", "replace")) or "none"
+        say(f"  arguments  {text if len(text) <= LONGEST_SHOWN else f'{text[:LONGEST_SHOWN]}...'}")
     say(f"  app        {clean(standing.app)}{'' if standing.code is not None else ', put from a program'}")
     for title, bound in (("start", plan.start), ("until", plan.until)):
         if bound is not None:
