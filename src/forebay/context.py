@@ -391,7 +391,7 @@ class Context:
         """The steps that this one waited for, in the order in which it names them, and what they returned. Empty for what is no step.
 
         >>> for parent in await ctx.parents():                    # doctest: +SKIP
-        ...     print(parent.name, parent.state, parent.result(Thumbnail))
+        ...     print(parent.name, parent.state, parent.result(Thumbnail), parent.error and parent.error.message)
 
         Raises `EngineUnavailable` if the store cannot be asked, and `Unsupported` where there is none in this process.
         """

@@ -399,10 +399,12 @@ async def eventually_over(handle: Any) -> None:
 async def test_a_step_sees_the_steps_before_it(url: str) -> None:
     shop = Shop(url)
     seen: list[tuple[str, State, Any]] = []
+    errors: list[tuple[Reason | None, str | None]] = []
 
     @shop.app.task
     async def look(ctx: Context) -> None:
         seen.extend((one.name, one.state, one.result(Picture)) for one in await ctx.parents())
+        errors.extend((one.reason, one.error.message if one.error else None) for one in await ctx.parents())
 
     @shop.app.task
     def look_too(ctx: Context) -> None:
@@ -421,6 +423,7 @@ async def test_a_step_sees_the_steps_before_it(url: str) -> None:
         ("fail", State.DEAD, None),
         ("look", State.SUCCEEDED, None),
     ]
+    assert errors == [(None, None), (Reason.EXHAUSTED, "no luck")]
 
 
 @story

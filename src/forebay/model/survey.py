@@ -180,12 +180,14 @@ class Steps(Survey[StepRecord], frozen=True, kw_only=True):
 
 
 class Parent(msgspec.Struct, frozen=True, kw_only=True):
-    """A parent of a step, and what it returned, as JSON."""
+    """A parent of a step, and what it returned, as JSON; or why it has not succeeded, and with which error last, without its traceback."""
 
     id: EntryId
     name: str
     state: State
     result: bytes | None = None
+    reason: Reason | None = None
+    error: Failure | None = None
 
 
 class Parents(Survey[Parent], frozen=True, kw_only=True):

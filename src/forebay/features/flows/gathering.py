@@ -45,13 +45,17 @@ async def pages(store: Store, step: EntryId) -> AsyncIterator[Sequence[Parent]]:
         )
 
 
-async def parents_of(store: Store, step: EntryId) -> list[Parent]:
-    """The parents of a step, in the order in which it names them. Raises `MessageTooLarge` for more than can be gathered."""
+async def parents_of(store: Store, step: EntryId, *, errors: bool = True) -> list[Parent]:
+    """The parents of a step, in the order in which it names them, with their ``errors`` or without. Raises `MessageTooLarge` for more than
+    can be gathered.
+    """
     found: list[Parent] = []
     size = 0
     async for page in pages(store, step):
-        found += page
+        found += page if errors else [replace(one, error=None) if one.error else one for one in page]
         size += size_of(page)
+        if errors:
+            size += sum(len(one.error.message) for one in page if one.error is not None)
         if size > LARGEST_GATHERED:
             raise MessageTooLarge(
                 f"The results of the steps before {step} have more than {LARGEST_GATHERED >> 20} MiB together, at that of "
@@ -77,7 +81,7 @@ async def gathered(
     ``splice`` puts results into a body; ``read`` reads it, as the call will.
     """
     try:
-        parents = await parents_of(store, delivery.id)
+        parents = await parents_of(store, delivery.id, errors=False)
     except MessageTooLarge as error:
         return o.Buried(Reason.TOO_LARGE, Failure("MessageTooLarge", str(error)), counts=False)
     except EngineError as error:

@@ -12,6 +12,7 @@ from forebay.features.flows.node import Growing, Node
 from forebay.features.flows.plan import Plan
 from forebay.model.message import EntryId
 from forebay.model.state import State
+from forebay.model.verdict import Failure, Reason
 from forebay.model.when import At
 
 if TYPE_CHECKING:
@@ -38,12 +39,17 @@ class Collect(Protocol):
 
 
 class ParentResult(msgspec.Struct, frozen=True):
-    """A step that another one waited for: its ``state``, and what it returned, as JSON (None: nothing, or it has not succeeded)."""
+    """A step that another one waited for: its ``state``, and what it returned, as JSON (None: nothing, or it has not succeeded).
+
+    ``reason``, ``error``: why it has not succeeded, and the type and the message of the error of its last try that failed.
+    """
 
     id: EntryId
     name: str
     state: State
     body: bytes | None = None
+    reason: Reason | None = None
+    error: Failure | None = None
 
     @overload
     def result(self) -> Any: ...
@@ -58,7 +64,9 @@ class ParentResult(msgspec.Struct, frozen=True):
 
 def parent_results(parents: Iterable[Parent]) -> tuple[ParentResult, ...]:
     """Parents as a handler is shown them."""
-    return tuple(ParentResult(one.id, one.name, one.state, one.result) for one in parents)
+    return tuple(
+        ParentResult(one.id, one.name, one.state, one.result, one.reason, one.error) for one in parents
+    )
 
 
 class RunningFlow(Growing):

@@ -983,7 +983,15 @@ class Ledger:
     def parent(self, node: Node) -> Parent:
         """A step as its child sees it."""
         entry = self.entries[node.id]
-        return Parent(id=entry.id, name=node.step.name, state=entry.state, result=entry.result)
+        error = None if entry.state is State.SUCCEEDED else entry.failure
+        return Parent(
+            id=entry.id,
+            name=node.step.name,
+            state=entry.state,
+            result=entry.result,
+            reason=entry.reason,
+            error=None if error is None else replace(error, traceback=""),
+        )
 
     def counts(self, now: Instant) -> q.Counts:
         """All queues by state."""

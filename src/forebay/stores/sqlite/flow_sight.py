@@ -75,8 +75,12 @@ def parents(session: Session, about: Parents) -> tuple[Parent, ...]:
     """The parents of a step, from one on."""
     rows = session.rows("flow_parents", {"of": about.of, "beyond": about.beyond, "limit": about.most})
     return tuple(
-        Parent(id=EntryId(key), name=name, state=State(state), result=body) for key, name, state, body in rows
-    )
+        Parent(
+            id=EntryId(key), name=name, state=State(state), result=body, reason=None if reason is None else Reason(reason),
+            error=None if error is None else _FAILURE.decode(error),
+        )
+        for key, name, state, body, reason, error in rows
+    )  # fmt: skip
 
 
 def waits(session: Session, entries: Iterable[int]) -> dict[int, ForParents]:

@@ -245,6 +245,23 @@ async def results_of_parents_are_handed_out_in_their_order_and_by_pages(h: Harne
     assert await store.survey(Parents(of=EntryId("nobody"))) == ()
 
 
+async def parents_that_failed_say_why(h: Harness) -> None:
+    await send(h, step("a"), step("b", "a"), step("c"), step("end", "a", "b", "c", when=Condition.ALL_DONE))
+    once = but(FAILURE, type="OSError", traceback="where it was")
+    taken = {place(delivery).name: delivery for delivery in await h.take()}
+    await settle(h, (taken["a"], v.Dead(v.Reason.ASKED, once)), (taken["c"], v.Retry(After(0), once)))
+    assert await work(h) == ["c", "end"]
+
+    found = await (await h.store()).survey(Parents(of=key("end")))
+
+    assert [(one.name, one.reason) for one in found] == [
+        ("a", v.Reason.ASKED),
+        ("b", v.Reason.PARENT_FAILED),
+        ("c", None),
+    ]
+    assert [one.error for one in found] == [but(once, traceback=""), None, None]
+
+
 # -- sending
 
 
@@ -812,6 +829,7 @@ CLAIMS: Final = (
         what_is_not_needed_is_skipped_with_what_follows,
         it_does_not_matter_in_which_order_parents_end,
         results_of_parents_are_handed_out_in_their_order_and_by_pages,
+        parents_that_failed_say_why,
         a_flow_that_is_there_is_not_begun_again,
         steps_that_could_never_run_are_refused_and_nothing_is_stored,
         options_hold_for_steps_as_for_tasks,

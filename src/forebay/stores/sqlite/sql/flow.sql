@@ -328,8 +328,14 @@ WHERE e.flow = (SELECT f.seq FROM flow AS f WHERE f.id = :flow AND f.going = 0) 
 ORDER BY e.seq LIMIT :limit
 
 -- name: flow_parents
--- The parents of a step in the order in which it names them, and what they returned. Without a lock. Indexes: entry_id, primary keys.
-SELECT p.id, s.name, p.state, r.body
+-- The parents of a step in the order in which it names them, and what they returned, or failed of. Without a lock.
+-- Indexes: entry_id, primary keys.
+SELECT
+    p.id, s.name, p.state, r.body, p.reason,
+    CASE WHEN p.state <> 'succeeded' THEN (
+        SELECT json_remove(t.error, '$.traceback') FROM failure AS x CROSS JOIN try AS t ON t.entry = x.entry
+        WHERE x.entry = p.seq AND t.error IS NOT NULL ORDER BY t.number DESC LIMIT 1
+    ) END
 FROM (SELECT e.seq FROM entry AS e INDEXED BY entry_id WHERE e.id = :of) AS o
 CROSS JOIN flow_edge AS c ON c.child = o.seq
 CROSS JOIN entry AS p ON p.seq = c.parent
