@@ -144,8 +144,8 @@ class Unique:
     all of them or, with ``args``, those named. As they were given: one that was left out is not one that was given as its default.
 
     ``until``: ``"done"``, while there is work left; ``"started"``, while it waits, for another try too; or a duration since it was
-    sent, whatever becomes of it (unless it is cancelled or expires without having run). ``states``: other states in which the key is
-    held, among them those in which a message waits: with ``"dead"`` as long as a dead letter is not acted on.
+    sent, whatever becomes of it (unless it is cancelled or expires without having run). ``states``: the states in which the key is held
+    instead, besides those in which a message waits: with ``["dead"]`` until a dead letter is acted on.
 
     ``on_conflict``: ``"keep"``, the handle is the holder's. ``"replace"``: one that waits gets the new body and options, and keeps its
     id and history. ``"reschedule"``: one that waits gets the new time alone. ``"reject"``: `DuplicateTask` is raised. ``until`` is
@@ -299,13 +299,7 @@ def _states(given: Collection[State | str]) -> frozenset[State]:
     try:
         states = frozenset(map(State, given))
     except (TypeError, ValueError):
-        raise InvalidOption(f"Unique(states={quoted(given)}): states are {', '.join(State)}.") from None
-    if not states >= WAITING:
         raise InvalidOption(
-            f"Unique(states=...) lacks {', '.join(sorted(WAITING - states))}: a key is held while its message waits, at least."
-        )
-    if State.RUNNING not in states and states & FINISHED:
-        raise InvalidOption(
-            "Unique(states=...) has states in which a message is over, and not running: add it, or leave them out."
-        )
-    return states
+            f"Unique(states={quoted(given)}) takes a list of states: {', '.join(State)}."
+        ) from None
+    return WAITING | states | ({State.RUNNING} if states & FINISHED else frozenset())
