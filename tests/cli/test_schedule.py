@@ -46,8 +46,8 @@ def test_list_shows_when_each_ticks_in_plain_words(declared: str, cli: Cli) -> N
 
     assert list(rows) == ["schedule", "greeting", "often"]
     assert "active" in rows["greeting"]
-    assert rows["greeting"].endswith("greet  at 06:00 on Monday, Europe/Berlin")
-    assert rows["often"].endswith("greet  every 1m30s")
+    assert rows["greeting"].endswith("greet  0 6 * * mon  at 06:00 on Monday, Europe/Berlin")
+    assert rows["often"].endswith("greet               every 1m30s")
 
 
 def test_list_and_show_are_documents_too(declared: str, cli: Cli) -> None:

@@ -119,3 +119,13 @@ async def test_each_stage_begins_anew() -> None:
         async with shop.app.testing() as t:
             await t.advance("5m")
             assert len(await t.run_all()) == 1
+
+
+@story
+async def test_eager_ticks_are_worked_off_when_it_is_said() -> None:
+    shop = Shop()
+    async with shop.app.testing(eager=True) as t:
+        await t.advance("5m")
+        assert shop.ticks == []
+        await t.run_all()
+        assert shop.ticks == ["00:05"]

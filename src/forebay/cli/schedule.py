@@ -39,7 +39,14 @@ def list_(*, watch: str | None, as_json: bool, url: str | None) -> None:
         if as_json:
             (document if watch is None else json_line)([described(one) for one in found])
             return
-        columns = [Column("schedule"), Column("state"), Column("next"), Column("last"), Column("sends")]
+        columns = [
+            Column("schedule"),
+            Column("state"),
+            Column("next"),
+            Column("last"),
+            Column("sends"),
+            Column("cron"),
+        ]
         rows = [
             [
                 one.name,
@@ -47,6 +54,7 @@ def list_(*, watch: str | None, as_json: bool, url: str | None) -> None:
                 moment(next(iter(one.next(1)), None)),
                 _last(one),
                 one.plan.task.name,
+                one.plan.cron or "",
                 one.words,
             ]
             for one in found
