@@ -47,6 +47,26 @@ def test_show_lists_the_steps_of_a_message(store: str, cli: Cli) -> None:
     assert "\x1b" not in told
 
 
+def test_show_lists_the_last_of_many_steps(store: str, cli: Cli) -> None:
+    app = App(store)
+
+    @app.task
+    async def many(ctx: Context) -> int:
+        return len([n async for n in ctx.step_map("n", abs, range(60))])
+
+    async def story() -> str:
+        async with working(app):
+            handle = await many.send()
+            assert await handle.result(timeout=10) == 60
+            return handle.id
+
+    told = cli("task", "show", asyncio.run(story()))
+
+    assert "n[59]" in told.out
+    assert "n[0]" not in told.out
+    assert "10 more steps were saved before these" in told.err
+
+
 def test_the_steps_of_a_message_are_in_its_document(store: str, cli: Cli) -> None:
     key = begun(store)
 

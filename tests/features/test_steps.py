@@ -568,6 +568,20 @@ async def test_a_map_that_is_left_early_leaves_nothing_running() -> None:
     assert sorted(ended) == [0, 1, 2, 3, 4]
 
 
+@story
+async def test_a_map_of_too_many_items_runs_none_of_them() -> None:
+    record = Recorder()
+
+    async def handler(ctx: Context) -> None:
+        async for _ in ctx.step_map("work", record.do, [str(n) for n in range(MOST_STEPS + 1)]):
+            pass
+
+    steps = await tries(handler)
+
+    assert "maps 1,001 items" in error_of(steps)
+    assert not record.calls
+
+
 @pytest.mark.parametrize("concurrency", [0, 1_001])
 @story
 async def test_a_map_is_bounded(concurrency: int) -> None:

@@ -20,6 +20,8 @@ COLUMNS: Final = (
     Column("step"), Column("kind"), Column("saved"), Column("took", right=True), Column("bytes", right=True), Column("try", right=True),
     Column("replays", right=True), Column("note", elastic=True),
 )  # fmt: skip
+SHOWN: Final = 50
+"""Steps of a message that people are shown, the last ones."""
 
 
 def rows(record: TaskRecord, steps: tuple[SavedStep, ...]) -> list[list[str]]:

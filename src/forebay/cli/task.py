@@ -102,7 +102,7 @@ def show(*, id: str, no_body: bool, as_json: bool, url: str | None) -> None:
     """
     from forebay.cli import saved
     from forebay.cli.loading import opened
-    from forebay.cli.output import document
+    from forebay.cli.output import document, note
     from forebay.cli.records import full, story
     from forebay.cli.touch import find_one
 
@@ -113,7 +113,9 @@ def show(*, id: str, no_body: bool, as_json: bool, url: str | None) -> None:
         told = full(record, body=not no_body) | {"steps": saved.documents(record, steps)}
         document(told if no_body else told | {"step_results": saved.results(steps)})
     else:
-        story(record, saved.rows(record, steps), body=not no_body)
+        story(record, saved.rows(record, steps[-saved.SHOWN :]), body=not no_body)
+        if len(steps) > saved.SHOWN:
+            note(f"{len(steps) - saved.SHOWN:,} more steps were saved before these: --json has them all.")
 
 
 @task.command(epilog=options.examples("forebay task wait 019ab0c4-7d1e-7c3a-9f53-0d8c1b2a3e4f --timeout 5m"))

@@ -83,14 +83,12 @@ def event_result(body: bytes | None, content_type: str) -> bytes | None:
     return body if body is None or content_type == JSON else msgspec.json.encode(body)
 
 
-def waited_for(steps: Iterable[SavedStep], due: Instant | None) -> ForEvent | ForSleep | None:
-    """What a message waits for that goes on at ``due``: which of its sleeps, or of the events it waits for, has its time then or next."""
+def waited_for(steps: Iterable[SavedStep], now: Instant) -> ForEvent | ForSleep | None:
+    """What a message waits for that is put off: which of its sleeps, or of the events it waits for, has its time next after ``now``."""
     found = [
         (step.due, step)
         for step in steps
-        if step.due is not None
-        and (due is None or step.due >= due)
-        and (step.waits or step.kind is Kind.SLEEP)
+        if step.due is not None and step.due > now and (step.waits or step.kind is Kind.SLEEP)
     ]
     if not found:
         return None

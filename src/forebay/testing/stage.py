@@ -542,7 +542,7 @@ class Stage(Sends):
             return (
                 f"{name}, which waits for {parents.open} step{'s' * (parents.open != 1)} before it: {named}"
             )
-        if isinstance(waits := self._ledger.record(entry).waits, ForEvent):
+        if isinstance(waits := self._ledger.record(entry, self.clock.now()).waits, ForEvent):
             key = "" if waits.key is None else f", key={waits.key!r}"
             return (
                 f"{name}, which waits for an event: say app.publish({waits.topic!r}, ...{key}), or advance()"

@@ -86,8 +86,12 @@ class History:
             )
         return saved
 
-    def check_map(self, place: Place) -> None:
-        """Raise `StepChanged` if something else was saved where a map begins."""
+    def check_map(self, place: Place, number: int) -> None:
+        """Raise `StepChanged` if something else was saved where a map begins, `StepRefused` if it is one of too many items."""
+        if number > MOST_STEPS:
+            raise StepRefused(
+                f"{place.name!r} maps {number:,} items, and a message has {MOST_STEPS:,} steps at most: send a task for each, or for some."
+            )
         there = self._at.get(place.position)
         if there is not None and there.name.partition("[")[0] != place.name:
             raise StepChanged(

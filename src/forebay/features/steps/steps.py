@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import threading
 from collections import deque
+from collections.abc import Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -264,7 +265,8 @@ class Steps:
         if not 1 <= concurrency <= WIDEST:
             raise InvalidOption(f"concurrency must be 1 to {WIDEST:,}, not {concurrency!r}.")
         place = await self._opened(name)
-        self._checked(lambda: self._history.check_map(place))
+        number = len(items) if isinstance(items, Sized) else 0
+        self._checked(lambda: self._history.check_map(place, number))
         ahead: deque[asyncio.Task[Any]] = deque()
         left = enumerate(items)
         try:

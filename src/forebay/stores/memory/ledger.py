@@ -952,24 +952,24 @@ class Ledger:
         lease = None if entry.token is None else self._leases.get(entry.token)
         return None if lease is None else lease.worker
 
-    def record(self, entry: Entry) -> q.TaskRecord:
+    def record(self, entry: Entry, now: Instant) -> q.TaskRecord:
         """An entry as a value."""
         return q.TaskRecord(
             id=entry.id, message=entry.message, queue=entry.queue, state=entry.state, created=entry.created, due=entry.due,
             expires=entry.expires, deadline=entry.deadline, started=entry.started, finished=entry.finished, attempts=entry.attempts,
             crashes=entry.crashes, releases=entry.releases, cancel_requested=entry.cancel_requested, reason=entry.reason,
-            progress=entry.progress, result=entry.result, tries=tuple(entry.history), waits=self._waits(entry),
+            progress=entry.progress, result=entry.result, tries=tuple(entry.history), waits=self._waits(entry, now),
         )  # fmt: skip
 
-    def _waits(self, entry: Entry) -> Waits | None:
-        if entry.state is State.SCHEDULED:
-            return waited_for(self.steps.saved(entry.id), entry.due)
+    def _waits(self, entry: Entry, now: Instant) -> Waits | None:
+        if entry.state is State.SCHEDULED and entry.due is not None and entry.due > now:
+            return waited_for(self.steps.saved(entry.id), now)
         if entry.state is not State.BLOCKED:
             return None
         if (parents := self.flows.waits(entry.id)) is not None:
             return parents
-        waits = waited_for(self.steps.saved(entry.id), entry.due)
-        return None if waits is None else replace(waits, until=entry.expires)
+        steps = self.steps.saved(entry.id)
+        return waited_for((replace(step, due=entry.expires or step.due) for step in steps), now)
 
     def step_record(self, node: Node) -> StepRecord:
         """A step as a value."""

@@ -253,13 +253,13 @@ class MemoryStore(Face):
         """One page of records."""
         size, after = page_size(query), read_cursor(query.cursor)
         with self._lock:
-            self._now()
+            now = self._now()
             found = sorted(
                 self._ledger.selected(query.which), key=lambda e: e.seq, reverse=not query.oldest_first
             )
             if after is not None:
                 found = [e for e in found if (e.seq > after if query.oldest_first else e.seq < after)]
-            records = tuple(self._ledger.record(entry) for entry in found[:size])
+            records = tuple(self._ledger.record(entry, now) for entry in found[:size])
         if query.brief:
             records = tuple(
                 replace(r, message=replace(r.message, body=b"", headers={}), tries=(), waits=None)

@@ -11,7 +11,7 @@ from forebay.model.state import FINISHED, State
 from forebay.model.when import SECOND
 from forebay.stores.counting import counted
 from forebay.stores.sqlite import flow_sight, steps
-from forebay.stores.sqlite.rows import DUE, STATE, record, stories
+from forebay.stores.sqlite.rows import STATE, record, stories
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def find(session: Session, query: Query, size: int, after: int | None) -> tuple[
 
 def _waits(session: Session, rows: Sequence[Row]) -> dict[int, Waits]:
     """What they wait for that are put off, where that is not their time alone."""
-    waiting = [(row[0], row[DUE]) for row in rows if row[STATE] in (State.SCHEDULED, State.BLOCKED)]
+    waiting = [row[0] for row in rows if row[STATE] in (State.SCHEDULED, State.BLOCKED)]
     blocked = [row[0] for row in rows if row[STATE] == State.BLOCKED]
     found: dict[int, Waits] = {}
     if waiting:

@@ -88,8 +88,7 @@ PRIORITY: Final = 18
 MOMENTS: Final = 22
 """Columns of `claim_front`."""
 STATE: Final = 3
-DUE: Final = 5
-"""Columns of `records`."""
+"""A column of `records`."""
 
 
 def delivery(row: Row, source: Source, token: Token) -> Delivery:

@@ -12,13 +12,12 @@ from forebay.stores.sqlite.session import numbers
 from forebay.stores.sqlite.settle import seqs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from forebay.engine import Delivery
     from forebay.model.message import EntryId
     from forebay.model.waits import Waits
-    from forebay.model.when import Instant
-    from forebay.stores.sqlite.session import Session
+    from forebay.stores.sqlite.session import Session, Value
 
 
 def save(session: Session, delivery: Delivery, steps: Sequence[SavedStep]) -> Settled:
@@ -43,13 +42,12 @@ def saved(session: Session, key: EntryId) -> tuple[SavedStep, ...]:
     )  # fmt: skip
 
 
-def waits(session: Session, entries: Sequence[tuple[int, Instant | None]]) -> dict[int, Waits]:
-    """What those of some entries (number, due) wait for that wait for the end of a sleep, or for an event."""
+def waits(session: Session, seqs: Iterable[int]) -> dict[int, Waits]:
+    """What those of some entries wait for that wait for the end of a sleep, or for an event."""
     found: dict[int, list[SavedStep]] = {}
-    for seq, name, kind, due, topic, key in session.rows(
-        "steps_waits", {"entries": numbers(seq for seq, _ in entries)}
-    ):
+    asked: dict[str, Value] = {"entries": numbers(seqs), "now": session.now}
+    for seq, name, kind, due, topic, key in session.rows("steps_waits", asked):
         step = SavedStep(name=name, kind=Kind(kind), due=due, topic=topic, key=key)
         found.setdefault(seq, []).append(step)
-    told = {seq: waited_for(found[seq], due) for seq, due in entries if seq in found}
+    told = {seq: waited_for(steps, session.now) for seq, steps in found.items()}
     return {seq: one for seq, one in told.items() if one is not None}

@@ -382,9 +382,14 @@ async def an_event_wakes_all_who_wait_for_it(h: Harness) -> None:
 
 
 async def what_is_waited_for_is_told(h: Harness) -> None:
-    waiter = await waiting(h, SavedStep(name="nap", kind=Kind.SLEEP, position=1))
-    record = await h.record(waiter.id)
-    assert record.waits == ForSleep(step="nap", until=record.due or 0)
+    await h.publish(h.message())
+    sleeper = await h.take_one()
+    until = h.now() + h.tick
+    await (await h.store()).save(sleeper, [SavedStep(name="nap", kind=Kind.SLEEP, due=until)])
+    await h.settle(
+        sleeper, v.Snooze(At(until + 5_000))
+    )  # what is put off after the save is due a little after it
+    assert (await h.record(sleeper.id)).waits == ForSleep(step="nap", until=until)
 
     other = await waiting(h, WAIT)
     record = await h.record(other.id)

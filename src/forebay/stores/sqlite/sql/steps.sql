@@ -26,7 +26,7 @@ SELECT s.entry, s.name, s.kind, iif(e.state = 'blocked', coalesce(e.expires, s.d
 FROM json_each(:entries) AS j
 CROSS JOIN entry AS e ON e.seq = j.value
 CROSS JOIN step AS s ON s.entry = e.seq
-WHERE e.state IN ('scheduled', 'blocked') AND s.met IS NULL AND s.due >= coalesce(e.due, 0)
+WHERE ((e.state = 'scheduled' AND e.due > :now) OR e.state = 'blocked') AND s.met IS NULL AND s.due > :now
 
 -- name: event_awaited
 -- Whether anybody waits for an event, and whether one that came before is still being worked off. In a write transaction.
