@@ -94,6 +94,30 @@ async def main(path, times):
 asyncio.run(main(*sys.argv[1:]))
 """
 
+SENDER = """
+import asyncio, sys
+from forebay import App, Debounce, Unique
+
+async def main(path, name):
+    app, answers = App(f"sqlite:///{path}"), []
+
+    @app.task(gather="1h", gather_max=7)
+    async def add(numbers: list[int]) -> None: ...
+
+    job = app.named("job")
+    async with app:
+        print("here", flush=True)
+        sys.stdin.readline()
+        for n in range(30):
+            answers.append(await job.options(throttle="1h").send(1))
+            answers.append(await job.options(unique=True).send(2))
+            await job.options(debounce=Debounce("1h"), key="k").send(n)
+            await add.options(key="k").send(n)
+    print(sum(not answer.duplicate for answer in answers))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
 
 def start(code: str, *args: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, *map(str, args)]
@@ -204,3 +228,23 @@ def test_sockets_of_the_dead_are_cleared_away(tmp_path: Path) -> None:
         assert list((tmp_path / "dead.db.wake").iterdir()) == []
 
     asyncio.run(story())
+
+
+def test_of_the_senders_in_several_processes_one_has_the_key_and_all_gather(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    senders = [start(SENDER, path, name) for name in "abc"]
+    assert [line(sender) for sender in senders] == ["here"] * 3
+    for sender in senders:
+        assert sender.stdin is not None
+        sender.stdin.write("\n")
+        sender.stdin.flush()
+    stored = [int(sender.communicate(timeout=60)[0]) for sender in senders]
+
+    with apsw.Connection(str(path)) as conn:
+        names = dict(conn.execute("SELECT name, count(*) FROM entry GROUP BY name"))
+        groups = [n for (n,) in conn.execute("SELECT count(*) FROM company GROUP BY head ORDER BY head")]
+        open_ones = conn.execute("SELECT gathered FROM hold WHERE gathered IS NOT NULL").fetchall()
+    assert sum(stored) == 2, "one that is throttled, one that is unique"
+    assert names == {"job": 3, "add": 90}
+    assert groups == [6] * 12 + [5]
+    assert open_ones == [(6,)]
