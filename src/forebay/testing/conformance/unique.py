@@ -516,6 +516,14 @@ async def those_whose_first_is_called_off_run_in_time(h: Harness) -> None:
     assert ids(await h.take(5)) == group[1:]
 
 
+async def a_redrive_of_its_first_sends_a_group_off(h: Harness) -> None:
+    group = await _joined(h, joins(h), joins(h), joins(h))
+
+    assert await h.steer(q.Redrive(), EntryId(group[0])) == 1
+
+    assert ids(await h.take(1)) == group
+
+
 async def no_more_than_a_thousand_come_with_what_is_taken(h: Harness) -> None:
     for key in ("a", "b"):
         await _joined(h, *(joins(h, key, most=1_000) for _ in range(600)))
@@ -745,6 +753,7 @@ CLAIMS: Final = (
         a_group_that_is_handed_back_or_lost_comes_again_as_one,
         what_has_failed_comes_by_itself,
         those_whose_first_is_called_off_run_in_time,
+        a_redrive_of_its_first_sends_a_group_off,
         no_more_than_a_thousand_come_with_what_is_taken,
         what_follows_gathers_too,
         a_group_without_bounds_is_refused,
