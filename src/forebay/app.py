@@ -17,7 +17,7 @@ from typing import (
     overload,
 )
 
-from forebay.client.client import Client, Ground
+from forebay.client.client import Client, Ground, calling_package
 from forebay.codec.signature import Unseen
 from forebay.compose import Composer, Draft, EventOptions, check_options
 from forebay.context import Context
@@ -150,6 +150,7 @@ class App:
         self._included.add(include)
         self._on_dead: list[DeadHook] = []
         self._schedules: Schedules | None = None
+        self._home = calling_package()
         self._client = Client(
             Ground(
                 engine=engine,
@@ -343,7 +344,7 @@ class App:
                 f"Two schedules are called {name!r}: give one of them another name with name=...."
             )
         self._require(Need(f"Schedule {name!r}", "a schedule", SCHEDULES))
-        self._declared.schedules[str(name)] = home_of(call), plan
+        self._declared.schedules[str(name)] = home_of(call, self._home), plan
 
     def on_dead(self, hook: D) -> D:
         """Declare a function, async or not, that a worker calls with the `DeadLetter` of each message that it tried for the last time,
@@ -560,7 +561,9 @@ class App:
         homes = {module.partition(".")[0] for module in self._modules()}
         plans = dict(self._declared.schedules)
         return Declaration(
-            app=self.name, plans=plans, homes=frozenset({"", *homes, *(home for home, _ in plans.values())})
+            app=self.name,
+            plans=plans,
+            homes=frozenset({self._home, *homes, *(home for home, _ in plans.values())}),
         )
 
     def _require(self, *needs: Need) -> None:

@@ -215,12 +215,12 @@ class Schedules:
         return by or Actor(name=self._app, via="app")
 
 
-def home_of(call: object) -> str:
-    """The package that a scheduled task's code is in; of one that was only named, none."""
+def home_of(call: object, otherwise: str) -> str:
+    """The package that a scheduled task's code is in; of one that was only named, the other."""
     task = call.task if isinstance(call, BoundTask) else call
     module = task.function.__module__ if isinstance(task, Task) else ""
     root = module.partition(".")[0]
-    return "" if root == __name__.partition(".")[0] else root
+    return otherwise if root in ("", __name__.partition(".")[0]) else root
 
 
 def template(name: str, call: BoundTask[Any] | Task[..., Any, ..., Any], composer: Composer) -> Message:

@@ -20,6 +20,7 @@ from forebay.errors import NotOpen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+    from types import FrameType
 
     from forebay.compose import Composer
     from forebay.engine import Engine, Published, Source, Traits
@@ -234,10 +235,24 @@ class Client:
 
 def caller() -> str:
     """The place in somebody else's code from which this was called: for sentences about what was forgotten there."""
-    frame = sys._getframe(1)  # noqa: SLF001  # what `inspect.stack` calls, without reading all the sources
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _OURS:
-        frame = frame.f_back
+    frame = _outside()
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def calling_package() -> str:
+    """The package of somebody else's code from which this was called."""
+    return _package(_outside())
+
+
+def _outside() -> FrameType:
+    frame = sys._getframe(1)  # noqa: SLF001  # what `inspect.stack` calls, without reading all the sources
+    while frame.f_back is not None and _package(frame) in _OURS:
+        frame = frame.f_back
+    return frame
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 _OURS: Final = frozenset({"forebay", "contextlib", "asyncio"})
