@@ -27,6 +27,7 @@ from forebay.declaring.declare import (
     Declared,
     TaskDecorator,
     as_declared,
+    bounded,
     check_hook,
     company_of,
     handler_of,
@@ -38,7 +39,7 @@ from forebay.declaring.declare import (
 )
 from forebay.declaring.handler import Route, event_decoder, task_decoder
 from forebay.declaring.including import Included
-from forebay.declaring.options import BLOCK_FOR, QueueOptions
+from forebay.declaring.options import BLOCK_FOR, QueueOptions, QueueSettings
 from forebay.declaring.traits import (
     CLOCK,
     IDS,
@@ -64,6 +65,7 @@ from forebay.model.amounts import byte_size
 from forebay.model.message import EntryId
 from forebay.model.names import check_name, check_new_name, check_pattern
 from forebay.model.query import LONGEST_PAGE, Actor, Selector
+from forebay.model.rule import Rule
 from forebay.model.survey import Groups
 from forebay.model.when import Duration, Micros, micros
 from forebay.processes.address import address_of
@@ -375,7 +377,7 @@ class App:
             )
         if queue in self._declared.subscriptions:
             raise NameTaken(f"Queue {queue!r} belongs to a subscription: give task {name!r} another queue.")
-        handler = handler_of(name, function, options, task_decoder(signature), signature)
+        handler = bounded(handler_of(name, function, options, task_decoder(signature), signature), options)
         if company is not None:
             handler = company.of(handler, signature)
         fixed = {"priority": priority_of(options)} if "priority" in options else {}
@@ -413,6 +415,24 @@ class App:
             source,
             handler if company is None else company.of(handler, signature),
         )
+
+    def queue(self, name: str, /, **options: Unpack[QueueSettings]) -> None:
+        """Say what holds in a queue: see `QueueOptions`, whose fields these are.
+
+        >>> app.queue("mail", rate="100/s", concurrency=50)                 # over all processes
+        >>> app.queue("tenants", per_key=2, fair=True, rate_per_key="5/s")   # by the key= of each message
+
+        What was said with ``forebay queue set`` while it runs goes before. Raises `InvalidOption`, `NameTaken` for a queue of which
+        something was said before, and `Unsupported` for what the engine cannot do. Before the App is opened.
+        """
+        check_options(options, QueueSettings.__annotations__, "app.queue()")
+        if check_name(name, "queue") in self._queues:
+            raise NameTaken(f"Queue {name!r} is declared twice: say all that holds in it in one place.")
+        known = {name: QueueOptions(**options)}
+        self._require(*needs_of_queues(known))
+        check_native(known, [one.traits for one in (self.engine, self.bus) if one is not None])
+        self._queues |= known
+        self._client.be_patient(self._patience())
 
     # -- send
 
@@ -585,7 +605,8 @@ class App:
         loose = [
             as_declared(Source(queue=queue, loose=True), options)
             for queue, options in self._queues.items()
-            if (options.limit is not None or options.native is not None) and queue not in handled
+            if (options.limit is not None or options.native is not None or options.rule != Rule())
+            and queue not in handled
         ]
         return [for_engine(source, self.engine.traits) for source in (*handled.values(), *loose)]
 

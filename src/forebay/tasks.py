@@ -79,9 +79,12 @@ class BatchOptions(SubscribeOptions, total=False):
 
 
 class HandlerOptions(SubscribeOptions, total=False):
-    """What may be said of a task: of a subscription all the same, and the ``priority`` of its messages, 0 to 9, higher first, default 4."""
+    """What may be said of a task: of a subscription all the same, and the ``priority`` of its messages, 0 to 9, higher first, default 4.
+    ``max_running``: how many of its tries run at once, over all processes.
+    """
 
     priority: int
+    max_running: int
 
 
 class CompanyOptions(HandlerOptions, total=False):

@@ -176,6 +176,6 @@ class _OwnTime(MemoryEngine):
 
 
 def test_options_are_for_queues_that_can_be() -> None:
-    App("memory://", queues={"_outbox": QueueOptions(concurrency=5)})
+    App("memory://", queues={"_outbox": QueueOptions(per_process=5)})
     with pytest.raises(ConfigError, match="is not a valid name"):
         App("memory://", queues={"a b": QueueOptions()})

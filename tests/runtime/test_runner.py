@@ -64,7 +64,7 @@ async def test_never_more_at_work_than_the_limit() -> None:
 
 @story
 async def test_a_full_queue_leaves_room_for_the_others() -> None:
-    app, crowd = App("memory://", queues={"slow": QueueOptions(concurrency=2)}), Crowd()
+    app, crowd = App("memory://", queues={"slow": QueueOptions(per_process=2)}), Crowd()
 
     @app.task(queue="slow")
     async def slow() -> None:
@@ -88,7 +88,7 @@ async def test_a_full_queue_leaves_room_for_the_others() -> None:
 @story
 async def test_a_full_queue_that_has_room_again_is_asked_at_once_though_others_are_waited_for() -> None:
     clock, crowd = VirtualClock(), Crowd()
-    app = App("memory://", clock=clock, queues={"slow": QueueOptions(concurrency=1)})
+    app = App("memory://", clock=clock, queues={"slow": QueueOptions(per_process=1)})
 
     @app.task(queue="slow")
     async def slow(number: int) -> int:
@@ -395,7 +395,7 @@ async def test_a_stuck_thread_keeps_its_slot_and_its_queue_mates_run(
         ),
         (lambda: WorkerOptions(queues={}), "queues names no queue"),
         (lambda: QueueOptions(weight=0), "weight"),
-        (lambda: QueueOptions(concurrency=0), "concurrency"),
+        (lambda: QueueOptions(per_process=0), "concurrency"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options: Callable[[], object], sentence: str) -> None:

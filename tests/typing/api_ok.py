@@ -74,7 +74,7 @@ app = App(
     name="shop",
     lifespan=lifespan,
     middleware=[middleware],
-    queues={"mail": QueueOptions(concurrency=5, weight=2, limit=9, when_full="block", block_for="5s")},
+    queues={"mail": QueueOptions(per_process=5, weight=2, limit=9, when_full="block", block_for="5s")},
 )
 
 

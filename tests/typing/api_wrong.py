@@ -128,7 +128,7 @@ async def no_topic(event: int) -> None: ...
 App(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 App("memory://", nmae="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 App("memory://", queues={"a": 5})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
-QueueOptions(5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+QueueOptions("5/s")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 QueueOptions(when_full="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(concurrency="many")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(stop_within=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

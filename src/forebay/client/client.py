@@ -9,7 +9,7 @@ import socket
 import sys
 import weakref
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from forebay.client.backpressure import Backpressure, refusal, taken, unrouted
@@ -105,6 +105,10 @@ class Client:
             "Use 'async with app:' in this loop as well (an App may be open on several), run the call there with "
             "asyncio.run_coroutine_threadsafe, or use the ..._sync methods in a thread without a loop."
         )
+
+    def be_patient(self, patience: Mapping[str, Micros]) -> None:
+        """Senders wait so long for room in some queues. Before it is opened."""
+        self.ground = replace(self.ground, patience=patience)
 
     async def publish(self, message: Message) -> Published:
         """Publish one message. Raises `QueueFull` when there is no room, or none in the time that the App would wait, `Unrouted` for a

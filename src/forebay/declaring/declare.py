@@ -28,6 +28,7 @@ from forebay.errors import InvalidOption, quoted
 from forebay.model.amounts import check_count
 from forebay.model.message import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from forebay.model.policy import RetryPolicy
+from forebay.model.rule import MOST_AT_ONCE, Rules
 from forebay.model.unique import MOST_GATHERED, Gather
 from forebay.model.when import SECOND, Duration, Micros, micros
 from forebay.tasks import CompanyOptions, HandlerOptions, SubscribeOptions, Task
@@ -116,18 +117,23 @@ class Declared:
 def with_options(route: Route, known: QueueOptions) -> Route:
     """``route`` as the options of its queue say."""
     return Route(
-        source=as_declared(route.source, known),
+        source=as_declared(
+            route.source, known, {name: h.most for name, h in route.handlers.items() if h.most}
+        ),
         handlers=route.handlers,
         handler=route.handler,
         weight=known.weight,
-        concurrency=known.concurrency,
+        concurrency=known.per_process,
     )
 
 
-def as_declared(source: Source, known: QueueOptions) -> Source:
-    """``source`` with the limit and the native value that its options say."""
+def as_declared(source: Source, known: QueueOptions, most: dict[str, int] | None = None) -> Source:
+    """``source`` with the limit, the rule and the native value that its options say; ``most``: tasks of some names that run at once."""
     drops = known.when_full == "drop-expired"
-    return msgspec.structs.replace(source, limit=known.limit, drops_expired=drops, native=known.native)
+    rules = Rules(known.rule, most or {})
+    return msgspec.structs.replace(
+        source, limit=known.limit, drops_expired=drops, rules=rules, native=known.native
+    )
 
 
 def handler_of(
@@ -156,6 +162,13 @@ def handler_of(
         result_change=signature.result_change,
         with_results=signature.with_results,
     )
+
+
+def bounded(handler: Handler, options: HandlerOptions) -> Handler:
+    """``handler``, of which no more tries run at once than its options say. Raises `InvalidOption`."""
+    if (most := options.get("max_running")) is None:
+        return handler
+    return replace(handler, most=check_count(most, f"{handler.name}: max_running", 1, MOST_AT_ONCE))
 
 
 def _pool(name: str, function: Callable[..., Any], options: SubscribeOptions) -> str | None:

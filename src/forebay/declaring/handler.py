@@ -46,7 +46,7 @@ class Handler:
     try has a process to itself. ``batch``: it is called with up to so many messages at once, those that come ``within`` microseconds of
     the first, under the parameter ``items``, and with their contexts under ``context``; ``gathers``: they come together from the store.
     ``result_change``: what a reader of a result would see otherwise than it was returned, in words. ``with_results``: a body with the
-    results of the steps before it in the place left for them.
+    results of the steps before it in the place left for them. ``most``: how many of its tries run at once, over all processes.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Handler:
     no_retry_on: tuple[type[BaseException], ...] = ()
     result_change: Callable[[object, bytes], str | None] = _unchanged
     with_results: Callable[[bytes, bytes], bytes] = _instead
+    most: int | None = None
 
     def call(self, threads: Threads) -> Call:
         """The innermost call: user code with its arguments, on this loop or in a thread."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from forebay.errors import InvalidOption
 from forebay.model.amounts import check_count
+from forebay.model.rule import Rule, Settings, rule_of
 from forebay.model.when import Duration, micros
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 WhenFull: TypeAlias = Literal["reject", "block", "drop-expired"]
 BLOCK_FOR: Final = "10s"
@@ -19,7 +23,12 @@ BLOCK_FOR: Final = "10s"
 class QueueOptions:
     """What an App knows of one queue.
 
-    ``concurrency``: how many of its deliveries one worker process handles at a time; ``weight``: its share of the worker.
+    What holds over all processes, kept with the queue: ``rate``, such as ``"100/s"``, ``"5/min"`` or ``"30/h"``: how many of its messages
+    begin in a time, no more than ``burst`` at one moment (default: what a second brings); ``rate_per_key`` and ``burst_per_key``: the same
+    of each key; ``concurrency``: how many run at once; ``per_key``: of each key; ``ordered``: those of a key run one at a time, in the
+    order of a queue, and what is to be tried again keeps its place; ``fair``: keys take turns, whatever their backlog, as many as their
+    ``weights`` say (default 1). What holds in one process: ``per_process``: how many of its deliveries that handles at a time;
+    ``weight``: the queue's share of the worker.
     ``limit``: how many messages may wait in it before senders are refused (None: any number); it is kept with the queue, for senders of
     every process. ``when_full``: ``"reject"`` raises `QueueFull`; ``"block"`` waits for room, ``block_for`` at most (default 10 s);
     ``"drop-expired"`` ends what has expired, and then rejects. Retries and what handlers send with their success are never refused.
@@ -29,7 +38,16 @@ class QueueOptions:
     10000
     """
 
+    rate: str | None = None
+    burst: int | None = None
+    rate_per_key: str | None = None
+    burst_per_key: int | None = None
     concurrency: int | None = None
+    per_key: int | None = None
+    ordered: bool = False
+    fair: bool = False
+    weights: Mapping[str, int] | None = None
+    per_process: int | None = None
     weight: int = 1
     limit: int | None = None
     when_full: WhenFull = "reject"
@@ -40,9 +58,27 @@ class QueueOptions:
         if self.limit is not None:
             check_count(self.limit, "QueueOptions(limit=...)", 1, 10_000_000)
         _check_when_full(self)
-        if self.concurrency is not None:
-            check_count(self.concurrency, "QueueOptions(concurrency=...)", 1, 100_000)
+        if self.per_process is not None:
+            check_count(self.per_process, "QueueOptions(per_process=...)", 1, 100_000)
+        _ = self.rule
         check_count(self.weight, "QueueOptions(weight=...)", 1, 1_000)
+
+    @property
+    def rule(self) -> Rule:
+        """What holds over all processes. Raises `InvalidOption` for what cannot be."""
+        said = {name: getattr(self, name) for name in Settings.__annotations__}
+        return rule_of(cast("Settings", said), "queue option ")
+
+
+class QueueSettings(Settings, total=False):
+    """`QueueOptions` as the keyword arguments of `App.queue`."""
+
+    per_process: int | None
+    weight: int
+    limit: int | None
+    when_full: WhenFull
+    block_for: Duration | None
+    native: object | None
 
 
 def _check_when_full(options: QueueOptions) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from forebay.errors import Unsupported
+from forebay.model.rule import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -48,6 +49,11 @@ GROUPS: Final = Feature(
     "use batch= and within=, which gather in the worker, or a store",
 )
 LIMITS: Final = Feature(lambda t: t.limits, "no limits", "declare the queue without limit=, or use a store")
+LINES: Final = Feature(
+    lambda t: t.lines,
+    "no rules that hold over all processes",
+    f"leave it out, bound each worker by its own concurrency, or join it to a store: App({STORE!r}, bus=...)",
+)
 EXPIRY: Final = Feature(
     lambda t: t.expiry, "no expiry, so that nothing there can be dropped for it", "use when_full='reject'"
 )
@@ -94,7 +100,13 @@ class Need:
 
 def needs_of_handler(name: str, options: Mapping[str, object]) -> list[Need]:
     """What the options of a handler ask for."""
-    asked = {"priority": PRIORITIES, "backoff": TIMERS, "backoff_cap": TIMERS, "gather": GROUPS}
+    asked = {
+        "priority": PRIORITIES,
+        "backoff": TIMERS,
+        "backoff_cap": TIMERS,
+        "max_running": LINES,
+        "gather": GROUPS,
+    }
     return [
         Need(f"Handler {name!r}", f"{option}={options[option]!r}", feature)
         for option, feature in asked.items()
@@ -117,6 +129,10 @@ def needs_of_queues(queues: Mapping[str, QueueOptions]) -> list[Need]:
             (
                 options.when_full == "drop-expired",
                 Need(f"Queue {queue!r}", "when_full='drop-expired'", EXPIRY),
+            ),
+            *(
+                (True, Need(f"Queue {queue!r}", f"{name}={value!r}", LINES))
+                for name, value in settings_of(options.rule).items()
             ),
         )
         if asked

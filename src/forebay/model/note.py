@@ -10,6 +10,7 @@ from forebay.errors import InvalidOption
 from forebay.model.message import Message
 from forebay.model.names import check_name
 from forebay.model.query import LONGEST_PAGE, Edit
+from forebay.model.rule import RULE, override_of
 from forebay.model.survey import Survey
 from forebay.model.when import SECOND, Micros
 
@@ -105,7 +106,10 @@ def audited(batch: Sequence[Revision], answers: Sequence[Revised]) -> list[Edit]
 
 
 def check_revisions(batch: Sequence[Revision]) -> None:
-    """Raise `InvalidOption` for more than one call may change."""
+    """Raise `InvalidOption` for more than one call may change, and for a rule of a queue that cannot hold."""
+    for one in batch:
+        if one.note.kind == RULE:
+            override_of(one.note.body)
     if max(len(batch), sum(len(one.then) for one in batch)) > MOST_REVISED:
         raise InvalidOption(
             f"One call changes {MOST_REVISED:,} notes, and stores as many messages with them: make several of it."

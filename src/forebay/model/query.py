@@ -9,6 +9,7 @@ import msgspec
 
 from forebay.errors import InvalidOption
 from forebay.model.message import EntryId, Message
+from forebay.model.rule import FREE, Rules
 from forebay.model.state import Event, State, origins
 from forebay.model.verdict import Failure, Reason
 from forebay.model.waits import Waits
@@ -124,8 +125,8 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """One queue: entries by state, when the oldest ready one became ready (an instant), whether it is paused, what feeds it, and how
-    many may wait before outside senders are refused.
+    """One queue: entries by state, when the oldest ready one became ready (an instant), whether it is paused, what feeds it, how many may
+    wait before outside senders are refused, and the rules in force.
     """
 
     queue: str
@@ -135,6 +136,7 @@ class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
     pattern: str | None = None
     group: str | None = None
     limit: int | None = None
+    rules: Rules = FREE
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):

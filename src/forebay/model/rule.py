@@ -6,17 +6,16 @@ I.371, as "theoretical arrival time"). It counts in nanoseconds, so that no rate
 
 from __future__ import annotations
 
+import difflib
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from collections.abc import Mapping
+from typing import Final, NamedTuple, TypeAlias, TypedDict, cast
 
 import msgspec
 
 from forebay.errors import InvalidOption, quoted
 from forebay.model.amounts import check_count
-from forebay.model.when import SECOND, Micros
-
-if TYPE_CHECKING:
-    from forebay.model.when import Instant
+from forebay.model.when import SECOND, Instant, Micros
 
 Nanos: TypeAlias = int
 """Nanoseconds since the Unix epoch."""
@@ -141,6 +140,146 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.weights.get(key, 1)
 
 
+class Settings(TypedDict, total=False):
+    """What may be said of the rule of a queue, in code and while it runs. Rates are text such as ``"100/s"``; bursts are what may begin
+    at one moment, what a second brings if they are not given; the rest is as in `Rule`.
+    """
+
+    rate: str | None
+    burst: int | None
+    rate_per_key: str | None
+    burst_per_key: int | None
+    concurrency: int | None
+    per_key: int | None
+    ordered: bool
+    fair: bool
+    weights: Mapping[str, int] | None
+
+
+def rule_of(given: Settings, where: str = "") -> Rule:
+    """The rule that settings say.
+
+    >>> rule_of({"rate": "100/s", "per_key": 2})
+    Rule(rate=RateLimit(count=100, per=1000000, burst=100), per_key=2)
+
+    Raises `InvalidOption`, naming ``where``, for what cannot be.
+    """
+    changes: dict[str, object] = {}
+    for name in ("rate", "rate_per_key"):
+        burst = "burst" if name == "rate" else "burst_per_key"
+        rate, most = given.get(name), given.get(burst)
+        if rate is not None:
+            changes[name] = rate_limit(rate, f"{where}{name}", most)
+        elif most is not None:
+            raise InvalidOption(f"{where}{burst} goes with {name}=, such as {name}='100/s'.")
+    for name in ("concurrency", "per_key"):
+        if (number := given.get(name)) is not None:
+            changes[name] = check_count(number, f"{where}{name}", 1, MOST_AT_ONCE)
+    for name in ("ordered", "fair"):
+        if not isinstance(flag := given.get(name, False), bool):
+            raise InvalidOption(f"{where}{name} must be True or False, not {quoted(flag)}.")
+        changes[name] = flag
+    if weights := given.get("weights"):
+        if not changes["fair"]:
+            raise InvalidOption(f"{where}weights are turns of keys: they go with fair=True.")
+        changes["weights"] = _weights(weights, where)
+    return msgspec.structs.replace(Rule(), **changes)
+
+
+def _weights(given: object, where: str) -> dict[str, int]:
+    what = f"{where}weights"
+    if not isinstance(given, Mapping) or len(given) > MOST_WEIGHTS:
+        raise InvalidOption(
+            f"{what} must map keys to whole numbers, {MOST_WEIGHTS:,} at most, not {quoted(given)}."
+        )
+    if bad := [key for key in given if not isinstance(key, str) or not key]:
+        raise InvalidOption(f"{what}: {quoted(bad[0])} is no key.")
+    return {key: check_count(weight, f"{what}[{key!r}]", 1, HEAVIEST) for key, weight in given.items()}
+
+
+class Override(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was said of a queue while it ran, over what its code says: a note of the kind `RULE` under the queue's name. ``said``: the
+    settings, as they were written; None: that is not limited. ``by`` whom, and when.
+    """
+
+    said: dict[str, str | int | bool | dict[str, int] | None]
+    by: str = ""
+    at: Instant = 0
+
+
+RULE: Final = "rule"
+"""The kind of note that holds an `Override`."""
+_OVERRIDE: Final = msgspec.json.Decoder(Override)
+
+
+def override_of(body: bytes | None) -> Override | None:
+    """Read a note of the kind `RULE`. Raises `InvalidOption` for one that says nothing that could hold."""
+    if body is None:
+        return None
+    try:
+        found = _OVERRIDE.decode(body)
+    except msgspec.MsgspecError as error:
+        raise InvalidOption(
+            f"A note of the kind {RULE!r} says what holds in a queue, and this one does not: {error}."
+        ) from error
+    check_settings(found.said)
+    return found
+
+
+def check_settings(said: Mapping[str, object]) -> None:
+    """Raise `InvalidOption` for settings that do not exist, or cannot be whatever they are said over."""
+    for name, value in said.items():
+        if name not in Settings.__annotations__:
+            near = difflib.get_close_matches(name, Settings.__annotations__, n=1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"there are {', '.join(Settings.__annotations__)}."
+            )
+            raise InvalidOption(f"A queue has no setting {quoted(name)}: {hint}")
+        if name in ("burst", "burst_per_key"):
+            if value is not None:
+                check_count(value, name, 1, MOST_RATE)
+        else:
+            alone = {name: value, "fair": True} if name == "weights" else {name: value}
+            rule_of(cast("Settings", alone))
+
+
+def over(rule: Rule, override: Override | None) -> Rule:
+    """What holds where ``override`` was said over ``rule``. What does not go together, as a burst without a rate, is left out.
+
+    >>> over(Rule(per_key=2, ordered=True), Override(said={"rate": "5/min", "ordered": False}))
+    Rule(rate=RateLimit(count=5, per=60000000, burst=1), per_key=2)
+    """
+    if override is None:
+        return rule
+    said = {**settings_of(rule), **override.said}
+    for name, burst in (("rate", "burst"), ("rate_per_key", "burst_per_key")):
+        if said.get(name) is None or (name in override.said and burst not in override.said):
+            said.pop(burst, None)
+    if not said.get("fair"):
+        said.pop("weights", None)
+    return rule_of(cast("Settings", said))
+
+
+def settings_of(rule: Rule) -> dict[str, object]:
+    """A rule as what may be said of it; what is not limited is left out.
+
+    >>> settings_of(Rule(rate=rate_limit("100/s", "rate"), fair=True))
+    {'rate': '100/s', 'burst': 100, 'fair': True}
+    """
+    found: dict[str, object] = {}
+    for name, burst, rate in (
+        ("rate", "burst", rule.rate),
+        ("rate_per_key", "burst_per_key", rule.rate_per_key),
+    ):
+        if rate is not None:
+            found |= {name: str(rate), burst: rate.burst}
+    found |= {
+        name: value for name in ("concurrency", "per_key") if (value := getattr(rule, name)) is not None
+    }
+    found |= {name: True for name in ("ordered", "fair") if getattr(rule, name)}
+    return found | ({"weights": dict(rule.weights)} if rule.weights else {})
+
+
 class Place(NamedTuple):
     """A line of a queue: of a ``key``, or of a task's ``name`` that has no key here. Both empty: of all that have no key."""
 
@@ -200,3 +339,8 @@ class Rules(msgspec.Struct, frozen=True):
 
 FREE: Final = Rules()
 """Nothing is limited."""
+
+
+def amended(declared: Rules, override: Override | None) -> Rules:
+    """What holds in a queue."""
+    return declared if override is None else Rules(over(declared.rule, override), declared.most)

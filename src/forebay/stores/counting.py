@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from forebay.model.query import Counts, QueueCounts
+from forebay.model.rule import FREE
 from forebay.model.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from forebay.model.rule import Rules
     from forebay.model.when import Instant
 
 
@@ -20,9 +22,10 @@ def counted(
     declared: Iterable[tuple[str, bool, str | None, str | None, int | None]],
     found: Iterable[tuple[str, str, int, Instant | None]],
     counters: Mapping[str, int],
+    rules: Mapping[str, Rules],
 ) -> Counts:
     """``declared``: queue, whether it is paused, pattern, group, limit. ``found``: queue, state, how many, since when the oldest of them is
-    ready.
+    ready. ``rules``: those in force, by queue.
     """
     states: dict[str, dict[State, int]] = {}
     known = {}
@@ -38,7 +41,9 @@ def counted(
             oldest[queue] = since
     queues = [
         replace(
-            known.get(queue) or QueueCounts(queue=queue, states=states[queue]), oldest_ready=oldest.get(queue)
+            known.get(queue) or QueueCounts(queue=queue, states=states[queue]),
+            oldest_ready=oldest.get(queue),
+            rules=rules.get(queue, FREE),
         )
         for queue in sorted(states)
     ]

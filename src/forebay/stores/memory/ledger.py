@@ -6,7 +6,7 @@ import heapq
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -17,7 +17,7 @@ from forebay.model.entry import birth, blocked, earliest, routed
 from forebay.model.flow import HOOKS, End, Move, Role
 from forebay.model.message import EntryId, Message, entry_id
 from forebay.model.policy import NAMES_KEPT
-from forebay.model.rule import FREE
+from forebay.model.rule import FREE, Override, amended
 from forebay.model.saved import event_result, wait_of, waited_for
 from forebay.model.state import ENDED_BY_WORK, FINISHED, TIMED, WAITING, Event, State, after
 from forebay.model.survey import Parent, StepRecord
@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from forebay.model.when import Instant
     from forebay.stores.memory.flows import Node
     from forebay.support.ids import Token
+
+
+KEPT: Final = Override(said={})
+"""What was said of a queue before."""
 
 
 @dataclass(slots=True)
@@ -136,6 +140,8 @@ class Ledger:
             lambda key, event, now: self._happen(self.entries[key], event, now),
             lambda key: self._stand(self.entries[key]),
         )
+        self._said: dict[str, Override] = {}
+        """What was said of queues while they ran."""
         self._late: dict[str, list[tuple[Instant, int, EntryId]]] = {}
         """Of queues with rules: what expires, soonest first."""
         self.dropped = 0
@@ -150,14 +156,7 @@ class Ledger:
         if source.loose and known is not None:
             source = replace(source, pattern=known.pattern, group=known.group)
         self.bindings[source.queue] = source
-        if self.lines.rules.get(source.queue, FREE) != source.rules:
-            live = [e for e in self.entries.values() if e.queue == source.queue and e.state not in FINISHED]
-            self.lines.declare(source.queue, source.rules, live)
-            self._late.pop(source.queue, None)
-            if source.rules != FREE:
-                self._late[source.queue] = sorted(
-                    (e.expires, e.seq, e.id) for e in live if e.expires is not None
-                )
+        self.rule(source.queue)
         if source.limit is None:
             self._levels.pop(source.queue, None)
             return
@@ -166,6 +165,22 @@ class Ledger:
         self._levels[source.queue] = made = Level(source.limit, source.drops_expired, waiting)
         if level is not None:
             made.finished.extend(level.finished)
+
+    def rule(self, queue: str, override: Override | None = KEPT) -> None:
+        """What is said of a queue while it runs, over what was declared, holds from now on, for those that are there too."""
+        if override is None:
+            self._said.pop(queue, None)
+        elif override is not KEPT:
+            self._said[queue] = override
+        source = self.bindings.get(queue)
+        rules = amended(FREE if source is None else source.rules, self._said.get(queue))
+        if self.lines.rules.get(queue, FREE) == rules:
+            return
+        live = [e for e in self.entries.values() if e.queue == queue and e.state not in FINISHED]
+        self.lines.declare(queue, rules, live)
+        self._late.pop(queue, None)
+        if rules != FREE:
+            self._late[queue] = sorted((e.expires, e.seq, e.id) for e in live if e.expires is not None)
 
     def _waiting(self, queue: str) -> int:
         return sum(e.queue == queue and e.state in WAITING for e in self.entries.values())
@@ -1008,7 +1023,7 @@ class Ledger:
             (queue, state, n, oldest.get(queue) if state is State.READY else None)
             for (queue, state), n in numbers.items()
         ]
-        return counted(now, declared, found, self.counters)
+        return counted(now, declared, found, self.counters, self.lines.rules)
 
     # -- the moves everything above is made of
 

@@ -15,7 +15,7 @@ from forebay.model.message import entry_id
 from forebay.stores.face import exclusive
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
 from forebay.stores.sqlite import lines
-from forebay.stores.sqlite.rules import catch_up, catch_up_limits, known
+from forebay.stores.sqlite.rules import catch_up_limits, known
 from forebay.stores.sqlite.session import batch as encoded
 from forebay.stores.sqlite.tally import Tally
 
@@ -37,12 +37,9 @@ def bind(session: Session, batch: str) -> bool:
     limits, rules = session.rows("limits"), known(session)
     for statement in ("bind", "bind_loose"):
         session.change(statement, {"batch": batch})
-    changed = lines.changed(session, rules, known(session))
-    if changed or session.rows("limits") != limits:
+    if session.rows("limits") != limits:
         session.change("limits_changed")
-        catch_up(session, session.row("rules_mark")[0])
-    for queue in changed:
-        lines.look_through(session, queue)
+    lines.follow(session, rules)
     return True
 
 

@@ -15,7 +15,7 @@ from forebay.engine import Finished, Ready, Spent
 from forebay.model.rule import AHEAD, FREE, TURN, Line, Place, Stand, spent, tokens, when
 from forebay.model.when import SECOND
 from forebay.stores.sqlite.rows import NAME
-from forebay.stores.sqlite.rules import catch_up
+from forebay.stores.sqlite.rules import catch_up, known
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
 if TYPE_CHECKING:
@@ -320,15 +320,20 @@ def _pace(session: Session, queue: str) -> tuple[Nanos, int]:
 # -- when rules change
 
 
-def changed(session: Session, before: Mapping[str, Rules], after: Mapping[str, Rules]) -> list[str]:
-    """Rules are others than before: the queues concerned, which are to be looked through."""
+def follow(session: Session, before: Mapping[str, Rules]) -> None:
+    """Rules may be others than ``before``: the queues concerned are looked through, the first part of each at once."""
+    after = known(session)
     concerned = [queue for queue in {*before, *after} if before.get(queue, FREE) != after.get(queue, FREE)]
     for queue in concerned:
         if after.get(queue, FREE).rule.concurrency is not None:
             session.change("lease_name", {"queue": queue})
         session.change("reline", {"queue": queue})
         session.news.add(Ready(queue))
-    return concerned
+    if concerned:
+        session.change("limits_changed")
+        catch_up(session, session.row("rules_mark")[0])
+    for queue in concerned:
+        look_through(session, queue)
 
 
 def look_through(session: Session, queue: str) -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from forebay.engine import Noted
 from forebay.model.note import GONE_KEPT, Note, audited
 from forebay.model.query import Selector, Steered
+from forebay.model.rule import RULE
 from forebay.stores.face import Told
 from forebay.stores.notes import Board
-from forebay.stores.sqlite import publish
+from forebay.stores.sqlite import lines, publish
 from forebay.stores.sqlite.audit import Trail
+from forebay.stores.sqlite.rules import known
 from forebay.stores.sqlite.session import batch as encoded
 
 if TYPE_CHECKING:
@@ -32,10 +34,13 @@ def revise(session: Session, batch: Sequence[Revision], by: Actor) -> list[Revis
     """Change notes, and store what goes with those that are changed."""
     board = _board(session, batch)
     answers = [board.revise(revision) for revision in batch]
+    rules = known(session) if any(note.kind == RULE for note in board.changed) else None
     session.each("note_write", [(n.kind, n.name, n.version, n.body, session.now) for n in board.changed])
     publish.publish(
         session, [m for one, answer in zip(batch, answers, strict=True) if answer.changed for m in one.then]
     )
+    if rules is not None:
+        lines.follow(session, rules)
     for edit in audited(batch, answers):
         Trail(Told(by, edit, Selector())).write(session, Steered(changed=1))
     session.news.update(Noted(note.kind) for note in board.changed)

@@ -12,6 +12,7 @@ from forebay.model.when import SECOND
 from forebay.stores.counting import counted
 from forebay.stores.sqlite import flow_sight, steps
 from forebay.stores.sqlite.rows import STATE, record, stories
+from forebay.stores.sqlite.rules import in_force
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
 if TYPE_CHECKING:
@@ -204,4 +205,4 @@ def count(session: Session) -> Counts:
         (queue, state, n, since if state == State.READY else None)
         for queue, state, n, since in session.rows("count")
     )
-    return counted(session.now, declared, found, dict(session.rows("counters")))
+    return counted(session.now, declared, found, dict(session.rows("counters")), in_force(session))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from forebay.model.rule import FREE, Rules
+from forebay.model.rule import FREE, RULE, Rules, amended, override_of
 from forebay.stores.sqlite.session import batch
 from forebay.stores.sqlite.tally import Cap
 
@@ -40,5 +40,14 @@ def catch_up_limits(session: Session, mark: int) -> None:
 
 def known(session: Session) -> dict[str, Rules]:
     """The rules that hold, by queue. Of a queue that is looked through for a change of its rules, also that it has none any more."""
-    found = {queue: FREE for (queue,) in session.rows("relining_queues")}
-    return found | {queue: _RULES.decode(text) for queue, text in session.rows("rules")}
+    return {queue: FREE for (queue,) in session.rows("relining_queues")} | in_force(session)
+
+
+def in_force(session: Session) -> dict[str, Rules]:
+    """The rules by queue: what was said while it ran, over what was declared."""
+    declared: dict[str, Rules] = {queue: _RULES.decode(text) for queue, text in session.rows("rules")}
+    said: dict[str, bytes] = dict(session.rows("rules_said", {"kind": RULE}))
+    whole = {
+        queue: amended(declared.get(queue, FREE), override_of(said.get(queue))) for queue in declared | said
+    }
+    return {queue: rules for queue, rules in whole.items() if rules != FREE}

@@ -6,6 +6,10 @@
 -- All rules, by queue. A small table, read whole.
 SELECT queue, rules FROM binding WHERE rules IS NOT NULL
 
+-- name: rules_said
+-- What was said of queues while they ran. :kind is that of such notes. Index: primary key of note.
+SELECT name, body FROM note WHERE kind = :kind AND body IS NOT NULL
+
 -- name: rules_mark
 -- What changes with every limit and rule. The one row of its table.
 SELECT limits FROM forgotten
