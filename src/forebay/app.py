@@ -57,6 +57,7 @@ from forebay.declaring.traits import (
 from forebay.engine import EngineOptions, Published, Retention, Source, Timing, timing_from
 from forebay.engines import engine_for
 from forebay.errors import InvalidOption, NameTaken
+from forebay.features import rules
 from forebay.features.schedules.keeping import Declaration
 from forebay.flow_handle import FlowHandle
 from forebay.flows import Flow, FlowOptions
@@ -65,7 +66,7 @@ from forebay.model.amounts import byte_size
 from forebay.model.message import EntryId
 from forebay.model.names import check_name, check_new_name, check_pattern
 from forebay.model.query import LONGEST_PAGE, Actor, Selector
-from forebay.model.rule import Rule
+from forebay.model.rule import Rule, Settings
 from forebay.model.survey import Groups
 from forebay.model.when import Duration, Micros, micros
 from forebay.processes.address import address_of
@@ -535,6 +536,21 @@ class App:
         """The durable steps that a message has saved, in the order in which it did: what each came to, in which try, how long it took."""
         return tuple(await (await self._client.link()).store.saved(key))
 
+    async def set_queue(self, name: str, /, *, by: Actor | None = None, **settings: Unpack[Settings]) -> bool:
+        """Change how much of a queue begins and runs, in all processes at once, over what its code says; whether that changed anything.
+
+        >>> await app.set_queue("mail", rate="50/s")                # doctest: +SKIP
+
+        It is kept until `reset_queue`. None: that is not limited. Raises `InvalidOption`, also where others change it all the time.
+        """
+        store = (await self._client.link()).store
+        return await rules.say(store, name, settings, by or self._as_app())
+
+    async def reset_queue(self, name: str, /, *settings: str, by: Actor | None = None) -> bool:
+        """Take back what `set_queue` has said, of some settings or of all: the code holds again; whether that changed anything."""
+        store = (await self._client.link()).store
+        return await rules.unsay(store, name, settings, by or self._as_app())
+
     async def survey(self, about: Survey[T]) -> tuple[T, ...]:
         """What the store knows besides messages: `Workers` that are there, `Rates` by minute, queue and name.
 
@@ -547,9 +563,10 @@ class App:
         """Retry, cancel, delete, pause or resume. Returns how many messages (or queues) were changed, how many that run were asked to
         stop, and how many were skipped and why.
         """
-        return await (await self._client.link()).store.steer(
-            which, command, by=by or Actor(name=self.name, via="app")
-        )
+        return await (await self._client.link()).store.steer(which, command, by=by or self._as_app())
+
+    def _as_app(self) -> Actor:
+        return Actor(name=self.name, via="app")
 
     # -- open, work, close
 

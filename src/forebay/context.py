@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, Unpa
 from forebay.codec.signature import Arguments
 from forebay.errors import InvalidOption, SendError, Unsupported, quoted
 from forebay.features.flows.running import ParentResult, RunningFlow, parent_results
+from forebay.model.names import check_name
 from forebay.model.query import Progress
 from forebay.model.when import moment
 from forebay.support.logs import Log
@@ -103,6 +104,14 @@ class Tether(Protocol):
 
     def say(self, said: Progress) -> None:
         """Carry on how far it is."""
+        ...
+
+    async def take_turn(self, bucket: str, rate: str, burst: int | None, wait: Duration | None) -> None:
+        """Return when it has its turn in a rate that is shared. Raises `Snooze`, and `Unsupported` without a store."""
+        ...
+
+    def take_turn_sync(self, bucket: str, rate: str, burst: int | None, wait: Duration | None) -> None:
+        """`take_turn`, for a handler in a thread."""
         ...
 
     async def parents(self) -> Sequence[Parent]:
@@ -386,6 +395,32 @@ class Context:
                 raise InvalidOption(f"{self.name} {self.id} is no step of a flow: it was sent by itself.")
             self._flow = RunningFlow(self.delivery, step, self._composer, self._collect)
         return self._flow
+
+    async def limit(
+        self, name: str, rate: str, *, burst: int | None = None, wait: Duration | None = None
+    ) -> None:
+        """Go on when it is this handler's turn in a rate that all who say ``name`` share, in all processes.
+
+        >>> await ctx.limit("stripe", "25/s")                       # doctest: +SKIP
+
+        ``rate``: ``"100/s"``, ``"5/min"``, ``"30/h"``; ``burst``: how many may go on at one moment, what a second brings if it is not said.
+        A turn that comes within ``wait`` (5 s if it is not said, an hour at most) is waited for here, with the slot; for a later one the
+        try ends here, and the handler is called anew when it comes, with no attempt spent: so call this before there is anything to lose.
+
+        Raises `InvalidOption`, `InvalidName`; `EngineUnavailable` if the store cannot be asked; `Unsupported` where there is none in this
+        process. Cancelled, the turn may be lost, and is nobody's.
+        """
+        check_name(name, "limit")
+        if self._tether is not None:
+            await self._tether.take_turn(name, rate, burst, wait)
+
+    def limit_sync(
+        self, name: str, rate: str, *, burst: int | None = None, wait: Duration | None = None
+    ) -> None:
+        """As `limit`, for handlers that are plain functions."""
+        check_name(name, "limit")
+        if self._tether is not None:
+            self._tether.take_turn_sync(name, rate, burst, wait)
 
     async def parents(self) -> tuple[ParentResult, ...]:
         """The steps that this one waited for, in the order in which it names them, and what they returned. Empty for what is no step.

@@ -78,7 +78,55 @@ def test_a_queue_is_paused_and_resumed(store: str, cli: Cli) -> None:
     assert cli("queue", "resume", "mail").out == "mail was not paused\n"
 
 
-@pytest.mark.parametrize("verb", ["show", "pause", "resume", "purge"])
+def test_a_rule_is_set_over_the_code_shown_with_its_origin_and_reset(store: str, cli: Cli) -> None:
+    async def declare() -> None:
+        app = App(store)
+        app.queue("mail", rate="100/s", per_key=2)
+        app.task(queue="mail", name="slow", max_running=3)(_slow)
+        async with app:
+            await app.send("slow", queue="mail")
+
+    asyncio.run(declare())
+
+    shown = cli("queue", "set", "mail", "rate=50/s", "fair=yes", "per-key=none").out
+
+    assert shown.startswith("changed mail\n  rate: 50/s (set by ")
+    assert "  per_key: none (set by " in shown
+    assert "  max_running: slow:3 (in the code)" in cli("queue", "show", "mail").out
+    assert "50/s, fair, slow 3 at once" in cli("queue", "list").out
+    assert cli("queue", "set", "mail", "rate=50/s").out.startswith("unchanged mail")
+    assert "set rate=50/s fair=True per_key=None" in cli("audit").out
+    rule = cli("queue", "reset", "mail", "rate", "--json").document["rule"]
+    assert rule["rate"] == {"value": "100/s", "from": "code"}
+    assert rule["fair"]["from"] == "set"
+    assert cli("queue", "reset", "mail", "--json").document["changed"]
+    assert cli("queue", "show", "mail", "--json").document["rule"] == {
+        "rate": {"value": "100/s", "from": "code"},
+        "burst": {"value": 100, "from": "code"},
+        "per_key": {"value": 2, "from": "code"},
+        "max_running": {"value": {"slow": 3}, "from": "code"},
+    }
+
+
+async def _slow() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rate=fast"], "must be a rate"), (["rate"], "write, say, rate=50/s"), (["weights=a:0"], "weights"),
+        (["speed=5"], "no setting 'speed'"),
+        (["concurrency=many"], "concurrency"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_is_refused(words: list[str], said: str, subscribed: str, cli: Cli) -> None:
+    answer = cli("queue", "set", "stock.orders.placed", *words)
+
+    assert answer.code == Exit.USAGE
+    assert said in answer.err
+
+
+@pytest.mark.parametrize("verb", ["show", "pause", "resume", "purge", "reset"])
 def test_a_queue_nobody_knows_is_not_touched(verb: str, subscribed: str, cli: Cli) -> None:
     answer = cli("queue", verb, "mial")
 

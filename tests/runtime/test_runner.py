@@ -395,7 +395,7 @@ async def test_a_stuck_thread_keeps_its_slot_and_its_queue_mates_run(
         ),
         (lambda: WorkerOptions(queues={}), "queues names no queue"),
         (lambda: QueueOptions(weight=0), "weight"),
-        (lambda: QueueOptions(per_process=0), "concurrency"),
+        (lambda: QueueOptions(per_process=0), "per_process"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options: Callable[[], object], sentence: str) -> None:

@@ -10,6 +10,8 @@ from forebay.cli import options
 from forebay.errors import ForebayError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from forebay.app import App
     from forebay.cli.exits import Exit
     from forebay.cli.output import Column
@@ -23,7 +25,7 @@ class NoQueue(ForebayError):
 
 @click.group()
 def queue() -> None:
-    """Look at queues, pause and resume them, empty them."""
+    """Look at queues, pause and resume them, change their rules, empty them."""
 
 
 @queue.command("list", epilog=options.examples("forebay queue list"))
@@ -95,12 +97,23 @@ def unworked(app: App, name: str) -> str:
 
 def _table(counts: Counts) -> None:
     from forebay.cli.output import Column, table
+    from forebay.model.state import State
 
-    titles = ("ready", "running", "scheduled", "retrying", "dead", "succeeded")
+    blocked = any(one.states.get(State.BLOCKED) for one in counts.queues)
+    titles = (
+        "ready",
+        *(("blocked",) if blocked else ()),
+        "running",
+        "scheduled",
+        "retrying",
+        "dead",
+        "succeeded",
+    )
     columns = [
         Column("queue"),
         *(Column(title, right=True) for title in (*titles, "oldest")),
         *limit_column(counts),
+        *rule_column(counts),
         Column("from"),
         Column("tap"),
     ]
@@ -115,11 +128,13 @@ def show(*, name: str, as_json: bool, url: str | None) -> None:
     """Show one queue in full."""
     from forebay.cli.loading import opened
     from forebay.cli.output import clean, document, say
+    from forebay.cli.rules import described as rule_of, sentences
 
     with opened(url) as app:
         one, counts = _known(app, name)
+        rule = rule_of(app, one)
     if as_json:
-        document(described(one, counts))
+        document(described(one, counts) | {"rule": rule})
         return
     say(f"{clean(one.queue)}{' (paused)' if one.paused else ''}")
     if one.pattern is not None:
@@ -129,6 +144,8 @@ def show(*, name: str, as_json: bool, url: str | None) -> None:
     say(f"  oldest ready: {age(one, counts) or 'none'}")
     if one.limit is not None:
         say(f"  limit: {one.limit:,} may wait, and {waiting(one):,} do")
+    for line in sentences(rule):
+        say(f"  {line}")
 
 
 @queue.command(epilog=options.examples("forebay queue pause mail"))
@@ -154,6 +171,63 @@ def resume(*, name: str, as_json: bool, url: str | None) -> None:
     from forebay.model.query import Resume
 
     _turn(name, Resume(), "resumed", as_json=as_json, url=url)
+
+
+@queue.command(
+    "set",
+    epilog=options.examples(
+        "forebay queue set mail rate=50/s",
+        "forebay queue set tenants per_key=2 fair=true weights=a:3",
+        "forebay queue set mail rate=none",
+    ),
+)
+@click.argument("name", metavar="QUEUE")
+@click.argument("settings", metavar="SETTING=VALUE...", nargs=-1, required=True)
+@options.as_json
+@options.url
+def set_(*, name: str, settings: tuple[str, ...], as_json: bool, url: str | None) -> None:
+    """Change how much of a queue begins and runs, for all workers at once.
+
+    Settings are rate, burst, rate_per_key, burst_per_key, concurrency, per_key, ordered, fair and weights, as in the code. What is said
+    here goes before what the code says, until it is reset; none takes a limit away.
+    """
+    from forebay.cli.actor import actor
+    from forebay.cli.rules import said_in
+
+    said = said_in(settings)
+    _rule(name, lambda app: app.set_queue(name, by=actor(), **said), as_json=as_json, url=url)
+
+
+@queue.command(epilog=options.examples("forebay queue reset mail", "forebay queue reset mail rate"))
+@click.argument("name", metavar="QUEUE")
+@click.argument("settings", metavar="SETTING...", nargs=-1)
+@options.as_json
+@options.url
+def reset(*, name: str, settings: tuple[str, ...], as_json: bool, url: str | None) -> None:
+    """Take back what was set: what the code says holds again. Of all, or of some settings."""
+    from forebay.cli.actor import actor
+
+    _rule(name, lambda app: app.reset_queue(name, *settings, by=actor()), as_json=as_json, url=url)
+
+
+def _rule(
+    name: str, change: Callable[[App], Coroutine[Any, Any, bool]], *, as_json: bool, url: str | None
+) -> None:
+    from forebay.cli.loading import opened
+    from forebay.cli.output import document, say
+    from forebay.cli.rules import described as rule_of, sentences
+
+    with opened(url) as app:
+        one, _counts = _known(app, name)
+        changed = app.sync(change(app))
+        one, _counts = _known(app, name)
+        rule = rule_of(app, one)
+    if as_json:
+        document({"queue": one.queue, "changed": changed, "rule": rule})
+        return
+    say(f"{'changed' if changed else 'unchanged'} {one.queue}")
+    for line in sentences(rule):
+        say(f"  {line}")
 
 
 @queue.command(epilog=options.examples("forebay queue purge mail"))
@@ -227,6 +301,7 @@ def _row(one: QueueCounts, counts: Counts, titles: tuple[str, ...]) -> list[str]
         *(f"{states[title]:,}" for title in titles),
         age(one, counts),
         *ceiling(one, counts),
+        *in_short(one, counts),
         source,
         "paused" if one.paused else "",
     ]
@@ -261,6 +336,21 @@ def ceiling(one: QueueCounts, counts: Counts) -> list[str]:
     if one.limit is None:
         return [""]
     return [f"{one.limit:,} full" if waiting(one) >= one.limit else f"{one.limit:,}"]
+
+
+def rule_column(counts: Counts) -> list[Column]:
+    """The column of rules, where any queue has one."""
+    from forebay.cli.output import Column
+    from forebay.model.rule import FREE
+
+    return [Column("rule")] if any(one.rules != FREE for one in counts.queues) else []
+
+
+def in_short(one: QueueCounts, counts: Counts) -> list[str]:
+    """What is in that column."""
+    from forebay.cli.rules import short
+
+    return [short(one.rules)] if rule_column(counts) else []
 
 
 def age(one: QueueCounts, counts: Counts) -> str:

@@ -17,6 +17,7 @@ from forebay.codec.signature import Arguments
 from forebay.context import Context
 from forebay.errors import InvalidOption, Unsupported, name_of, shown, text_of
 from forebay.features.flows.gathering import LARGEST_GATHERED, parents_of
+from forebay.features.limits import take_turn
 from forebay.features.steps.steps import Desk, Steps
 from forebay.model import outcome as o
 from forebay.model.fingerprint import fingerprint
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from forebay.model.message import Message
     from forebay.model.query import Progress
     from forebay.model.survey import Parent
-    from forebay.model.when import Micros
+    from forebay.model.when import Duration, Micros
     from forebay.runtime.in_flight import InFlight, Run
 
 LONGEST_TRACEBACK: Final = 16_384
@@ -106,6 +107,22 @@ class Tied:
     def say(self, said: Progress) -> None:
         """Carry on how far it is."""
         self._in_flight.say(self._run, said)
+
+    async def take_turn(self, bucket: str, rate: str, burst: int | None, wait: Duration | None) -> None:
+        """Return when it has its turn in a rate that is shared."""
+        desk = self._desk
+        if desk.store is None:
+            raise Unsupported(
+                f"{self._run.delivery.message.name}: ctx.limit() shares a rate through a store that is out of reach here: run the handler "
+                "in a worker of a store, such as sqlite:///forebay.db, without pool='process' if that is memory://."
+            )
+        # On a clock that stands still nobody waits in place.
+        await take_turn(desk.store, desk.clock, bucket, rate, burst=burst, wait=wait if desk.in_place else 0)
+
+    def take_turn_sync(self, bucket: str, rate: str, burst: int | None, wait: Duration | None) -> None:
+        """`take_turn`, for a handler in a thread."""
+        turn = self.take_turn(bucket, rate, burst, wait)
+        asyncio.run_coroutine_threadsafe(turn, self.main.get_loop()).result()
 
     async def parents(self) -> list[Parent]:
         """The steps of its flow that it waited for."""

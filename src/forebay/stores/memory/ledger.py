@@ -676,7 +676,10 @@ class Ledger:
     def front(self, queue: str, now: Instant) -> Entry | None:
         """What a claim would take first."""
         self.promote(queue, now)
-        return None if queue in self.paused else next(self._next_ready(queue, now, []), None)
+        self.lines.balance(now)
+        if queue in self.paused or self.lines.room(queue, now) == 0:
+            return None
+        return next(self._next_ready(queue, now, []), None)
 
     def next_due(self, queue: str, now: Instant) -> Instant | None:
         """When the next of the queue may be taken that may not be taken now."""
