@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from forebay.engine import Ask, EngineOptions, Notice, Retention, Settled, Settlement, Source, Stored
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
+from forebay.model.saved import Kind, SavedStep
 from forebay.model.state import FINISHED, TIMED, WAITING, Event, State, after
 from forebay.model.when import SECOND, After
 from forebay.stores.memory import MemoryEngine
@@ -38,11 +40,22 @@ DELAYS = st.sampled_from([1, SECOND, 30 * SECOND, 90 * SECOND]).map(After)
 VERDICTS = st.one_of(
     st.builds(v.Done, st.none() | st.just(b"1")),
     st.builds(v.Retry, DELAYS | st.just(After(0)), st.just(FAILURE)),
-    st.builds(v.Snooze, DELAYS | st.just(After(0)), unknown=st.booleans()),
+    st.builds(v.Snooze, DELAYS | st.just(After(0)), unknown=st.booleans(), awaits=st.booleans()),
     st.builds(v.Release),
     st.builds(v.Dead, st.sampled_from(v.Reason), st.none(), st.booleans()),
     st.builds(v.Cancelled),
 )
+
+
+NEWS = st.sampled_from([None, "k", "l"])
+"""Keys of events, and of what is waited for."""
+STEPS = st.one_of(
+    st.builds(SavedStep, name=st.sampled_from("ab"), position=st.integers(0, 2), body=st.just(b"1")),
+    st.builds(
+        SavedStep, name=st.sampled_from("abcd"), kind=st.just(Kind.WAIT), topic=st.just("news"), key=NEWS,
+        lasts=DELAYS.map(lambda delay: delay.micros),
+    ),
+)  # fmt: skip
 
 
 @dataclass
@@ -62,6 +75,9 @@ class Row:
     asked: bool = False
     since: int | None = None
     settled: list[Token] = field(default_factory=list)
+    steps: dict[str, SavedStep] = field(default_factory=dict)
+    heard: bool = False
+    """Whether an event has come for it while it ran."""
 
     def move(self, event: Event) -> None:
         """Follow the table."""
@@ -249,6 +265,38 @@ class StoreMachine(RuleBasedStateMachine):
         self.apply(row, verdict)
 
     @precondition(lambda self: self.deliveries)
+    @rule(data=st.data(), steps=st.lists(STEPS, min_size=1, max_size=3))
+    def save(self, data: st.DataObject, steps: list[SavedStep]) -> None:
+        delivery = data.draw(st.sampled_from(self.deliveries[-8:]))
+        row = self.rows.get(delivery.id)
+
+        answer = self.run_on_loop(self.store.save(delivery, steps))
+
+        if row is None or row.token != delivery.token:
+            assert answer is Settled.STALE
+            return
+        assert answer is Settled.OK
+        for step in steps:
+            row.steps.setdefault(step.name, replace(step, due=step.due_from(self.clock.now()), lasts=None))
+
+    @rule(key=NEWS)
+    def tell(self, key: str | None) -> None:
+        self.numbers += 1
+        now, event = (
+            self.clock.now(),
+            Message(id=MessageId(f"e{self.numbers}"), name="news", topic="news", key=key),
+        )
+
+        self.run_on_loop(self.store.publish([event]))
+
+        for row in self.rows.values():
+            for name, step in row.steps.items():
+                if step.waits and step.key in (None, key) and (step.due or 0) > now:
+                    row.steps[name] = replace(step, met=now, body=b"")
+                    row.heard |= row.state is State.RUNNING
+                    row.due = min(row.due, now) if row.state is State.SCHEDULED else row.due
+
+    @precondition(lambda self: self.deliveries)
     @rule(data=st.data())
     def extend(self, data: st.DataObject) -> None:
         self.renew(data.draw(st.sampled_from(self.deliveries[-8:])).token)
@@ -288,7 +336,7 @@ class StoreMachine(RuleBasedStateMachine):
         if row.state in WAITING or (row.token and row.until <= self.clock.now()):
             assert changed == 1
             row.move(Event.CANCEL)
-            row.token = None
+            row.token, row.heard = None, False
         else:
             assert changed == (row.state is State.RUNNING and not row.asked)
             row.asked |= row.state is State.RUNNING
@@ -346,6 +394,14 @@ class StoreMachine(RuleBasedStateMachine):
         assert list(known) == sorted(self.rows)
 
     @invariant()
+    def the_store_knows_the_steps_that_the_dictionary_knows(self) -> None:
+        for name, row in self.rows.items():
+            if not row.steps:
+                continue
+            found = self.run_on_loop(self.store.saved(EntryId(name)))
+            assert [replace(step, number=0, at=0) for step in found] == list(row.steps.values())
+
+    @invariant()
     def the_counts_are_the_records(self) -> None:
         counts = self.run_on_loop(self.store.count())
         page = self.run_on_loop(self.store.find(q.Query(size=1_000)))
@@ -385,14 +441,16 @@ class StoreMachine(RuleBasedStateMachine):
         row.move(v.event_of(verdict))
         if isinstance(verdict, v.Retry | v.Snooze):
             assert isinstance(verdict.at, After)
-            row.due = self.clock.now() + verdict.at.micros
+            woken = isinstance(verdict, v.Snooze) and verdict.awaits and row.heard
+            row.due = self.clock.now() + (0 if woken else verdict.at.micros)
             unknown = isinstance(verdict, v.Snooze) and verdict.unknown
             row.since = None if not unknown else self.clock.now() if row.since is None else row.since
+        row.heard = False
         self.cancel_if_asked(row)
 
     def lose(self, row: Row) -> bool:
         row.crashes += 1
-        row.token = None
+        row.token, row.heard = None, False
         quarantined = row.crashes >= OPTIONS.timing.crashes
         row.move(Event.BURY if quarantined else Event.LOSE)
         self.cancel_if_asked(row)
