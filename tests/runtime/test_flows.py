@@ -518,6 +518,40 @@ async def test_a_flow_that_is_not_over_in_time_is_a_timeout_of_its_handler(url: 
             await (await look.send()).result("5s")
 
 
+@pytest.mark.parametrize(
+    ("rule", "most"),
+    [({"ordered": True}, 1), ({"per_key": 2}, 2), ({"fair": True}, 99), ({"rate_per_key": "500/s"}, 99)],
+)
+@story
+async def test_steps_stand_in_the_line_of_their_key(url: str, rule: dict[str, Any], most: int) -> None:
+    shop = Shop(url)
+    shop.app.queue("default", **rule)
+    running = [0]
+
+    @shop.app.task
+    async def at_once(number: int) -> int:
+        running[0] += 1
+        now = running[0]
+        await asyncio.sleep(0.001)  # noqa: TID251  # stands for work
+        running[0] -= 1
+        return now
+
+    @shop.app.task
+    async def largest(numbers: list[int]) -> int:
+        return max(numbers)
+
+    keyed = at_once.options(key="k")
+    several = group([keyed.bind(n) for n in range(12)])
+    async with working(shop.app):
+        handles = [
+            await chain(keyed.bind(0), several, largest.options(key="k").bind()).send(f"x{n}")
+            for n in range(2)
+        ]
+        results = [await handle.result("9s") for handle in handles]
+
+    assert max(results) <= most
+
+
 @story
 async def test_a_result_that_does_not_fit_is_a_dead_letter_that_names_the_step(url: str) -> None:
     shop = Shop(url)
