@@ -308,7 +308,8 @@ class Runner:
         if lane.batched and pool is None and (handler := self._batching(lane, delivery)) is not None:
             self._gather(lane, run, handler)
             return
-        self._take_slots(lane, 1)
+        self._busy += 1
+        lane.busy += 1
         self._gears.spawn(self._see_through(lane, run, pool))
 
     def _take_slots(self, lane: Lane, slots: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from forebay.errors import InvalidOption
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from forebay.model.flow import Role, Step
     from forebay.model.query import Change
 
+_STEP: Final = attrgetter("step")
 ROWS: Final = 1_000
 """Steps that are told of an end, opened, ended or forgotten by one transaction, beyond those it is about: the rest is done by others."""
 NAMED: Final = 3
@@ -38,7 +40,7 @@ def over(flow: str) -> Message:
 
 def has_steps(batch: Sequence[Message]) -> bool:
     """Whether any of a batch belongs to a flow. Of most batches none does."""
-    return any(message.step is not None for message in batch)
+    return any(map(_STEP, batch))
 
 
 def by_flow(batch: Sequence[Message]) -> tuple[list[int], dict[str, list[int]]]:

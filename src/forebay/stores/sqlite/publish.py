@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from forebay.stores.sqlite.session import Session
 
 _PLACE: Final = attrgetter("queue", "name")
+_SAID: Final = attrgetter("topic", "due", "expires", "deadline", "unique", "hold")
+_NOTHING: Final = (None,) * 6
 _QUEUE: Final = 3
 _UNIQUE: Final = 10
 """Columns of a row of `publish_entries`."""
@@ -121,7 +123,7 @@ def publish(session: Session, messages: Sequence[Message]) -> list[Published]:
 def _store(session: Session, plan: _Plan) -> list[Published]:
     """Store a batch: messages that hold a unique key in a way of their own one by one, the others together, in their order."""
     messages = plan.messages
-    plain = all(map(_is_plain, messages))
+    plain = _are_plain(messages)
     if plain or all(m.hold is None for m in messages):
         return _store_together(session, plan, plain=plain)
     answers: list[Published] = []
@@ -212,16 +214,11 @@ def _plan(messages: Sequence[Message], queues: list[list[str]], first: int) -> _
     return _Plan(messages, queues, list(map(range, ends, ends[1:])))
 
 
-def _is_plain(message: Message) -> bool:
-    """A task that is ready at once and for ever, as most are: its place follows from its message."""
-    return (
-        message.topic is None
-        and message.due is None
-        and message.expires is None
-        and message.deadline is None
-        and message.unique is None
-        and message.hold is None
-    )
+def _are_plain(messages: Sequence[Message]) -> bool:
+    """Tasks that are ready at once and for ever, as most are: their places follow from their messages. Asked of every message there is, so
+    without a call for each.
+    """
+    return list(map(_SAID, messages)).count(_NOTHING) == len(messages)
 
 
 def _open_lines(session: Session, plan: _Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -48,6 +49,8 @@ _COMMAND: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Deed)
 _SELECTOR: Final = msgspec.json.Decoder(Selector)
 _STEERED: Final = msgspec.json.Decoder(Steered)
 _NO_MOMENTS: Final = Moments()
+_SAID: Final = attrgetter("due", "expires", "deadline", "step", "hold")
+_NOTHING: Final = (None,) * 5
 
 
 def message_row(seq: int, message: Message, copies: int) -> tuple[Value, ...]:
@@ -55,7 +58,8 @@ def message_row(seq: int, message: Message, copies: int) -> tuple[Value, ...]:
     return (
         seq, message.id, message.name, message.queue, message.topic, message.body,
         None if message.content_type == JSON else message.content_type, batch(message.headers) if message.headers else None,
-        message.key, message.priority, message.max_attempts, message.timeout, message.unique, _moments(message), copies,
+        message.key, message.priority, message.max_attempts, message.timeout, message.unique,
+        None if _SAID(message) == _NOTHING else _moments(message), copies,
     )  # fmt: skip
 
 
@@ -69,17 +73,13 @@ def changed_row(message: Message) -> tuple[Value, ...]:
 
 def _moments(message: Message) -> str | None:
     """The column `moments`."""
-    step = message.step
-    if (
-        step is not None
-        or message.hold is not None
-        or message.due is not None
-        or message.expires is not None
-        or message.deadline is not None
-    ):
-        step = None if step is None else msgspec.structs.replace(step, after=())
-        return batch(Moments(message.due, message.expires, message.deadline, step, message.hold))
-    return None
+    said = _SAID(message)
+    if said == _NOTHING:
+        return None
+    due, expires, deadline, step, hold = said
+    if step is not None:
+        step = msgspec.structs.replace(step, after=())
+    return batch(Moments(due, expires, deadline, step, hold))
 
 
 UNKNOWN_SINCE: Final = 8
