@@ -12,6 +12,7 @@ import asyncio
 import csv
 import sqlite3
 import sys
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -44,6 +45,7 @@ SHOWN: Final = "so says the shop window"
 COUNTED: Final = "counted every 2 s, none missed"
 PACKED: Final = "one parcel each, all pieces in"
 MAILED: Final = "one mail each"
+PACED: Final = f"{shop.MAILS} a second, {shop.MAILS_AT_A_MOMENT} at one moment"
 NOTED: Final = "one line each in the CSV file"
 SETTLED: Final = "nothing lost, nothing left over"
 
@@ -85,6 +87,7 @@ def judged(folder: Path, counts: Counts) -> list[Line]:
         (COUNTED, _counted),
         (PACKED, _packed),
         (MAILED, _mailed),
+        (PACED, _paced),
         (NOTED, _noted),
     )
     return [
@@ -224,6 +227,14 @@ def _mailed(folder: Path, accepted: list[Accepted]) -> Line:
     again = len(mails) - len(kept)
     aside = f"{len(mails):,} came, {again:,} repeats by Message-ID"
     return Line(MAILED, _tell(len(kept), wrong=wrong), not wrong and len(kept) == len(accepted), aside)
+
+
+def _paced(folder: Path, _: list[Accepted]) -> Line:
+    times = sorted(float(str(at)) for (at,) in rows(folder / "mail.db", "SELECT at FROM mail"))
+    most = max((bisect_left(times, at + 1) - n for n, at in enumerate(times)), default=0)
+    # The rate is of mails that begin. Those that were on their way already arrive in the same second.
+    able = shop.MAILS + shop.MAILS_AT_A_MOMENT + shop.MAILS_IN_HAND
+    return Line(PACED, f"{most:,} in the busiest second", most <= able)
 
 
 def _noted(folder: Path, accepted: list[Accepted]) -> Line:

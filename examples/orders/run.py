@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 from rich.console import Console
 
-from examples.orders import books
+from examples.orders import books, shop
 from examples.orders.drive import Plan
 from examples.orders.processes import ChildDied, Crew, listener, port
 from examples.orders.screen import Scene, screen
@@ -32,7 +32,7 @@ CONCURRENCY: Final = {
     "billing-2": 10,
     "stock": 20,
     "analytics": 20,
-    "receipts": 20,
+    "receipts": shop.MAILS_IN_HAND,
     "packing": 20,
 }
 """The workers. The two of billing together keep as many orders in hand as the payment provider has desks; the rest waits in the queue."""

@@ -18,6 +18,15 @@ TIMING: Final = Timing(lease=4 * SECOND, heartbeat=1 * SECOND, sweep=1 * SECOND)
 MOST_WAITING: Final = 1_200
 """How many orders may wait for billing, a quarter of a minute's work; after that the front asks customers to come back later."""
 
+MAILS: Final = 80
+"""How many mails the mail server takes in a second."""
+
+MAILS_AT_A_MOMENT: Final = 10
+"""How many of them may begin at one moment, after a quiet time."""
+
+MAILS_IN_HAND: Final = 20
+"""How many the worker of receipts is sending at the same time."""
+
 COUNTING: Final = "counting"
 """The queue of the stock counts: they come by the clock, not by orders, and go on as long as the shop is open."""
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-MAIL = "INSERT INTO mail (message_id, order_id, recipient, bytes) VALUES"
+MAIL = "INSERT INTO mail (message_id, order_id, recipient, bytes, at) VALUES"
 CLAIMS = (
     books.ACCEPTED,
     books.BILLED,
@@ -41,6 +41,7 @@ CLAIMS = (
     books.COUNTED,
     books.PACKED,
     books.MAILED,
+    books.PACED,
     books.NOTED,
     books.SETTLED,
 )
@@ -165,7 +166,7 @@ class Shop:
 
     folder: Path
 
-    def change(self, file: str, sql: str, *values: str | int) -> None:
+    def change(self, file: str, sql: str, *values: str | float) -> None:
         with closing(sqlite3.connect(self.folder / file)) as db, db:
             db.execute(sql, values)
 
@@ -213,7 +214,7 @@ def good(tmp_path: Path) -> Shop:
         made.change(
             "stock.db", "INSERT INTO taken VALUES (?, ?, ?)", order.order_id, order.sku, order.quantity
         )
-        made.change("mail.db", f"{MAIL} (?, ?, ?, 9)", f"<{order.quantity}>", order.order_id, order.email)
+        made.change("mail.db", f"{MAIL} (?, ?, ?, 9, 1)", f"<{order.quantity}>", order.order_id, order.email)
         made.change("invoices.db", "INSERT INTO invoice VALUES (?, ?, 'ch')", order.quantity, order.order_id)
         pieces = " ".join(f"lamp-{n}" for n in range(1, order.quantity + 1))
         made.change("parcels.db", "INSERT INTO parcel VALUES (?, ?)", order.order_id, pieces)
@@ -236,7 +237,7 @@ def test_the_books_of_a_good_shop_are_right(good: Shop) -> None:
 def test_a_second_copy_of_a_mail_or_a_line_is_no_fault(good: Shop) -> None:
     good.change(
         "mail.db",
-        f"{MAIL} ('<1>', 'o-1', '1@mail.example', 9)",
+        f"{MAIL} ('<1>', 'o-1', '1@mail.example', 9, 1)",
     )
     with (good.folder / "analytics.csv").open("a") as file:
         file.write("o-1,lamp,1,4900\r\n")
@@ -321,7 +322,7 @@ def test_a_second_copy_of_a_mail_or_a_line_is_no_fault(good: Shop) -> None:
         ),
         pytest.param(
             "mail.db",
-            f"{MAIL} ('<9>', 'o-1', '1@mail.example', 9)",
+            f"{MAIL} ('<9>', 'o-1', '1@mail.example', 9, 1)",
             books.MAILED,
             id="a second mail",
         ),
@@ -331,6 +332,17 @@ def test_one_fault_is_found_where_it_is(good: Shop, file: str, sql: str, claim: 
     good.change(file, sql)
 
     assert good.wrong() == [claim]
+
+
+def test_a_mail_server_that_was_overrun_is_found(good: Shop) -> None:
+    most = shop.MAILS + shop.MAILS_AT_A_MOMENT + shop.MAILS_IN_HAND
+    for n in range(most - 3):  # copies, which are no fault in themselves; three are there
+        good.change("mail.db", f"{MAIL} ('<1>', 'o-1', '1@mail.example', 9, ?)", 1 + n / most / 2)
+    assert good.wrong() == []
+
+    good.change("mail.db", f"{MAIL} ('<1>', 'o-1', '1@mail.example', 9, 1.9)")
+
+    assert good.wrong() == [books.PACED]
 
 
 def test_a_lost_line_is_found(good: Shop) -> None:

@@ -3,6 +3,8 @@
 Mail has no idempotency key, so this service keeps a ledger of what it has sent. Between the moment the mail server says 250 and the moment
 the ledger knows, a crash still means a second copy: no program can close that gap. So both copies carry one Message-ID, by which mail
 systems recognise them.
+
+The mail server takes so many a second. A rule of the queue keeps to it, whatever the number of workers: what would be too much waits there.
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ from functools import cache
 from examples.orders import shop
 from examples.orders.database import Database
 from examples.orders.events import OrderBilled
-from forebay import App
+from forebay import App, QueueOptions
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS sent (order_id TEXT PRIMARY KEY)"
 
-app = App(name="receipts", timing=shop.TIMING)
+app = App(
+    name="receipts",
+    timing=shop.TIMING,
+    queues={"receipts.orders.billed": QueueOptions(rate=f"{shop.MAILS}/s", burst=shop.MAILS_AT_A_MOMENT)},
+)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from email import message_from_bytes
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 LATER: Final = 0.01
 SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS mail (
-        seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, order_id TEXT NOT NULL, recipient TEXT NOT NULL, bytes INTEGER NOT NULL
+        seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, order_id TEXT NOT NULL, recipient TEXT NOT NULL, bytes INTEGER NOT NULL,
+        at REAL NOT NULL
     );
     CREATE TABLE IF NOT EXISTS tally (what TEXT PRIMARY KEY, times INTEGER NOT NULL);
 """
@@ -46,9 +48,12 @@ class Mailroom:
             return "451 4.3.0 Busy, please try again later"
         content = envelope.content or b""
         mail = message_from_bytes(content if isinstance(content, bytes) else content.encode())
-        row = (mail["Message-ID"] or "", mail["X-Order-Id"] or "", ",".join(envelope.rcpt_tos), len(content))
+        names = mail["Message-ID"] or "", mail["X-Order-Id"] or "", ",".join(envelope.rcpt_tos)
         with self._database.transaction() as db:
-            db.execute("INSERT INTO mail (message_id, order_id, recipient, bytes) VALUES (?, ?, ?, ?)", row)
+            db.execute(
+                "INSERT INTO mail (message_id, order_id, recipient, bytes, at) VALUES (?, ?, ?, ?, ?)",
+                (*names, len(content), time.monotonic()),
+            )
         return "250 2.0.0 OK"
 
 
