@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import idle, late, latency, local, peers, raw, retention, schedules, steps, threads, work
+from bench import flows, idle, late, latency, local, peers, raw, retention, schedules, steps, threads, work
 from forebay.engine import Retention
 from forebay.testing import measure
 
@@ -102,6 +102,13 @@ def _table(folder: Path) -> None:
         f"{woken:,.0f}/s",
         f"{woken / drained:.2f} of no-op tasks",
     )
+    for name, shape in (("beside each other, gathered", flows.wide), ("in a chain", flows.long)):
+        told = asyncio.run(flows.drain(work.on_disk(folder, f"flow {shape.__name__}"), shape))
+        _row(
+            f"a flow of {flows.COUNT:,} steps {name}, concurrency 100",
+            f"{told:,.0f}/s",
+            f"{told / drained:.2f} of no-op tasks",
+        )
     memory = _median(lambda _: asyncio.run(work.drain("memory://", COUNT)))
     _row("drain in memory", f"{memory:,.0f}/s", "")
     _retention(folder, FLOW)

@@ -16,6 +16,7 @@ from forebay.model.flow import Condition, FlowState, Role, Step
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.state import State
 from forebay.model.survey import Flows, Parents, Steps
+from forebay.stores.flows import ROWS
 from forebay.stores.sqlite import SqliteEngine, flows
 from forebay.stores.sqlite.connection import Connection
 from forebay.support.ids import Token, new_token
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
 
 WORK = Source(queue="work")
 OPTIONS = EngineOptions(retention=Retention(succeeded=None, cancelled=None, dead=None))
+COUNTS = {
+    "flow": "SELECT count(*) FROM flow",
+    "flow_step": "SELECT count(*) FROM flow_step",
+    "flow_edge": "SELECT count(*) FROM flow_edge",
+    "flow_count": "SELECT count(*) FROM flow_count",
+    "flow_mark": "SELECT count(*) FROM flow_mark",
+    "flow_kept": "SELECT count(*) FROM flow_kept WHERE n <> 0",
+    "kept_steps": "SELECT count(*) FROM kept_steps",
+    "entry": "SELECT count(*) FROM entry",
+    "message": "SELECT count(*) FROM message",
+}
 WIDE = 7
 
 
@@ -185,5 +197,67 @@ def test_a_flow_that_is_refused_has_left_nothing(tmp_path: Path) -> None:
             assert len(await store.survey(Steps(flow="f"))) == len(STEPS)
         finally:
             await store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("shape", ["wide", "chain"])
+def test_no_transaction_touches_more_than_it_may(
+    shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one end sets off in thousands is done in parts, each by a transaction or a sweep of its own."""
+    monkeypatch.setattr("forebay.stores.sqlite.thread.DatabaseThread._follow_up", lambda _: None)
+    names = [str(n) for n in range(3_000)]
+    wide = [step("top"), *(step(name, "top") for name in names)]
+    chain = [step("top"), *(step(name, f"{n - 1}" if n else "top") for n, name in enumerate(names))]
+
+    async def story() -> None:
+        store = await opened(tmp_path / "f.db", VirtualClock())
+
+        async def moved() -> int:
+            (flow,) = await store.survey(Flows())
+            return sum(flow.steps.values()) - flow.steps.get(State.BLOCKED, 0)
+
+        try:
+            await store.publish(wide if shape == "wide" else chain)
+            (top,) = await store.receive([Ask(WORK, Token(new_token()), 1)], wait=0)
+            before, parts = await moved(), 0
+            await store.settle([Settlement(top, v.Done() if shape == "wide" else v.Dead(v.Reason.ASKED))])
+            while (now := await moved()) > before:
+                assert now - before <= ROWS
+                before, parts = now, parts + 1
+                await store.sweep(1_000)
+            assert parts >= len(names) // ROWS
+            assert before == 1 + len(names)
+        finally:
+            await store.close()
+
+    asyncio.run(story())
+
+
+def test_a_flow_is_deleted_in_parts_with_all_its_edges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "ROWS", 50)
+    names = [str(n) for n in range(120)]
+
+    async def story() -> None:
+        store = await opened(tmp_path / "f.db", VirtualClock())
+        try:
+            await store.publish([*(step(name) for name in names), step("all", *names), step("too", *names)])
+            await store.steer(q.Selector(flow="f"), q.CancelNow())
+            for _ in range(20):
+                await store.sweep(1_000)
+            assert await store.steer(q.Selector(flow="f"), q.Delete()) == q.Steered(changed=122)
+            for _ in range(20):
+                await store.sweep(1_000)
+            assert (await store.find(q.Query())).records == ()
+            assert all(not queue.states for queue in (await store.count()).queues)
+        finally:
+            await store.close()
+        with apsw.Connection(str(tmp_path / "f.db")) as conn:
+            rows = {table: conn.execute(count).get for table, count in COUNTS.items()}
+        assert rows == dict.fromkeys(COUNTS, 0)
+        conn.close()
 
     asyncio.run(story())

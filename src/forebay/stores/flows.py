@@ -111,6 +111,18 @@ def check_free(message: Message, *, taken: bool) -> None:
         )
 
 
+def check_fits(steps: Sequence[Message], limits: Mapping[str, int]) -> Counter[str]:
+    """How many of the steps of a flow go into each queue. Raises `InvalidOption` where that is more than ever wait there at once."""
+    wanted = Counter(message.queue or "" for message in steps)
+    for queue, number in wanted.items():
+        if number > (limit := limits.get(queue, number)):
+            raise InvalidOption(
+                f"Flow {step_of(steps[0]).flow!r} has {number:,} steps in queue {queue!r}, whose limit is {limit:,}: it would never be"
+                " let in. Raise the limit, or let steps add the others."
+            )
+    return wanted
+
+
 def is_whole(which: Selector) -> str | None:
     """The flow that a selector means, and means as a whole."""
     return which.flow if which.flow is not None and which == Selector(flow=which.flow) else None

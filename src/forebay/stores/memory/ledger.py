@@ -28,6 +28,7 @@ from forebay.stores.face import check_hold, exclusive
 from forebay.stores.flows import (
     LOOKED_AT,
     by_flow,
+    check_fits,
     check_free,
     check_steps,
     has_steps,
@@ -194,6 +195,9 @@ class Ledger:
         plain, flows = by_flow(batch)
         steps = {flow: [batch[n] for n in places] for flow, places in flows.items()}
         self._check_flows(steps.values())
+        for flow, some in steps.items():
+            if flow not in self.flows.flows:
+                check_fits(some, self._limits())
         answers: dict[int, Published] = {}
         for flow, places in flows.items():
             answers.update(zip(places, self._admit_flow(flow, steps[flow], now), strict=True))
@@ -326,11 +330,14 @@ class Ledger:
             for message in steps:
                 check_free(message, taken=named[message.id] > 1 or EntryId(message.id) in self.entries)
 
+    def _limits(self) -> dict[str, int]:
+        return {queue: level.limit for queue, level in self._levels.items()}
+
     def _admit_flow(self, flow: str, steps: Sequence[Message], now: Instant) -> list[Published]:
         """Begin a flow; of one that is there, or that is too large for one of its queues, nothing is stored."""
         if flow in self.flows.flows:
             return [Published(Stored.DUPLICATE, EntryId(message.id)) for message in steps]
-        wanted = Counter(message.queue or "" for message in steps)
+        wanted = check_fits(steps, self._limits())
         if full := next(filter(None, (self._full(queue, now, n) for queue, n in wanted.items())), None):
             return [Published(Stored.FULL, EntryId(message.id), full=full) for message in steps]
         return [self._store_step(message, now) for message in steps]

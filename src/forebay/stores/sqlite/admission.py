@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from forebay.engine import Finished, Full, Published
 from forebay.model.message import entry_id
 from forebay.stores.face import exclusive
+from forebay.stores.flows import check_fits
 from forebay.stores.limits import SAMPLE, WINDOW, admitted, retry_after
 from forebay.stores.sqlite import lines
 from forebay.stores.sqlite.rules import catch_up_limits, known
@@ -61,11 +62,12 @@ def turned_away(
     return entrance.refused
 
 
-def no_room(session: Session, mark: int, wanted: Counter[str]) -> Full | None:
-    """Why messages that come all or none, so many in each queue, are not let in; None: their places are taken."""
+def no_room(session: Session, mark: int, steps: Sequence[Message]) -> Full | None:
+    """Why the steps of a flow, which come all or none, are not let in; None: their places are taken."""
     catch_up_limits(session, mark)
     if not session.caps.by_queue:
         return None
+    wanted = check_fits(steps, {queue: cap.limit for queue, cap in session.caps.by_queue.items()})
     tallies = {
         queue: _tally(session, queue, n) for queue, n in wanted.items() if queue in session.caps.by_queue
     }

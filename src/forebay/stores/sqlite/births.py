@@ -64,8 +64,7 @@ def admit(session: Session, flows: Mapping[str, Sequence[Message]]) -> dict[str,
     for flow, steps in flows.items():
         if flow in there:
             continue
-        wanted = Counter(message.queue or "" for message in steps)
-        if (full := admission.no_room(session, session.row("publish_next")[1], wanted)) is not None:
+        if (full := admission.no_room(session, session.row("publish_next")[1], steps)) is not None:
             answers[flow] = [Published(Stored.FULL, EntryId(message.id), full=full) for message in steps]
         else:
             answers[flow] = _begin(session, flow, steps)

@@ -263,6 +263,7 @@ def _inside(
     if ours.grade is Grade.OK:
         yield _leases(conn.execute(sql["checkup_leases"], {"before": now - 3 * subject.sweep}).get)
         yield _clock(conn.execute(sql["checkup_newest"]).get, now)
+        yield from _flows(conn.execute(sql["checkup_flows"]).get)
 
 
 def _format(conn: apsw.Connection, newest: int) -> Finding:
@@ -321,6 +322,17 @@ def _leases(overdue: int) -> Finding:
         f"{overdue:,} over: the workers are gone, and nobody takes their messages back",
         "Start a worker: any worker on this engine hands their messages out again.",
     )
+
+
+def _flows(stuck: int) -> Iterator[Finding]:
+    """A line where one is not as it should be: most files have no flows."""
+    if stuck:
+        yield Finding(
+            "flows",
+            Grade.FAIL,
+            f"{stuck:,} run, though all their steps are over: another program has changed the file, or it is a fault of ours",
+            "Restore the file from a backup, or report it; `forebay flow show` has the steps.",
+        )
 
 
 def _clock(newest: Instant | None, now: Instant) -> Finding:
