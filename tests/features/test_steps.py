@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from forebay import App, Context, Retry, Snooze, State, Task, WorkerOptions
+from forebay import App, Context, QueueOptions, Retry, Snooze, State, Task, WorkerOptions
 from forebay.errors import (
     EngineUnavailable,
     InvalidName,
@@ -749,6 +749,42 @@ async def test_a_short_sleep_is_slept_in_place() -> None:
         handle = await job.send()
         assert await handle.result(timeout=5) == 1
         assert len((await handle.status()).tries) == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "tried"),
+    [(QueueOptions(concurrency=1), 2), (QueueOptions(per_key=1), 2), (QueueOptions(ordered=True), 1)],
+)
+@story
+async def test_what_sleeps_takes_no_place_and_keeps_its_order(rule: QueueOptions, tried: int) -> None:
+    app = App("memory://", queues={"mail": rule})
+
+    @app.task(queue="mail")
+    async def job(ctx: Context, number: int) -> int:
+        await ctx.sleep("2d")
+        return number
+
+    async with app.testing() as t:
+        for number in range(2):
+            await job.options(key="k").send(number)
+        assert [step.state for step in await t.run_all()] == [State.SCHEDULED] * tried
+        steps = await t.run_until_idle()
+        assert [step.result for step in steps if step.state is State.SUCCEEDED] == [0, 1]
+
+
+@story
+async def test_what_sleeps_expires_like_others_that_wait() -> None:
+    app = App("memory://")
+
+    @app.task
+    async def job(ctx: Context) -> None:
+        await ctx.sleep("2d")
+
+    async with app.testing() as t:
+        handle = await job.options(expires="1d").send()
+        await t.run_all()
+        await t.advance("1d")
+        assert (await handle.status()).state is State.EXPIRED
 
 
 # -- events
