@@ -24,7 +24,7 @@ from forebay.client.loop_client import statuses_of
 from forebay.codec.signature import Signature, Unseen
 from forebay.compose import Composer, Draft, SendOptions
 from forebay.engine import Stored
-from forebay.errors import InvalidArguments
+from forebay.errors import InvalidArguments, InvalidOption
 from forebay.features.flows.node import Node, Piece
 from forebay.handle import Handle
 from forebay.model.unique import Unique
@@ -157,7 +157,13 @@ async def send_many(client: Client, calls: Iterable[BoundTask[R]]) -> list[Handl
     refused or rejected, and `Unrouted` if there is no queue for some.
     """
     bound, composer = list(calls), client.ground.composer
-    if max((len(call.body) for call in bound), default=0) > composer.max_body:
+    try:
+        largest = max((len(call.body) for call in bound), default=0)
+    except AttributeError:
+        raise InvalidOption(
+            "send_many() takes bound tasks: [task.bind(...), ...]. A flow, a chain or a group is sent by itself: await flow.send()."
+        ) from None
+    if largest > composer.max_body:
         for call in bound:
             composer.check_size(call.task.name, call.body)
     answers = await client.publish_many(call.message(composer) for call in bound)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -385,6 +386,16 @@ def test_two_wide_groups_one_behind_the_other_are_refused_before_they_fill_the_m
         chain(wide, wide).flow("x")
 
     assert len(drawn(chain(wide, alert.bind(), wide).flow("x"))) == 40_001
+
+
+def test_flows_are_not_sent_among_tasks() -> None:
+    async def send() -> None:
+        async with App("memory://") as other:
+            calls: Any = [chain(alert.bind())]
+            await other.send_many(calls)
+
+    with pytest.raises(InvalidOption, match="is sent by itself"):
+        asyncio.run(send())
 
 
 def test_a_bare_bus_has_no_flows() -> None:
