@@ -108,8 +108,9 @@ class Flow(Growing):
         """Send it: returns when the engine holds all its steps as durably as it promises to. A flow of this id that is there already is
         this one, whatever its steps are, and nothing is stored: ``handle.duplicate``.
 
-        Raises `QueueFull` (there is no room for some step: none is stored), `SendError`, `EngineUnavailable` (nothing was stored) or
-        `OutcomeUnknown`. Cancelled, it is either sent or not, whole.
+        Raises `QueueFull` (there is no room for some step: none is stored), `InvalidOption` (there can never be: more steps go to a queue
+        than its limit lets wait there), `SendError`, `EngineUnavailable` (nothing was stored) or `OutcomeUnknown`. Cancelled, it is either
+        sent or not, whole.
         """
         messages = self.messages(self._client.ground.composer)
         answers = await self._client.publish_whole(messages)

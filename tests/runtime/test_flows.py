@@ -27,6 +27,7 @@ from forebay.errors import (
     FlowCancelled,
     FlowFailed,
     FlowNotFound,
+    InvalidOption,
     QueueFull,
     ResultTimeout,
     TaskDead,
@@ -263,11 +264,14 @@ async def test_two_flows_of_one_id_are_one(url: str) -> None:
 async def test_a_flow_that_there_is_no_room_for_is_not_stored_at_all(url: str) -> None:
     shop = Shop(url, queues={"default": QueueOptions(limit=3)})
     async with shop.app:
+        await shop.one.send(0)
         with pytest.raises(QueueFull, match="nothing was stored"):
+            await group([shop.one.bind(n) for n in range(3)]).send("x")
+        with pytest.raises(InvalidOption, match="it would never be let in"):
             await group([shop.one.bind(n) for n in range(4)]).send("x")
         with pytest.raises(FlowNotFound, match="No flow x is stored here"):
             await shop.app.flow_handle("x").status()
-        assert not (await group([shop.one.bind(n) for n in range(3)]).send("x")).duplicate
+        assert not (await group([shop.one.bind(n) for n in range(2)]).send("x")).duplicate
 
 
 @story
