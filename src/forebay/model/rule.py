@@ -15,6 +15,7 @@ import msgspec
 
 from forebay.errors import InvalidOption, quoted
 from forebay.model.amounts import check_count
+from forebay.model.waits import ForLine, ForRoom, ForTokens, Waits
 from forebay.model.when import SECOND, Instant, Micros
 
 Nanos: TypeAlias = int
@@ -30,6 +31,8 @@ WINDOW: Final = 200
 """Messages of one line that stand ready at most, where nothing else says how many may: enough for a claim, few enough to be rearranged."""
 AHEAD: Final[Micros] = 3_600 * SECOND
 """How long anybody may wait in place for a token that he has taken."""
+MOST_AHEAD: Final = 1_000
+"""Messages before one in line are counted no further."""
 TURN: Final = 1 << 20
 """What a turn adds to the virtual time of a line of weight 1."""
 
@@ -339,6 +342,52 @@ class Rules(msgspec.Struct, frozen=True):
 
 FREE: Final = Rules()
 """Nothing is limited."""
+
+
+class Room(NamedTuple):
+    """How a queue with rules is: how many more may be taken of it, and when its bucket has another token; None: that is not limited.
+    ``full``: whether tasks of a name may not run now.
+    """
+
+    more: int | None = None
+    refill: Instant | None = None
+    full: bool = False
+
+
+def waits_for_room(queue: str, name: str, rules: Rules, room: Room) -> Waits | None:
+    """What a message waits for that is ready in a queue with rules, if that is not a worker.
+
+    >>> waits_for_room("mail", "job", Rules(Rule(concurrency=5)), Room(more=0))
+    ForRoom(of="queue 'mail'", most=5)
+    """
+    if room.full:
+        return ForRoom(of=f"task {name!r}", most=rules.most[name])
+    if room.more is None or room.more > 0:
+        return None
+    if room.refill is not None and rules.rule.rate is not None:
+        return ForTokens(of=f"queue {queue!r}", rate=str(rules.rule.rate), until=room.refill)
+    return (
+        None
+        if rules.rule.concurrency is None
+        else ForRoom(of=f"queue {queue!r}", most=rules.rule.concurrency)
+    )
+
+
+def waits_in_line(rules: Rules, place: Place, line: Line, ahead: int, due: Instant | None) -> Waits | None:
+    """What a message waits for that stands in line with so many ``ahead`` that wait or stand; ``due``: when its line has another token."""
+    rule = rules.rule
+    if place.name:
+        return (
+            ForRoom(of=f"task {place.name!r}", most=rules.most[place.name])
+            if place.name in rules.most
+            else None
+        )
+    begun = line.running + line.held if rule.ordered else 0
+    if ahead or begun:
+        return ForLine(key=place.key, ahead=ahead + begun)
+    if due is not None and rule.rate_per_key is not None:
+        return ForTokens(of=f"key {place.key!r}", rate=str(rule.rate_per_key), until=due)
+    return None if rule.places is None else ForRoom(of=f"key {place.key!r}", most=rule.places)
 
 
 def amended(declared: Rules, override: Override | None) -> Rules:

@@ -989,6 +989,8 @@ class Ledger:
     def _waits(self, entry: Entry, now: Instant) -> Waits | None:
         if entry.state is State.SCHEDULED and entry.due is not None and entry.due > now:
             return waited_for(self.steps.saved(entry.id), now)
+        if entry.state is State.READY or entry.line is not None:
+            return self.lines.waits(entry, now)
         if entry.state is not State.BLOCKED:
             return None
         if (parents := self.flows.waits(entry.id)) is not None:

@@ -13,7 +13,19 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from forebay.engine import Spent
-from forebay.model.rule import AHEAD, FREE, TURN, Line as Measures, spent, tokens, when
+from forebay.model.rule import (
+    AHEAD,
+    FREE,
+    MOST_AHEAD,
+    TURN,
+    Line as Measures,
+    Room,
+    spent,
+    tokens,
+    waits_for_room,
+    waits_in_line,
+    when,
+)
 from forebay.model.state import FINISHED, TIMED, Event, State
 
 if TYPE_CHECKING:
@@ -21,6 +33,7 @@ if TYPE_CHECKING:
 
     from forebay.model.message import EntryId, Message
     from forebay.model.rule import Nanos, Place, RateLimit, Rules
+    from forebay.model.waits import Waits
     from forebay.model.when import Instant, Micros
 
 
@@ -77,7 +90,11 @@ class Line:
         return self.waiting[0][2] if self.waiting else None
 
     def _waits(self, place: int, _: int, entry: Entry) -> bool:
-        return entry.state is State.BLOCKED and entry.line is self and entry.message.priority == -place
+        return self.keeps(entry) and entry.message.priority == -place
+
+    def keeps(self, entry: Entry) -> bool:
+        """Whether an entry waits here."""
+        return entry.state is State.BLOCKED and entry.line is self
 
 
 class Lines:
@@ -260,6 +277,24 @@ class Lines:
         while heap and heap[0][2].due != heap[0][0]:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
+
+    def waits(self, entry: Entry, now: Instant) -> Waits | None:
+        """What an entry waits for that is ready or stands in line, if that is not a worker."""
+        rules, line = self.rules.get(entry.queue), entry.line
+        if rules is None:
+            return None
+        if entry.state is State.READY:
+            refill = self.refill(entry.queue, now) if self.room(entry.queue, now) == 0 else None
+            full = not self.free(entry.queue, entry.message.name)
+            room = Room(self.room(entry.queue, now), refill, full)
+            return waits_for_room(entry.queue, entry.message.name, rules, room)
+        if entry.state is not State.BLOCKED or line is None:
+            return None
+        own = (-entry.message.priority, entry.seq)
+        before = [e for place, seq, e in line.waiting if (place, seq) < own and line.keeps(e)]
+        ahead = min(len({e.id for e in before}), MOST_AHEAD) + len(line.standing)
+        measures = Measures(line.running, bool(line.held), line.full)
+        return waits_in_line(rules, line.place, measures, ahead, line.due)
 
     # -- buckets that handlers share
 

@@ -12,16 +12,31 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from forebay.engine import Finished, Ready, Spent
-from forebay.model.rule import AHEAD, FREE, TURN, Line, Place, Stand, spent, tokens, when
+from forebay.model.rule import (
+    AHEAD,
+    FREE,
+    MOST_AHEAD,
+    TURN,
+    Line,
+    Place,
+    Room,
+    Stand,
+    spent,
+    tokens,
+    waits_for_room,
+    waits_in_line,
+    when,
+)
 from forebay.model.when import SECOND
-from forebay.stores.sqlite.rows import NAME
+from forebay.stores.sqlite.rows import NAME, OF_NAME, QUEUE
 from forebay.stores.sqlite.rules import catch_up, known
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from forebay.model.rule import Nanos, RateLimit, Rules
+    from forebay.model.waits import Waits
     from forebay.model.when import Instant, Micros
     from forebay.stores.sqlite.session import Row, Session, Value
 
@@ -158,6 +173,29 @@ def spend(session: Session, bucket: str, rate: RateLimit, patience: Micros) -> S
             "bucket_keep", {"name": bucket, "full": spent(rate, full, session.now, 1, ahead=AHEAD)}
         )
     return Spent(wait, taken=wait <= patience)
+
+
+def waits(session: Session, blocked: Sequence[int], ready: Sequence[Row]) -> dict[int, Waits]:
+    """What some entries wait for that stand in line, or are ready (rows of `records`), where that is not a worker. Without a lock."""
+    catch_up(session, session.row("rules_mark")[0])
+    if not session.caps.rules:
+        return {}
+    found: dict[int, Waits | None] = {}
+    for seq, queue, key, name, full, due, running, held, ahead in (
+        session.rows("line_waits", {"entries": numbers(blocked), "most": MOST_AHEAD}) if blocked else []
+    ):
+        rules = session.caps.rules.get(queue, FREE)
+        found[seq] = waits_in_line(rules, Place(key, name), Line(running, bool(held), full), ahead, due)
+    seen = {
+        queue: sight(session, queue, session.caps.rules[queue])
+        for queue in {row[QUEUE] for row in ready} & session.caps.rules.keys()
+    }
+    for row in ready:
+        queue, name = row[QUEUE], row[OF_NAME]
+        if (one := seen.get(queue)) is not None:
+            room = Room(one.room, one.refill, one.left.get(name) == 0)
+            found[row[0]] = waits_for_room(queue, name, session.caps.rules[queue], room)
+    return {seq: one for seq, one in found.items() if one is not None}
 
 
 # -- who stands where

@@ -10,7 +10,7 @@ from forebay.model.query import TRIES_KEPT, By, Counts, Page, Query, Selector
 from forebay.model.state import FINISHED, State
 from forebay.model.when import SECOND
 from forebay.stores.counting import counted
-from forebay.stores.sqlite import flow_sight, steps
+from forebay.stores.sqlite import flow_sight, lines, steps
 from forebay.stores.sqlite.rows import STATE, record, stories
 from forebay.stores.sqlite.rules import in_force
 from forebay.stores.sqlite.session import batch as encoded, numbers
@@ -71,6 +71,7 @@ def _waits(session: Session, rows: Sequence[Row]) -> dict[int, Waits]:
         found.update(steps.waits(session, waiting))
     if blocked:
         found.update(flow_sight.waits(session, blocked))
+    found.update(lines.waits(session, blocked, [row for row in rows if row[STATE] == State.READY]))
     return found
 
 

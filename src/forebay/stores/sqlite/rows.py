@@ -87,7 +87,9 @@ NAME: Final = 11
 PRIORITY: Final = 18
 MOMENTS: Final = 22
 """Columns of `claim_front`."""
+QUEUE: Final = 2
 STATE: Final = 3
+OF_NAME: Final = -12
 """A column of `records`."""
 
 

@@ -9,11 +9,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Ask, Settled, Settlement, Source, Stored
-from forebay.errors import Unsupported
+from forebay.errors import InvalidOption, Unsupported
 from forebay.model import query as q, verdict as v
+from forebay.model.flow import Step
 from forebay.model.message import EntryId, Message, MessageId
-from forebay.model.rule import Rule, Rules, rate_limit
-from forebay.model.state import State
+from forebay.model.note import Note, Revision
+from forebay.model.rule import RULE, Rule, Rules, rate_limit
+from forebay.model.state import WAITING, State
+from forebay.model.unique import Conflict, Hold
+from forebay.model.waits import ForLine, ForRoom, ForTokens
 from forebay.model.when import SECOND, After
 from forebay.support.ids import new_token
 from forebay.testing.conformance.harness import FAILURE, Harness, but, claims, ids, refused, survives
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forebay.engine import Delivery, Store, Traits
+    from forebay.model.waits import Waits
 
 LINED: Final = Source(queue="lined")
 MANY: Final = 10_000
@@ -519,6 +524,112 @@ async def in_any_window_no_more_begin_than_burst_and_rate(h: Harness) -> None:
     assert all(a <= b for a, b in pairwise(began[None]))
 
 
+# -- what is said of it
+
+
+async def why_a_message_waits_is_told(h: Harness) -> None:
+    rate = rate_limit("60/min", "rate", 1)
+    source = but(LINED, rules=Rules(Rule(per_key=1, rate_per_key=rate), {"slow": 1}))
+    first, *rest = await _sent(h, source, "a", "a", "a")
+    slow = await _sent(h, source, None, None, name="slow")
+    assert len(await h.take(source=source)) == 2
+
+    async def waits(key: EntryId) -> Waits | None:
+        return (await h.record(key)).waits
+
+    assert await waits(first) is None
+    assert [await waits(key) for key in rest] == [ForRoom(of="key 'a'", most=1), ForLine(key="a", ahead=1)]
+    assert await waits(slow[1]) == ForRoom(of="task 'slow'", most=1)
+    await (await h.store()).steer(q.Selector(ids=(first,)), q.HandBack("one"))
+    await h.steer(q.CancelNow(), first)
+    soon = h.now() + SECOND
+    assert await waits(rest[0]) == ForTokens(of="key 'a'", rate="60/min", until=soon)
+
+
+async def why_a_queue_holds_back_is_told(h: Harness) -> None:
+    source = _with(concurrency=1, rate=rate_limit("1/min", "rate", 2))
+    first, second = await _sent(h, source, None, None)
+    (one,) = await h.take(source=source)
+
+    assert (await h.record(second)).waits == ForRoom(of="queue 'lined'", most=1)
+    await _done(h, one)
+    assert (await h.record(second)).waits is None
+    (two,) = await h.take(source=source)
+    await h.settle(two, v.Release())
+    assert (await h.record(second)).waits == ForTokens(
+        of="queue 'lined'", rate="1/min", until=one.received + 60 * SECOND
+    )
+    assert first == one.id
+
+
+async def what_is_said_while_it_runs_goes_before_the_code(h: Harness) -> None:
+    source = _with(concurrency=2, per_key=1)
+    await _sent(h, source, "a", "a", "b", "c", "d")
+    store = await h.store("one", (source,))
+
+    async def rules() -> Rules:
+        return next(one.rules for one in (await store.count()).queues if one.queue == LINED.queue)
+
+    async def said(body: bytes | None, version: int) -> int:
+        (answer,) = await store.note(
+            [Revision(Note(kind=RULE, name=LINED.queue, body=body, version=version))]
+        )
+        assert answer.taken
+        return answer.note.version
+
+    assert await rules() == source.rules
+    version = await said(b'{"said":{"concurrency":3,"per_key":null}}', 0)
+    assert await rules() == Rules(Rule(concurrency=3))
+    assert [one.message.key for one in await _all(h, source)] == ["a", "a", "b"], (
+        "declared again, it holds still"
+    )
+    await said(None, version)
+    assert await rules() == source.rules
+    with refused(InvalidOption, "a note that no rule could be made of"):
+        await store.note([Revision(Note(kind=RULE, name=LINED.queue, body=b'{"said":{"speed":3}}'))])
+
+
+async def one_that_replaces_another_has_its_place_in_line(h: Harness) -> None:
+    source = _with(per_key=1)
+    broker = await h.broker("one", (source,))
+    hold = Hold(states=WAITING, conflict=Conflict.REPLACE)
+    first, last = (
+        but(h.message(body=b"%d" % n), queue=LINED.queue, key="a", unique="u", hold=hold) for n in range(2)
+    )
+    await _sent(h, source, "a")
+    await broker.publish([first])
+    await _sent(h, source, "a")
+
+    (answer,) = await broker.publish([last])
+
+    assert answer.status is Stored.DUPLICATE
+    assert ids([answer]) == [first.id]
+    bodies = []
+    while taken := await h.take(source=source):
+        bodies += [one.message.body for one in taken]
+        await _done(h, *taken)
+    assert bodies == [b"{}", b"1", b"{}"]
+
+
+async def steps_of_flows_stand_in_line_once_they_are_released(h: Harness) -> None:
+    source = _with(per_key=1)
+    broker = await h.broker("one", (source,))
+    first, second, child = (
+        but(h.message(), queue=LINED.queue, key="a", step=Step(flow="f", name=f"s{n}")) for n in range(3)
+    )
+    child = but(child, step=Step(flow="f", name="s2", after=(first.id,)))
+    (other,) = await _sent(h, source, "a")
+    await broker.publish([first, second, child])
+
+    order = []
+    while taken := await h.take(source=source):
+        assert len(taken) == 1
+        order += ids(taken)
+        await _done(h, *taken)
+
+    assert order == [other, first.id, second.id, child.id]
+
+
 # -- engines without
 
 
@@ -569,7 +680,12 @@ CLAIMS: Final = (
         a_rule_that_is_gone_holds_nobody,
         a_rule_is_changed_for_all_workers,
         in_any_window_no_more_begin_than_burst_and_rate,
+        why_a_message_waits_is_told,
+        why_a_queue_holds_back_is_told,
+        what_is_said_while_it_runs_goes_before_the_code,
     ),
+    *claims("lines", lambda t: _keeps(t) and t.scopes, one_that_replaces_another_has_its_place_in_line),
+    *claims("lines", lambda t: _keeps(t) and t.flows, steps_of_flows_stand_in_line_once_they_are_released),
     *claims(
         "lines",
         lambda t: _keeps(t) and survives(t),

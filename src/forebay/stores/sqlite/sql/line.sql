@@ -129,6 +129,36 @@ SELECT
 FROM (SELECT line FROM line_work ORDER BY line LIMIT :limit) AS w
 LEFT JOIN line AS l ON l.id = w.line
 
+-- name: line_waits
+-- Of some entries those that wait in line: the line and its bucket; how many of it run, and whether one is between two tries; how many wait or
+-- stand before it, counted no further than :most of each. Without a lock. :entries is a JSON array. Indexes: entry_lined, entry_waits.
+SELECT
+    e.seq, e.queue, l.key, l.name, l.full, l.due,
+    (SELECT count(*) FROM entry INDEXED BY entry_lined WHERE line = l.id AND state = 'running' AND finished IS NULL),
+    EXISTS (SELECT 1 FROM entry INDEXED BY entry_lined WHERE line = l.id AND state = 'retrying' AND started >= 0 AND finished IS NULL)
+    OR EXISTS (SELECT 1 FROM entry INDEXED BY entry_lined WHERE line = l.id AND state = 'scheduled' AND started >= 0 AND finished IS NULL),
+    min(
+        (
+            SELECT count(*) FROM (
+                SELECT 1 FROM entry AS b INDEXED BY entry_waits
+                WHERE b.queue = e.queue AND b.line = l.id AND b.state = 'blocked' AND b.priority > e.priority LIMIT :most
+            )
+        ) + (
+            SELECT count(*) FROM (
+                SELECT 1 FROM entry AS b INDEXED BY entry_waits
+                WHERE b.queue = e.queue AND b.line = l.id AND b.state = 'blocked' AND b.priority = e.priority AND b.seq < e.seq LIMIT :most
+            )
+        ), :most
+    ) + (
+        SELECT count(*) FROM (
+            SELECT 1 FROM entry INDEXED BY entry_lined WHERE line = l.id AND state = 'ready' AND finished IS NULL LIMIT :most
+        )
+    )
+FROM json_each(:entries) AS j
+CROSS JOIN entry AS e ON e.seq = j.value
+CROSS JOIN line AS l ON l.id = e.line
+WHERE e.state = 'blocked'
+
 -- name: line_first
 -- The first :number of some lines that wait. :lines is a JSON array. Index: entry_waits in its own order.
 SELECT e.seq FROM json_each(:lines) AS j
