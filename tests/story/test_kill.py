@@ -29,8 +29,8 @@ WORKERS = 3
 class Crew:
     """Worker processes, and how to kill one and start the next."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, app: str = "shop:app") -> None:
+        self._folder, self._app = folder, app
         self._environment = {
             **os.environ,
             "FOREBAY_URL": f"sqlite:///{folder / 'story.db'}",
@@ -46,7 +46,7 @@ class Crew:
             "-m",
             "forebay",
             "worker",
-            "shop:app",
+            self._app,
             "--concurrency",
             "10",
             "--log-level",

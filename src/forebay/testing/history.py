@@ -55,7 +55,9 @@ class Outcome(StrEnum):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line. ``t`` and ``due`` are instants of one clock; ``due`` stands with a send or a retry that must not run earlier."""
+    """One line. ``t`` and ``due`` are instants of one clock; ``due`` stands with a send or a retry that must not run earlier. With a start
+    may stand the ``key`` of the message, and when it was ``received`` by the store's clock: see `forebay.testing.bounds`.
+    """
 
     t: Instant
     node: str
@@ -65,6 +67,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lease: str | None = None
     outcome: Outcome = Outcome.OK
     due: Instant | None = None
+    key: str | None = None
+    received: Instant | None = None
 
 
 class Log:
@@ -75,8 +79,8 @@ class Log:
     ...     log = Log(Path(folder) / "history.jsonl")
     ...     log.write([Event(t=1, node="a", op=Op.SEND, id="m1")])
     ...     log.close()
-    ...     read(Path(folder) / "history.jsonl")
-    [Event(t=1, node='a', op=<Op.SEND: 'send'>, id='m1', attempt=None, lease=None, outcome=<Outcome.OK: 'ok'>, due=None)]
+    ...     [(event.op, event.id) for event in read(Path(folder) / "history.jsonl")]
+    [(<Op.SEND: 'send'>, 'm1')]
     """
 
     __slots__ = ("_file",)
@@ -102,7 +106,7 @@ class Witness:
     node: str
     clock: Clock
 
-    def saw(  # the fields of a line
+    def saw(  # noqa: PLR0913  # the fields of a line
         self,
         op: Op,
         message: str,
@@ -111,6 +115,8 @@ class Witness:
         attempt: int | None = None,
         lease: str | None = None,
         due: Instant | None = None,
+        key: str | None = None,
+        received: Instant | None = None,
     ) -> None:
         """Note one event, now."""
         event = Event(
@@ -122,6 +128,8 @@ class Witness:
             lease=lease,
             outcome=outcome,
             due=due,
+            key=key,
+            received=received,
         )
         self.log.write([event])
 

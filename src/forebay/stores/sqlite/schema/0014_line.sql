@@ -30,11 +30,11 @@ CREATE INDEX lease_queue ON lease (queue, held) WHERE queue IS NOT NULL;
 -- What waits for a place, in the order in which it gets one.
 CREATE INDEX entry_waits ON entry (queue, line, priority DESC, seq, flow) WHERE line IS NOT NULL AND state = 'blocked';
 -- Who is in a line, by state. What stands in none pays one comparison for this index and the two below.
-CREATE INDEX entry_lined ON entry (line, state, started, priority, seq) WHERE line IS NOT NULL AND finished IS NULL;
+CREATE INDEX entry_lined ON entry (line, state, started, priority, seq, finished) WHERE line IS NOT NULL AND finished IS NULL;
 -- The front of a fair queue.
 CREATE INDEX entry_fair ON entry (queue, priority DESC, rank, seq) WHERE line IS NOT NULL AND state = 'ready';
 -- How many of a name run.
-CREATE INDEX entry_named ON entry (name) WHERE line IS NOT NULL AND state = 'running';
+CREATE INDEX entry_named ON entry (name, line) WHERE line IS NOT NULL AND state = 'running';
 
 CREATE TABLE line (
     id INTEGER PRIMARY KEY,
