@@ -313,7 +313,8 @@ class Ledger:
         if (level := self._levels.get(queue)) is not None:
             level.waiting += 1
         self._enter(entry, born.state, now)
-        self.lines.enter(entry)
+        if self.lines.rules:
+            self.lines.enter(entry)
         if found is not None:
             self._join(entry, found, now)
         self.sight.sums(now).arrive({(queue, message.name): 1})
@@ -607,7 +608,7 @@ class Ledger:
             for entry in self._next_ready(queue, now, put_off):
                 if len(taken) >= limit:
                     break
-                some = self._company_of(entry, ask.token, now)
+                some = self._company_of(entry, ask.token, now) if entry.message.hold is not None else []
                 if company and len(company) + len(some) > MOST_GATHERED:
                     break
                 company += some
@@ -724,7 +725,7 @@ class Ledger:
                     heapq.heappop(heap)
                 elif entry.expires is not None and entry.expires <= now:
                     self._happen(entry, Event.EXPIRE, now)
-                elif self.lines.free(queue, entry.message.name):
+                elif not self.lines.rules or self.lines.free(queue, entry.message.name):
                     yield entry
                 else:
                     full.append(heapq.heappop(heap))
@@ -734,7 +735,9 @@ class Ledger:
 
     def _place(self, entry: Entry) -> tuple[int, int, int, EntryId]:
         """Where it stands in its queue once it is ready."""
-        rank = entry.rank or 0 if entry.line is not None and self.lines.are_fair(entry.queue) else 0
+        rank = 0
+        if entry.line is not None and self.lines.are_fair(entry.queue):
+            rank = entry.rank or 0
         return (-entry.message.priority, rank, entry.seq, entry.id)
 
     def _delivery(self, entry: Entry, source: Source) -> Delivery:
@@ -1088,7 +1091,7 @@ class Ledger:
                 level.finished.append(now)
         elif state is State.READY:
             entry.ready_since = now
-            self._stand(entry)
+            heapq.heappush(self._ready.setdefault(entry.queue, []), self._place(entry))
         elif state in TIMED:
             heapq.heappush(self._timed.setdefault(entry.queue, []), (entry.due or 0, entry.seq, entry.id))
         if entry.expires is not None and entry.queue in self._late and state in WAITING:
