@@ -12,6 +12,7 @@ import pytest
 from forebay.engine import Ask, EngineOptions, Retention, Settlement, Source
 from forebay.errors import EngineError, InvalidOption
 from forebay.model import query as q, verdict as v
+from forebay.model.checkup import Grade
 from forebay.model.flow import Condition, FlowState, Role, Step
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.state import State
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from forebay.engine import Store
+    from forebay.model.checkup import Finding
 
 WORK = Source(queue="work")
 OPTIONS = EngineOptions(retention=Retention(succeeded=None, cancelled=None, dead=None))
@@ -261,3 +263,27 @@ def test_a_flow_is_deleted_in_parts_with_all_its_edges(
         conn.close()
 
     asyncio.run(story())
+
+
+def test_the_doctor_finds_a_flow_that_runs_though_its_steps_are_over(tmp_path: Path) -> None:
+    path = tmp_path / "f.db"
+
+    async def story() -> None:
+        store = await opened(path, VirtualClock())
+        await store.publish(STEPS)
+        await store.steer(q.Selector(flow="f"), q.CancelNow())
+        await store.close()
+
+    def found() -> list[Finding]:
+        return [one for one in SqliteEngine(path).checkup(0) if one.name == "flows"]
+
+    asyncio.run(story())
+    assert found() == []
+    with apsw.Connection(str(path)) as conn:
+        conn.execute("UPDATE flow SET state = 'running', finished = NULL")
+    conn.close()
+
+    (finding,) = found()
+
+    assert finding.grade is Grade.FAIL
+    assert "1 run" in finding.text
