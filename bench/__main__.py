@@ -14,7 +14,21 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import flows, idle, late, latency, local, peers, raw, retention, schedules, steps, threads, work
+from bench import (
+    flows,
+    idle,
+    late,
+    latency,
+    lines,
+    local,
+    peers,
+    raw,
+    retention,
+    schedules,
+    steps,
+    threads,
+    work,
+)
 from forebay.engine import Retention
 from forebay.testing import measure
 
@@ -109,6 +123,19 @@ def _table(folder: Path) -> None:
             f"{told:,.0f}/s",
             f"{told / drained:.2f} of no-op tasks",
         )
+    lined = _median(lambda n: asyncio.run(lines.drained(work.on_disk(folder, f"lined{n}"), COUNT)))
+    _row(
+        f"drain {COUNT:,} in lines of their keys, two of each at once",
+        f"{lined:,.0f}/s",
+        f"{lined / drained:.2f} of no-op tasks",
+    )
+    cold = asyncio.run(lines.claimed(folder / "cold.db", 0))
+    hot = asyncio.run(lines.claimed(folder / "hot.db", lines.HOT))
+    _row(
+        f"claim of 10 beside a key with {lines.HOT:,} waiting",
+        f"{hot / 1_000:.2f} ms",
+        f"{hot / cold:.2f} of one without it",
+    )
     memory = _median(lambda _: asyncio.run(work.drain("memory://", COUNT)))
     _row("drain in memory", f"{memory:,.0f}/s", "")
     _retention(folder, FLOW)

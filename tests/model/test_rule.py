@@ -23,6 +23,7 @@ from forebay.model.rule import (
     over,
     override_of,
     rate_limit,
+    read_override,
     rule_of,
     settings_of,
     spent,
@@ -196,3 +197,4 @@ def test_a_note_that_is_no_rule_is_refused() -> None:
     for body in (b"{}", b"[]", b'{"said":{"rate":"5/x"}}'):
         with pytest.raises(InvalidOption):
             override_of(body)
+        assert read_override(body) is None

@@ -15,7 +15,8 @@ from msgspec.structs import replace as but
 from forebay.engine import Ask, Delivery, EngineOptions, Retention, Settlement, Source, Store, Timing
 from forebay.model import query as q, verdict as v
 from forebay.model.message import EntryId, Message, MessageId
-from forebay.model.rule import Rule, Rules, rate_limit
+from forebay.model.note import Note, Notes, Revision
+from forebay.model.rule import RULE, Override, Rule, Rules, rate_limit
 from forebay.model.saved import Kind, SavedStep
 from forebay.model.state import WAITING, State
 from forebay.model.survey import Audit, Groups, Presence, Rate, Rates, Survey, Workers
@@ -105,6 +106,17 @@ class World:
         )  # fmt: skip
         return pick((Rules(), Rules(rule), Rules(rule), Rules(rule, {"red": 2})))
 
+    async def override(self) -> Revision:
+        queue = self.chance.choice(QUEUES)
+        found = await self.memory.survey(Notes(kind=RULE, names=(queue,), gone=True))
+        said: Any = {
+            "concurrency": self.chance.choice((None, 2)),
+            "per_key": 1,
+            "fair": self.chance.random() < 0.5,
+        }
+        body = None if found and found[0].body else msgspec.json.encode(Override(said=said))
+        return Revision(Note(kind=RULE, name=queue, body=body, version=found[0].version if found else 0))
+
     def some_time(self) -> int | None:
         return self.clock.now() - self.chance.randint(0, 300) * SECOND if self.chance.random() < 0.1 else None
 
@@ -173,6 +185,10 @@ async def step(world: World, n: int) -> None:
     if len(world.keys) > 2 and chance.random() < 0.05:
         source = but(chance.choice(SOURCES[:3]), rules=world.rules())
         await world.both(lambda store: store.declare([source]))
+        return
+    if len(world.keys) > 2 and chance.random() < 0.03:
+        revision = await world.override()
+        await world.both(lambda store: store.note([revision]))
         return
     match chance.randrange(11):
         case 0 | 1 | 2:

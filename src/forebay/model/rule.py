@@ -229,6 +229,14 @@ def override_of(body: bytes | None) -> Override | None:
     return found
 
 
+def read_override(body: bytes | None) -> Override | None:
+    """What a note of the kind `RULE` says; None for one that cannot be read, as of a later version: what the code says holds then."""
+    try:
+        return override_of(body)
+    except InvalidOption:
+        return None
+
+
 def check_settings(said: Mapping[str, object]) -> None:
     """Raise `InvalidOption` for settings that do not exist, or cannot be whatever they are said over."""
     for name, value in said.items():

@@ -28,7 +28,7 @@ from forebay.engine import (
 from forebay.errors import NotOpen
 from forebay.model.note import audited, check_revisions
 from forebay.model.query import UNKNOWN, Page, Selector, Steered
-from forebay.model.rule import AHEAD, RULE, override_of
+from forebay.model.rule import AHEAD, RULE, read_override
 from forebay.model.survey import Flows, Groups, Parents, Steps
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
 from forebay.stores.face import Claimed, Face, Told, refuse_transaction
@@ -306,7 +306,7 @@ class MemoryStore(Face):
             for message in then:
                 self._ledger.publish(message, now)
             for note in (answer.note for answer in answers if answer.changed and answer.note.kind == RULE):
-                self._ledger.rule(note.name, override_of(note.body))
+                self._ledger.rule(note.name, read_override(note.body))
             moved = self._ledger.ended(now)
             for edit in audited(batch, answers):
                 self._ledger.sight.note(now, Told(by, edit, Selector()), Steered(changed=1))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from forebay.model.rule import FREE, RULE, Rules, amended, override_of
+from forebay.model.rule import FREE, RULE, Rules, amended, read_override
 from forebay.stores.sqlite.session import batch
 from forebay.stores.sqlite.tally import Cap
 
@@ -48,6 +48,6 @@ def in_force(session: Session) -> dict[str, Rules]:
     declared: dict[str, Rules] = {queue: _RULES.decode(text) for queue, text in session.rows("rules")}
     said: dict[str, bytes] = dict(session.rows("rules_said", {"kind": RULE}))
     whole = {
-        queue: amended(declared.get(queue, FREE), override_of(said.get(queue))) for queue in declared | said
+        queue: amended(declared.get(queue, FREE), read_override(said.get(queue))) for queue in declared | said
     }
     return {queue: rules for queue, rules in whole.items() if rules != FREE}
