@@ -224,7 +224,8 @@ def test_who_has_no_limit_pays_nothing(tmp_path: Path, asked: Counter[str]) -> N
 
     asyncio.run(story())
 
-    del asked["flow_left"]  # asked by each transaction, and there may be one or two
+    for always in ("flow_left", "line_marked"):
+        del asked[always]  # asked by each transaction that gathers others, and there may be none or two
     assert asked == {"publish_next": 1, "publish_messages": 1, "publish_plain": 1, "rate_add": 1}
 
 
