@@ -37,7 +37,7 @@ HOMES: Final = {
         "list, tail, show, wait, retry, cancel, delete: messages and their stories.",
     ),
     "flow": ("forebay.cli.flow", "list, show, retry, cancel, delete: graphs of steps."),
-    "queue": ("forebay.cli.queue", "list, show, pause, resume, purge."),
+    "queue": ("forebay.cli.queue", "list, show, pause, resume, set, reset, purge."),
     "schedule": (
         "forebay.cli.schedule",
         "list, show, run, pause, resume, skip, put, reset, remove.",
