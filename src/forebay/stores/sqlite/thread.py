@@ -294,7 +294,9 @@ class DatabaseThread:
                     # What has become of steps is known by now. A lone write knows itself whether it has stirred any.
                     if (session.stirred or not lone) and session.row("flow_left")[0] and flows.work(session):
                         session.unfinished = True
-                    lines.balance(session)
+                    # A lone write has learnt by now whether there are rules, and moves nothing where there are none.
+                    if session.caps.rules or not lone:
+                        lines.balance(session)
                     # What lone writes have left is for one that adds something itself: a claim is in a hurry.
                     adds = not lone and bool(session.sums.places or session.sums.wanted)
                     if adds:

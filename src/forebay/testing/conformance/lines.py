@@ -16,7 +16,7 @@ from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.note import Note, Revision
 from forebay.model.rule import RULE, Rule, Rules, rate_limit
 from forebay.model.state import WAITING, State
-from forebay.model.unique import Conflict, Hold
+from forebay.model.unique import Conflict, Gather, Hold
 from forebay.model.waits import ForLine, ForRoom, ForTokens
 from forebay.model.when import SECOND, After
 from forebay.support.ids import new_token
@@ -611,6 +611,30 @@ async def one_that_replaces_another_has_its_place_in_line(h: Harness) -> None:
     assert bodies == [b"{}", b"1", b"{}"]
 
 
+async def what_has_gathered_is_handed_out_together_when_its_first_has_its_turn(h: Harness) -> None:
+    source = _with(per_key=1, rate_per_key=rate_limit("1/s", "rate", 2))
+    broker = await h.broker("one", (source,))
+    hold = Gather(longest=3 * h.tick, most=10, quiet=h.tick).of("", b"", None).hold
+    (other,) = await _sent(h, source, "a")
+    group = [
+        but(h.message(), queue=LINED.queue, key="a", unique="u", hold=hold, due=After(h.tick))
+        for _ in range(3)
+    ]
+    await broker.publish(group)
+    (first,) = await h.take(source=source)
+    await h.advance(min(h.tick, h.lease - 1))
+    await h.nothing(source)
+    assert first.id == other
+    await h.advance(h.tick)
+    await h.lose()
+    assert await h.steer(q.CancelNow(), other) == 1
+
+    taken = await h.take(1, source=source)
+
+    assert ids(taken) == [one.id for one in group], "one turn, and one token"
+    await h.nothing(source)
+
+
 async def steps_of_flows_stand_in_line_once_they_are_released(h: Harness) -> None:
     source = _with(per_key=1)
     broker = await h.broker("one", (source,))
@@ -684,7 +708,12 @@ CLAIMS: Final = (
         why_a_queue_holds_back_is_told,
         what_is_said_while_it_runs_goes_before_the_code,
     ),
-    *claims("lines", lambda t: _keeps(t) and t.scopes, one_that_replaces_another_has_its_place_in_line),
+    *claims(
+        "lines",
+        lambda t: _keeps(t) and t.scopes,
+        one_that_replaces_another_has_its_place_in_line,
+        what_has_gathered_is_handed_out_together_when_its_first_has_its_turn,
+    ),
     *claims("lines", lambda t: _keeps(t) and t.flows, steps_of_flows_stand_in_line_once_they_are_released),
     *claims(
         "lines",
