@@ -86,17 +86,21 @@ class _Moves:
 
 def work(session: Session) -> bool:
     """Work off a part of what is marked, then of what is being forgotten; whether there may be more."""
-    room = ROWS
+    room, told = ROWS, False
     while room > 0:
         # Half of the room is for their children: most have one.
-        marks = session.rows("flow_marks", {"after": session.walked, "limit": max(room // 2, 1)})
-        if marks:
-            room = _tell(session, marks, room)
+        limit = max(room // 2, 1)
+        if not told and (marks := session.rows("flow_marks", {"after": session.walked, "limit": limit})):
+            began, session.stirred = session.walked, False
+            room, more = _tell(session, marks, room)
+            # Nothing is marked any more where these were all that was, and have marked nothing: then nobody looks again.
+            told = not (more or session.stirred or began or len(marks) == limit)
+            session.walked = 0 if told else session.walked
         elif session.walked:
             session.walked = 0
         elif opened := session.rows("flow_opened", {"limit": room}):
             # Only now is known what stands of all that was redriven with them.
-            room -= len(opened)
+            room, told = room - len(opened), False
             seqs = [entry for (entry,) in opened]
             session.change("flow_block_steps", {"entries": numbers(seqs)})
             _turn(session, seqs)
@@ -107,8 +111,10 @@ def work(session: Session) -> bool:
     return room <= 0 and bool(session.row("flow_left")[0])
 
 
-def _tell(session: Session, marks: Sequence[Row], room: int) -> int:
-    """Tell children how their parents stand, then move those that this turns; returns the room that leaves."""
+def _tell(session: Session, marks: Sequence[Row], room: int) -> tuple[int, bool]:
+    """Tell children how their parents stand, then move those that this turns; returns the room that leaves, and whether
+    any of them has more to tell.
+    """
     session.walked = marks[-1][0]
     now = _Round(room - len(marks))
     telling = [mark for mark in marks if mark[2] != mark[5]]
@@ -132,7 +138,7 @@ def _tell(session: Session, marks: Sequence[Row], room: int) -> int:
         _turn(session, list(now.deltas))
     if now.flows:
         _look(session, now.flows)
-    return now.room
+    return now.room, len(now.quiet) < len(marks)
 
 
 def _walk(session: Session, telling: Sequence[Row], now: _Round) -> int:
@@ -181,6 +187,7 @@ def _block(session: Session, seqs: Sequence[int]) -> None:
     """What was over waits again, if nobody has its unique key."""
     entries = {"entries": numbers(seqs)}
     unique.redrive(session, seqs, "flow_block")
+    session.stirred = True
     session.change("flow_block_steps", entries)
     waiting: dict[int, str] = dict(session.rows("flow_blocked", entries))
     if taken := [seq for seq in seqs if seq not in waiting]:
