@@ -327,13 +327,15 @@ class Full(msgspec.Struct, frozen=True):
 
 class Published(msgspec.Struct, frozen=True):
     """The answer to one published message. ``id`` is the message that is stored: for a duplicate by unique key, the one that holds the
-    key. ``groups`` is how many copies of an event were made (None where the engine cannot know). ``full`` comes with FULL.
+    key. ``groups`` is how many copies of an event were made (None where the engine cannot know); ``awaited``: whether it was kept for
+    handlers or steps of flows that waited for it. ``full`` comes with FULL.
     """
 
     status: Stored
     id: EntryId
     groups: int | None = None
     full: Full | None = None
+    awaited: bool = False
 
     @property
     def refused(self) -> Full | None:

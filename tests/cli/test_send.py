@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import sys
 from pathlib import Path
 
 import pytest
 
+from forebay import App
 from forebay.cli import send as room
 from forebay.cli.exits import Exit
 from forebay.errors import OutcomeUnknown
@@ -153,6 +155,25 @@ def test_publish_to_nobody_succeeds_and_says_so(store: str, cli: Cli) -> None:
     assert answer.code == Exit.OK
     assert answer.out.endswith(" groups=0\n")
     assert "no group is subscribed" in answer.err
+
+
+def test_publish_says_that_what_waited_has_the_event(store: str, cli: Cli) -> None:
+    async def wait() -> None:
+        async with App(store) as app:
+            flow = app.flow("order-7")
+            flow.wait_for("payment.settled", key="7", timeout="2d")
+            await flow.send()
+
+    asyncio.run(wait())
+
+    other = cli("publish", "payment.settled", "{}", "--key", "8")
+    answer = cli("publish", "payment.settled", "{}", "--key", "7")
+
+    assert "nothing was kept" in other.err
+    assert answer.out.endswith(" groups=0\n")
+    assert "what waited for this event has it" in answer.err
+    assert "nothing was kept" not in answer.err
+    assert cli("publish", "payment.settled", "{}", "--json").document["awaited"] is False
 
 
 def test_an_event_comes_from_a_file_byte_for_byte(subscribed: str, cli: Cli, tmp_path: Path) -> None:

@@ -142,11 +142,17 @@ def publish(  # noqa: PLR0913  # one parameter for each option
         answer = app.publish_sync(topic, body, **given)
     duplicate = answer.status.value == "duplicate"
     if as_json:
-        document({"id": answer.id, "groups": answer.groups, "duplicate": duplicate})
+        document(
+            {"id": answer.id, "groups": answer.groups, "awaited": answer.awaited, "duplicate": duplicate}
+        )
         return
     say(f"{answer.id}" if answer.groups is None else f"{answer.id} groups={answer.groups}")
     if duplicate:
         note("forebay: it was there already; nothing was published.")
+    elif answer.groups == 0 and answer.awaited:
+        note(
+            f"forebay: no group is subscribed to {topic}: what waited for this event has it, and nobody else."
+        )
     elif answer.groups == 0:
         note(
             f"forebay: no group is subscribed to {topic}: nothing was kept. Subscriptions are made when their worker first starts."

@@ -273,13 +273,14 @@ class Ledger:
             stored = any(a.status is Stored.STORED for a in answers) or not answers
             status = Stored.STORED if stored else Stored.DUPLICATE
             answer = Published(status, EntryId(message.id), len(queues))
-        if message.topic is not None and answer.status is Stored.STORED:
-            self._meet(message, now)
+        if message.topic is not None and answer.status is Stored.STORED and self._meet(message, now):
+            return replace(answer, awaited=True)
         return answer
 
-    def _meet(self, event: Message, now: Instant) -> None:
-        """Wake those that wait for an event; what still runs is woken when its try ends."""
-        for key in self.steps.meet(event, now):
+    def _meet(self, event: Message, now: Instant) -> bool:
+        """Wake those that wait for an event, and say whether anybody did; what still runs is woken when its try ends."""
+        met = self.steps.meet(event, now)
+        for key in met:
             entry = self.entries[key]
             if entry.state is State.RUNNING:
                 self.steps.met_at_work(key)
@@ -289,6 +290,7 @@ class Ledger:
                 self.woken.add(entry.queue)
             elif entry.state is State.BLOCKED and (entry.expires is None or entry.expires > now):
                 self._come(key, now)
+        return bool(met)
 
     def _come(self, key: EntryId, now: Instant) -> None:
         """A step of a flow has succeeded if the event has come that it waits for."""

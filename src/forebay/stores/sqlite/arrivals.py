@@ -13,7 +13,7 @@ from forebay.stores.sqlite.session import numbers
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from forebay.model.message import Message
+    from forebay.model.message import Message, MessageId
     from forebay.stores.sqlite.session import Session, Value
 
 MOST_MET: Final = 1_000
@@ -22,19 +22,24 @@ _ANY: Final = (1 << 63) - 1
 """Whatever its number."""
 
 
-def meet(session: Session, events: Sequence[Message]) -> None:
-    """Give events to those that wait for them: one look, if nobody does. An event that comes behind others waits for its turn."""
+def meet(session: Session, events: Sequence[Message]) -> set[MessageId]:
+    """Give events to those that wait for them, and say which had any: one look, if nobody waits. An event that comes behind others waits
+    for its turn.
+    """
     awaited, behind = session.row("event_awaited")
     if not awaited and not behind:
-        return
-    room = 0 if behind else MOST_MET
+        return set()
+    room, had = 0 if behind else MOST_MET, set()
     for event in events:
         seen = _seen(event)
         met = _meet(session, seen | {"last": _ANY}, room) if room else 0
         room -= met
-        if not room:
-            session.change("arrival_keep", seen)
+        kept = 0 if room else session.change("arrival_keep", seen | {"now": session.now})
+        if kept:
             session.unfinished = True
+        if met or kept:
+            had.add(event.id)
+    return had
 
 
 def go_on(session: Session) -> bool:

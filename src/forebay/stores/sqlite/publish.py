@@ -8,6 +8,8 @@ from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from forebay.engine import Published, Ready, Stored
 from forebay.model.entry import birth, routed
 from forebay.model.message import EntryId, Message, entry_id
@@ -180,8 +182,10 @@ def _store_together(session: Session, plan: _Plan, *, plain: bool) -> list[Publi
     events = [
         m for m, a in zip(messages, answers, strict=True) if m.topic is not None and a.status is Stored.STORED
     ]
-    if events:
-        arrivals.meet(session, events)
+    if events and (had := arrivals.meet(session, events)):
+        return [
+            replace(a, awaited=True) if m.id in had else a for m, a in zip(messages, answers, strict=True)
+        ]
     return answers
 
 

@@ -212,6 +212,18 @@ async def an_event_wakes_who_waits_for_it(h: Harness) -> None:
     assert step.at < step.met <= h.now()
 
 
+async def who_publishes_learns_whether_the_event_was_awaited(h: Harness) -> None:
+    await waiting(h, WAIT)
+    store = await h.store()
+
+    answers = await store.publish([approval(h), approval(h, key="8"), approval(h)])
+    answers = [*answers, *await store.publish([approval(h)])]
+
+    assert [(answer.groups, answer.awaited) for answer in answers] == [
+        (0, True), (0, False), (0, False), (0, False),
+    ]  # fmt: skip
+
+
 async def only_the_event_that_is_waited_for_wakes(h: Harness) -> None:
     waiter = await waiting(h, WAIT)
 
@@ -369,7 +381,8 @@ async def an_event_wakes_all_who_wait_for_it(h: Harness) -> None:
     await asyncio.gather(*(store.save(delivery, [but(WAIT, due=due)]) for delivery in deliveries))
     await store.settle([Settlement(delivery, v.Snooze(At(due), awaits=True)) for delivery in deliveries])
 
-    await h.publish(approval(h, body=b"1"), approval(h, body=b"2"))
+    answers = await store.publish([approval(h, body=b"1"), approval(h, body=b"2"), approval(h, key="8")])
+    assert [answer.awaited for answer in (answers[0], answers[2])] == [True, False]
     while (await store.sweep(1_000)).more:
         pass
 
@@ -434,6 +447,7 @@ CLAIMS: Final = (
         "events-awaited",
         remembers,
         an_event_wakes_who_waits_for_it,
+        who_publishes_learns_whether_the_event_was_awaited,
         only_the_event_that_is_waited_for_wakes,
         without_a_key_any_event_of_the_topic_will_do,
         the_first_event_is_the_one_that_is_kept,

@@ -77,9 +77,13 @@ CROSS JOIN step AS s ON s.entry = e.seq
 WHERE f.role = 'event' AND f.released = 1 AND e.state = 'blocked' AND (e.expires IS NULL OR e.expires > :now) AND s.met IS NOT NULL
 
 -- name: arrival_keep
--- Keep an event for those that wait for it and are still to be woken. In a write transaction. Index: the last row of step.
+-- Keep an event for those that wait for it and are still to be woken, if there are any. In a write transaction.
+-- Indexes: step_wait, one row; the last row of step.
 INSERT INTO arrival (topic, key, body, content_type, last)
-VALUES (:topic, :key, :body, :content_type, coalesce((SELECT max(number) FROM step), 0))
+SELECT :topic, :key, :body, :content_type, (SELECT max(number) FROM step)
+WHERE
+    EXISTS (SELECT 1 FROM step INDEXED BY step_wait WHERE topic = :topic AND key = :key AND due > :now AND met IS NULL)
+    OR EXISTS (SELECT 1 FROM step INDEXED BY step_wait WHERE topic = :topic AND key IS NULL AND due > :now AND met IS NULL)
 
 -- name: arrival_next
 -- The event to work off next. In a write transaction. Index: the first row of the primary key.
