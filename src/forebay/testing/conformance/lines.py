@@ -170,6 +170,34 @@ async def every_way_to_an_end_makes_room(h: Harness) -> None:
         await h.settle(one, end)
 
 
+async def what_nobody_waits_for_any_more_makes_room(h: Harness) -> None:
+    source = but(LINED, rules=Rules(Rule(concurrency=2, per_key=1, ordered=True, fair=True), {"job": 2}))
+    sent = await _sent(h, source, *["a", "b", "c"] * 4)
+    broker, got = await h.broker("one", (source,)), list[str]()
+
+    for turns in range(12):
+        ask = Ask(source, new_token(), 2)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(broker.receive([ask], wait=0))
+            for _ in range(turns):
+                await asyncio.wait([task], timeout=0)
+            task.cancel()
+        # What it has taken before it was cancelled is its own; else it is back, with the room it took.
+        taken = await broker.receive([ask], wait=0)
+        assert taken, turns
+        assert len({one.message.key for one in taken}) == len(taken) <= 2
+        await h.nothing(source)
+        got += ids(taken)
+        await _done(h, *taken)
+        if len(got) == len(sent):
+            break
+
+    assert sorted(got) == sorted(sent)
+    for key in range(3):
+        own = [one for one in got if one in sent[key::3]]
+        assert own == sent[key::3], "in their order, whatever was put back"
+
+
 async def who_waits_in_front_may_go_and_the_next_comes_up(h: Harness) -> None:
     source = _with(per_key=1)
     first, second, third, fourth = await _sent(h, source, *["a"] * 4)
@@ -683,6 +711,7 @@ CLAIMS: Final = (
         a_lease_that_is_lost_makes_room_when_it_is_lost,
         what_a_dead_worker_had_makes_room_at_once,
         every_way_to_an_end_makes_room,
+        what_nobody_waits_for_any_more_makes_room,
         who_waits_in_front_may_go_and_the_next_comes_up,
         what_expires_in_line_is_over_and_the_next_comes_up,
         a_queue_begins_no_more_in_a_time_than_it_may,
