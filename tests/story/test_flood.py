@@ -54,6 +54,7 @@ def test_a_flood_is_met_with_503_and_every_order_taken_is_billed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORDERS_FOLDER", str(tmp_path))
+    monkeypatch.setenv("ORDERS_SEED", "1")
     url = books.store(tmp_path)
     monkeypatch.setattr(front, "app", App(url, name="front"))
     shop = App(url, name="billing", queues={QUEUE: QueueOptions(limit=LIMIT)})
