@@ -85,16 +85,13 @@ class Line:
 
     def front(self) -> Entry | None:
         """The first that waits for its turn."""
-        while self.waiting and not self._waits(*self.waiting[0]):
+        while self.waiting and not self.keeps(*self.waiting[0]):
             heapq.heappop(self.waiting)
         return self.waiting[0][2] if self.waiting else None
 
-    def _waits(self, place: int, _: int, entry: Entry) -> bool:
-        return self.keeps(entry) and entry.message.priority == -place
-
-    def keeps(self, entry: Entry) -> bool:
-        """Whether an entry waits here."""
-        return entry.state is State.BLOCKED and entry.line is self
+    def keeps(self, place: int, _: int, entry: Entry) -> bool:
+        """Whether an entry waits here, in the place that it is noted in: its priority may be another since."""
+        return entry.state is State.BLOCKED and entry.line is self and entry.message.priority == -place
 
 
 class Lines:
@@ -291,7 +288,7 @@ class Lines:
         if entry.state is not State.BLOCKED or line is None:
             return None
         own = (-entry.message.priority, entry.seq)
-        before = [e for place, seq, e in line.waiting if (place, seq) < own and line.keeps(e)]
+        before = [e for place, seq, e in line.waiting if (place, seq) < own and line.keeps(place, seq, e)]
         ahead = min(len({e.id for e in before}), MOST_AHEAD) + len(line.standing)
         measures = Measures(line.running, bool(line.held), line.full)
         return waits_in_line(rules, line.place, measures, ahead, line.due)
