@@ -15,12 +15,11 @@ from forebay.model.amounts import check_count
 from forebay.model.message import (
     HIGHEST_PRIORITY,
     JSON,
-    LONGEST_ID,
     LOWEST_PRIORITY,
     Message,
     MessageId,
 )
-from forebay.model.names import check_name, check_new_name
+from forebay.model.names import LONGEST_ID, check_name, check_new_name, check_text, storable
 from forebay.model.unique import Debounce, Gather, Rule, Throttle, Unique
 from forebay.model.when import Duration, Micros, micros, moment
 
@@ -127,7 +126,7 @@ def _rule(given: Mapping[str, object], where: str) -> Rule | None:
     match given:
         case {"unique": Unique() as rule}:
             if rule.key is not None:
-                _checked_text("Unique(key=...)", rule.key)
+                check_text(rule.key, "Unique(key=...)")
             return rule
         case {"unique": bool() | str() as key}:
             return Unique() if key is True else None
@@ -160,7 +159,7 @@ def _checked(name: str, value: object) -> dict[str, object]:
         case "headers":
             return {name: _checked_headers(value)}
         case _:
-            return {name: _checked_text(name, value)}
+            return {name: check_text(value, name)}
 
 
 def check_timeout(value: Micros) -> Micros:
@@ -170,22 +169,9 @@ def check_timeout(value: Micros) -> Micros:
     return value
 
 
-def _checked_text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value or len(value) > LONGEST_ID or not _storable(value):
-        raise InvalidOption(
-            f"{name} must be Unicode text of 1 to {LONGEST_ID} characters, not {quoted(value)}."
-        )
-    return str.__str__(value)  # of a StrEnum, say: the plain text
-
-
-def _storable(text: str) -> bool:
-    """Whether every engine can keep ``text``: no NUL, and no lone surrogates, which have no UTF-8."""
-    return "\0" not in text and not any("\ud800" <= one <= "\udfff" for one in text)
-
-
 def check_id(value: object, what: str = "id") -> str:
     """Return ``value`` if it can be the id of a message, or of a flow; raise `InvalidOption`, naming ``what``, if not."""
-    text = _checked_text(what, value)
+    text = check_text(value, what)
     if not text.isprintable() or "@" in text or " " in text:
         raise InvalidOption(f"{what} must be printable, without spaces and '@', not {quoted(value)}.")
     return text
@@ -203,7 +189,7 @@ def _checked_headers(value: object) -> dict[str, str]:
     for key, text in headers.items():
         if not key or not key.isascii() or not key.isprintable() or ":" in key or " " in key:
             raise InvalidOption(f"header name {quoted(key)} must be printable ASCII without ':' and spaces.")
-        if not _storable(text) or "\n" in text or "\r" in text:
+        if not storable(text) or "\n" in text or "\r" in text:
             raise InvalidOption(f"header {key!r} must be one line of Unicode text, not {quoted(text)}.")
     return headers
 

@@ -98,4 +98,7 @@ def test_what_cannot_be_waited_for_is_refused() -> None:
         flow.wait_for("paid", timeout="soon")
     with pytest.raises(NameTaken):
         flow.wait_for("paid", timeout="2d", name="paid")
+    for key in (42, "", "\ud800", b"42"):
+        with pytest.raises(InvalidOption, match="key must be Unicode text"):
+            flow.wait_for("paid", timeout="2d", key=key)  # type: ignore[arg-type]  # refused
     assert flow.wait_for("paid", timeout="2d", after=first).names == ("paid-2",)

@@ -291,6 +291,16 @@ async def test_a_step_has_a_name(call: Handler) -> None:
 
 
 @story
+async def test_the_key_of_an_event_is_text() -> None:
+    async def handler(ctx: Context) -> None:
+        for key in (42, "", "\ud800"):
+            with pytest.raises(InvalidOption, match="key must be Unicode text"):
+                await ctx.wait_event("paid", key=key, timeout="1d")  # type: ignore[arg-type]  # refused
+
+    assert (await tries(handler))[-1].state is State.SUCCEEDED
+
+
+@story
 async def test_steps_do_not_nest() -> None:
     async def handler(ctx: Context) -> str:
         async def outer() -> str:

@@ -184,6 +184,7 @@ def test_what_is_said_while_it_runs_goes_before(
     "said",
     [
         {"rat": "5/s"}, {"rate": 5}, {"burst": 0}, {"concurrency": "many"}, {"per_key": 0}, {"ordered": "yes"}, {"weights": {"": 1}},
+        {"weights": {"\ud800": 1}}, {"weights": {"k" * 201: 1}}, {"rate": "\uff15/s"},
         {"weights": {"a": 0}}, {"weights": [1]}, {"max_running": 3},
     ],
 )  # fmt: skip

@@ -18,7 +18,6 @@ JSON: Final = "application/json"
 LOWEST_PRIORITY: Final = 0
 HIGHEST_PRIORITY: Final = 9
 DEFAULT_PRIORITY: Final = 4
-LONGEST_ID: Final = 200
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,9 +12,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from forebay.errors import InvalidName, quoted
+from forebay.errors import InvalidName, InvalidOption, quoted
 
 LONGEST_NAME: Final = 120
+LONGEST_ID: Final = 200
+"""Characters of an id, and of a key."""
 GRAMMAR: Final = (
     "letters, digits, '_' and '-' in segments joined by '.', no segment beginning with '-', "
     "at most 120 characters (like 'orders.placed')"
@@ -39,6 +41,20 @@ def check_new_name(name: object, what: str) -> str:
             f"{what} {quoted(name)} begins a segment with '_', which is reserved. Choose another name (name=...)."
         )
     return checked
+
+
+def check_text(value: object, what: str) -> str:
+    """Return ``value`` if it can be a key: text that every engine can keep. Raise `InvalidOption`, naming ``what``, if not."""
+    if not isinstance(value, str) or not value or len(value) > LONGEST_ID or not storable(value):
+        raise InvalidOption(
+            f"{what} must be Unicode text of 1 to {LONGEST_ID} characters, not {quoted(value)}."
+        )
+    return str.__str__(value)  # of a StrEnum, say: the plain text
+
+
+def storable(text: str) -> bool:
+    """Whether every engine can keep ``text``: no NUL, and no lone surrogates, which have no UTF-8."""
+    return "\0" not in text and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def check_pattern(pattern: object, what: str) -> str:

@@ -15,6 +15,7 @@ import msgspec
 
 from forebay.errors import InvalidOption, quoted
 from forebay.model.amounts import check_count
+from forebay.model.names import check_text
 from forebay.model.waits import ForLine, ForRoom, ForTokens, Waits
 from forebay.model.when import SECOND, Instant, Micros
 
@@ -49,7 +50,7 @@ _UNITS: Final = {
     "day": 86_400 * SECOND,
 }
 _SHOWN: Final = {SECOND: "s", 60 * SECOND: "min", 3_600 * SECOND: "h", 86_400 * SECOND: "day"}
-_RATE: Final = re.compile(r"(\d{1,12})\s*/\s*([a-z]+)")
+_RATE: Final = re.compile(r"([0-9]{1,12})\s*/\s*([a-z]+)")
 
 
 class RateLimit(msgspec.Struct, frozen=True):
@@ -195,9 +196,10 @@ def _weights(given: object, where: str) -> dict[str, int]:
         raise InvalidOption(
             f"{what} must map keys to whole numbers, {MOST_WEIGHTS:,} at most, not {quoted(given)}."
         )
-    if bad := [key for key in given if not isinstance(key, str) or not key]:
-        raise InvalidOption(f"{what}: {quoted(bad[0])} is no key.")
-    return {key: check_count(weight, f"{what}[{key!r}]", 1, HEAVIEST) for key, weight in given.items()}
+    return {
+        check_text(key, f"a key of {what}"): check_count(weight, f"{what}[{key!r}]", 1, HEAVIEST)
+        for key, weight in given.items()
+    }
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -22,8 +22,8 @@ from forebay.errors import InvalidArguments, InvalidOption, NameTaken, quoted
 from forebay.features.flows.node import Node
 from forebay.model import unique
 from forebay.model.flow import HOOKS, LONGEST_FLOW, MOST_EDGES, MOST_PARENTS, Condition, Gather, Role, Step
-from forebay.model.message import LONGEST_ID, Message, MessageId
-from forebay.model.names import LONGEST_NAME, check_new_name
+from forebay.model.message import Message, MessageId
+from forebay.model.names import LONGEST_ID, LONGEST_NAME, check_new_name
 from forebay.model.when import After, At
 
 if TYPE_CHECKING:

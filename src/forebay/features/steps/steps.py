@@ -34,7 +34,7 @@ from forebay.errors import (
 from forebay.features.steps.history import History, Place
 from forebay.model import outcome as o
 from forebay.model.flow import OVER
-from forebay.model.names import check_name, check_new_name
+from forebay.model.names import check_name, check_new_name, check_text
 from forebay.model.saved import Kind, SavedStep
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import SECOND, After, At, Instant, Micros, When, micros
@@ -216,6 +216,8 @@ class Steps:
         """
         topic, key = event
         check_name(topic, "topic")
+        if key is not None:
+            check_text(key, "key")
         place = await self._opened(name, beside=beside)
         saved = self._checked(lambda: self._history.find(place, Kind.WAIT))
         if saved is None:
