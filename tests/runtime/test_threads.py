@@ -76,6 +76,17 @@ async def test_the_value_and_the_error_come_back_with_their_identity() -> None:
 
 
 @story
+async def test_arguments_may_have_any_name() -> None:
+    threads = Threads(1)
+
+    def plain(function: int, self: int) -> int:
+        return function + self
+
+    assert await threads.run(plain, function=3, self=4) == 7
+    threads.close()
+
+
+@story
 async def test_cancelled_it_waits_for_its_thread_however_often() -> None:
     threads, gate, entered = Threads(1), threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

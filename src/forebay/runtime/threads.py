@@ -34,7 +34,7 @@ class Threads:
         self._started = 0
         self._left = asyncio.Event()
 
-    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call ``function`` in a thread, with this task's context variables.
 
         A thread cannot be stopped. Cancelled while it runs, this waits for it all the same, since the work is not over and neither is its
