@@ -126,7 +126,7 @@ class Schedules:
                 return planned(name, message, cron, every, times)
             if stands is None:
                 raise ScheduleNotFound(
-                    f"There is no schedule {name!r} yet: say what it sends, with task=....bind(...)."
+                    f"There is no schedule {name!r} yet: say what it sends, with task=....bind(...), or --task on the command line."
                 )
             return changed(name, stands, cron, every, times)
 
@@ -138,7 +138,12 @@ class Schedules:
         self, name: str, *, until: Duration | datetime | None = None, by: Actor | None = None
     ) -> None:
         """No tick comes until a moment, or for so long, or until `resume`. What was sent goes on, and nothing is made up for."""
-        end = None if until is None else resolve(moment(until, "until"), self._now())
+        now = self._now()
+        end = None if until is None else resolve(moment(until, "until"), now)
+        if end is not None and end <= now:
+            raise InvalidOption(
+                f"Schedule {name!r}: until={quoted(until)} is no later than now: nothing would be paused."
+            )
         await keeping.pause(await self._declared(name), name, end, by=self._actor(by))
 
     async def resume(self, name: str, *, by: Actor | None = None) -> None:

@@ -277,6 +277,16 @@ async def test_a_schedule_of_the_code_is_seen_and_changed_before_any_worker_has_
         assert (await app.schedules.get("plain")).state is ScheduleState.ACTIVE
 
 
+@pytest.mark.parametrize("until", [0, "0s", datetime(2020, 1, 1, tzinfo=UTC)])
+@story
+async def test_a_pause_that_would_be_over_already_is_refused(app: App, until: Any) -> None:
+    async with app:
+        await app.schedules.put("a", every="1h", task=app.task(plain))
+        with pytest.raises(InvalidOption, match=r"Schedule 'a': until=.* is no later than now"):
+            await app.schedules.pause("a", until=until)
+        assert (await app.schedules.get("a")).state is ScheduleState.ACTIVE
+
+
 def test_callers_without_a_loop_use_sync(tmp_path: Path) -> None:
     app = App(f"sqlite:///{tmp_path}/s.db")
     task = app.task(plain)

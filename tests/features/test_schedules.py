@@ -368,6 +368,25 @@ def test_a_pause_ends_by_itself_or_by_a_word_and_owes_nothing(engine: Engine) ->
     asyncio.run(story())
 
 
+def test_the_tick_that_is_left_out_is_one_after_the_pause(engine: Engine) -> None:
+    async def story() -> None:
+        clock = VirtualClock()
+        async with opened(engine, clock) as store:
+            await put(store, "a", plan(), clock.now())
+            end = clock.now() + 3 * 86_400 * SECOND
+            await keeping.pause(store, "a", end)
+
+            assert await keeping.skip(store, "a", clock.now()) == end + MINUTE
+            work = Clockwork(store, clock)
+            await work.turn()
+            await clock.advance_to(end + MINUTE)
+            assert await work.turn() == 0
+            await clock.advance(MINUTE)
+            assert await work.turn() == 1
+
+    asyncio.run(story())
+
+
 def test_with_overlap_skip_nothing_is_sent_while_the_one_before_is_not_over(engine: Engine) -> None:
     async def story() -> None:
         clock = VirtualClock()

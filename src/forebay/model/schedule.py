@@ -252,6 +252,11 @@ def owed(name: str, standing: Standing, course: Course, now: Instant) -> Owed:
     )
 
 
+def ahead_of(standing: Standing, course: Course, now: Instant) -> Instant:
+    """After when the ticks lie that are still to come: after a pause, if it has an end."""
+    return max(now, floor_of(standing, course, now), (standing.until or 0) if standing.paused else 0)
+
+
 def floor_of(standing: Standing, course: Course, now: Instant) -> Instant:
     """Up to when nothing is owed."""
     resumed = standing.until if standing.paused and standing.until is not None else 0
@@ -384,8 +389,7 @@ class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True):
             return []
 
     def _ticks(self, number: int) -> list[Instant]:
-        after = max(self.now, floor_of(self.standing, self.course, self.now), self.standing.until or 0)
-        ticks = self.plan.next(after, number + 1)
+        ticks = self.plan.next(ahead_of(self.standing, self.course, self.now), number + 1)
         return [tick for tick in ticks if tick != self.standing.skip][:number]
 
 

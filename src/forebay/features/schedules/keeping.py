@@ -16,7 +16,7 @@ from forebay.features.schedules.book import Entry, course_note, log, read, stand
 from forebay.model.message import EntryId
 from forebay.model.note import MOST_REVISED, Revision
 from forebay.model.query import UNKNOWN, Query, Selector
-from forebay.model.schedule import How, Overlap, Run, Schedule, Standing, floor_of, message_of
+from forebay.model.schedule import How, Overlap, Run, Schedule, Standing, ahead_of, message_of
 from forebay.model.state import FINISHED
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ async def skip(store: Store, name: str, now: Instant, *, by: Actor = UNKNOWN) ->
     left_out: list[Instant] = []
 
     def changed(entry: Entry) -> Standing:
-        after = max(floor_of(entry.standing, entry.course, now), now)
-        tick = entry.standing.plan.after(after)
+        tick = entry.standing.plan.after(ahead_of(entry.standing, entry.course, now))
         if tick is None:
             raise InvalidOption(f"Schedule {name!r} has no other tick to skip.")
         left_out[:] = [tick]
