@@ -67,6 +67,12 @@ def test_an_argument_that_is_none_cannot_be_the_key() -> None:
         Desk().job.options(unique=Unique(args=["nmber"]))
 
 
+@pytest.mark.parametrize("args", [7, {"number"}, "number", [1], [""]])
+def test_what_names_no_arguments_is_refused(args: Any) -> None:
+    with pytest.raises(InvalidOption, match=r"Unique\(args=.*\) names arguments"):
+        Unique(args=args)
+
+
 @story
 async def test_until_it_starts_and_for_a_time() -> None:
     desk = Desk()

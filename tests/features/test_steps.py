@@ -290,6 +290,52 @@ async def test_a_step_has_a_name(call: Handler) -> None:
     assert (await tries(handler))[-1].state is State.SUCCEEDED
 
 
+@pytest.mark.parametrize("function", [7, None, "charge", uuid4()])
+@story
+async def test_a_step_is_given_a_function(function: Any) -> None:
+    async def handler(ctx: Context) -> None:
+        with pytest.raises(InvalidOption, match="Step 'a' takes a function and its arguments"):
+            await ctx.step("a", function)
+        with pytest.raises(InvalidOption, match="takes a function"):
+            await anext(aiter(ctx.step_map("a", function, [1])))
+
+    assert (await tries(handler))[-1].state is State.SUCCEEDED
+
+
+@story
+async def test_a_step_is_not_given_a_coroutine_which_could_not_run_again() -> None:
+    async def charge() -> None: ...
+
+    async def handler(ctx: Context) -> None:
+        with pytest.raises(InvalidOption, match="takes a function"):
+            await ctx.step("a", charge())  # type: ignore[call-overload]  # what is tried
+
+    assert (await tries(handler))[-1].state is State.SUCCEEDED
+
+
+@story
+async def test_a_step_may_have_arguments_of_any_name() -> None:
+    def plain(function: str, self: str) -> str:
+        return f"{function} {self}"
+
+    async def handler(ctx: Context) -> str:
+        return await ctx.step("a", plain, function="f", self="s")
+
+    assert (await tries(handler))[-1].result == "f s"
+
+
+@pytest.mark.parametrize("key", ["", 7, "\ud800", "a\0b", "k" * 201])
+@story
+async def test_an_event_that_nobody_could_publish_is_not_waited_for(key: Any) -> None:
+    async def handler(ctx: Context) -> None:
+        with pytest.raises(InvalidOption, match="key must be Unicode text of 1 to 200 characters"):
+            await ctx.wait_event("approvals", key=key, timeout="1d")
+
+    assert (await tries(handler))[-1].state is State.SUCCEEDED
+    with pytest.raises(InvalidOption, match="key must be Unicode text of 1 to 200 characters"):
+        App("memory://").flow("order-7").wait_for("approvals", key=key, timeout="1d")
+
+
 @story
 async def test_the_key_of_an_event_is_text() -> None:
     async def handler(ctx: Context) -> None:
@@ -592,9 +638,9 @@ async def test_a_map_of_too_many_items_runs_none_of_them() -> None:
     assert not record.calls
 
 
-@pytest.mark.parametrize("concurrency", [0, 1_001])
+@pytest.mark.parametrize("concurrency", [0, 1_001, 2.5, "4", True])
 @story
-async def test_a_map_is_bounded(concurrency: int) -> None:
+async def test_a_map_is_bounded(concurrency: Any) -> None:
     async def handler(ctx: Context) -> None:
         with pytest.raises(InvalidOption, match="concurrency must be 1 to 1,000"):
             async for _ in ctx.step_map("work", str, [1], concurrency=concurrency):
@@ -1014,6 +1060,25 @@ async def test_a_coroutine_is_told_to_await() -> None:
             ctx.step_sync("a", uuid4)
 
     assert (await tries(handler))[-1].state is State.SUCCEEDED
+
+
+@story
+async def test_a_plain_handler_is_told_that_a_loop_of_its_own_has_no_steps() -> None:
+    app = App("memory://")
+
+    @app.task
+    def job(ctx: Context) -> None:
+        for call in (lambda: ctx.step("a", uuid4), lambda: ctx.version("v2"), lambda: ctx.sleep("1d")):
+            with pytest.raises(InvalidOption, match=r"ctx\.step_sync\(\)"):
+                asyncio.run(_awaited(call()))
+
+    async with app.testing() as t:
+        await job.send()
+        assert (await t.run_one()).state is State.SUCCEEDED
+
+
+async def _awaited(call: Awaitable[object]) -> None:
+    await call
 
 
 @story

@@ -170,7 +170,7 @@ class Unique:
             )
         if self.key is not None and self.args:
             raise InvalidOption("Unique(...) takes a key or args=, not both: the key is all there is to it.")
-        if isinstance(self.args, str) or not all(map(_is_name, self.args)):
+        if not isinstance(self.args, list | tuple) or not all(map(_is_name, self.args)):
             raise InvalidOption(
                 f"Unique(args={quoted(self.args)}) names arguments, as in Unique(args=('order_id',))."
             )

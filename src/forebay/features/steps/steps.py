@@ -29,6 +29,7 @@ from forebay.errors import (
     StepRefused,
     Unsupported,
     name_of,
+    quoted,
     told,
 )
 from forebay.features.steps.history import History, Place
@@ -171,6 +172,7 @@ class Steps:
         self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """The result of ``function``, from a try before this one if that has saved it."""
+        _check_function(name, function)
         place = await self._opened(name)
         return await self._step(place, function, args, kwargs)
 
@@ -264,8 +266,9 @@ class Steps:
         self, name: str, function: Callable[[T], Any], items: Iterable[T], concurrency: int
     ) -> AsyncIterator[Any]:
         """Results in the order of ``items``, up to ``concurrency`` of them ahead."""
-        if not 1 <= concurrency <= WIDEST:
-            raise InvalidOption(f"concurrency must be 1 to {WIDEST:,}, not {concurrency!r}.")
+        if type(concurrency) is not int or not 1 <= concurrency <= WIDEST:
+            raise InvalidOption(f"concurrency must be 1 to {WIDEST:,}, not {quoted(concurrency)}.")
+        _check_function(name, function)
         place = await self._opened(name)
         number = len(items) if isinstance(items, Sized) else 0
         self._checked(lambda: self._history.check_map(place, number))
@@ -293,6 +296,7 @@ class Steps:
         self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """As `run`; a plain ``function`` is called in this thread."""
+        _check_function(name, function)
         place = self._from_thread(lambda beside: self._opened(name, beside=beside))
         if inspect.iscoroutinefunction(bare(function)):
             return self._from_thread(lambda _: self._step(place, function, args, kwargs))
@@ -398,7 +402,11 @@ class Steps:
         return asyncio.current_task() is not self._main if said is None else said
 
     def _go_on(self) -> None:
-        """Raise what takes a handler out of a try that is over."""
+        """Raise what takes a handler out of a try that is over, or stands in the way of a call from another loop."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise InvalidOption(
+                "A step is awaited on another loop than its handler's: a plain handler calls ctx.step_sync() and its like."
+            )
         if self.ending is not None:
             raise o.Suspended
 
@@ -527,6 +535,17 @@ class Steps:
         self._thread = self._thread or threading.get_ident()
         work = run(threading.get_ident() != self._thread)
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _check_function(name: str, function: object) -> None:
+    """Raise `InvalidOption` for what cannot be called, such as a coroutine: it would be gone when it is to run again."""
+    if callable(function):
+        return
+    if inspect.iscoroutine(function):
+        function.close()
+    raise InvalidOption(
+        f"Step {name!r} takes a function and its arguments, as in ctx.step('charge', charge_card, order), not {quoted(function)}."
+    )
 
 
 def _said(value: object) -> object:
