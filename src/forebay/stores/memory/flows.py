@@ -152,7 +152,8 @@ class Flows:
         return bool(self._marks or self._opened or self._going)
 
     def open(self, node: Node) -> None:
-        """A step was redriven that was over."""
+        """A step was redriven that was over: its flow runs, though not all may have been told for long."""
+        node.flow.state, node.flow.finished = FlowState.RUNNING, None
         node.released = False
         if node.step.role is not Role.EVENT:
             node.delay = None

@@ -208,6 +208,12 @@ def _release(session: Session, seqs: Sequence[int]) -> None:
 # -- flows
 
 
+def reopen(session: Session, seqs: Sequence[int]) -> None:
+    """Flows run of which some steps were redriven, though not all may have been told for long: nobody takes their end for a new one."""
+    for row in session.rows("flow_reopened", {"entries": numbers(seqs)}):
+        _stand(session, row, FlowState.RUNNING)
+
+
 def _look(session: Session, flows: Iterable[int]) -> None:
     """See which flows are over."""
     for row in session.rows("flow_quiet", {"flows": numbers(flows)}):

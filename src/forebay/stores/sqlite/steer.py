@@ -26,7 +26,7 @@ from forebay.model.state import FINISHED, State
 from forebay.model.verdict import Reason
 from forebay.stores.flows import is_whole, newest_first
 from forebay.stores.sqlite import lines, unique
-from forebay.stores.sqlite.flows import delete
+from forebay.stores.sqlite.flows import delete, reopen
 from forebay.stores.sqlite.forgetting import forget
 from forebay.stores.sqlite.queries import Picked, named, pick
 from forebay.stores.sqlite.session import numbers
@@ -148,6 +148,7 @@ def _redrive(session: Session, seqs: list[int], queues: list[str]) -> Steered:
     if steps:
         changed += unique.redrive(session, steps, "redrive_steps")
         session.change("redrive_places", {"entries": numbers(steps)})
+        reopen(session, steps)
     session.tallies.grow(queues, changed)
     entries = {"entries": numbers([*plain, *steps])}
     session.change("redrive_results", entries)

@@ -742,6 +742,8 @@ async def a_long_chain_fails_to_its_end(h: Harness) -> None:
     flow = await flow_of(h)
     assert (flow.state, flow.steps) == (FlowState.FAILED, {State.DEAD: 1, State.CANCELLED: MANY - 1})
     await (await h.store()).steer(q.Selector(flow=FLOW, states=FAILED), q.Redrive())
+    flow = await flow_of(h)
+    assert (flow.state, flow.finished) == (FlowState.RUNNING, None), "at once, though not all have been told"
     await settled_down(h)
     flow = await flow_of(h)
     assert flow.steps == {State.READY: 1, State.BLOCKED: MANY - 1}

@@ -182,6 +182,13 @@ WHERE NOT EXISTS (SELECT 1 FROM flow_mark AS m WHERE m.flow = f.seq)
 SELECT s.entry, s.role, s.released, iif(e.state = 'cancelled' AND e.reason IN ('parent-failed', 'skipped', 'duplicate'), e.reason, e.state)
 FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value CROSS JOIN flow_step AS s ON s.entry = e.seq
 
+-- name: flow_reopened
+-- The flows that are over, of which some entries are steps that wait. :entries is a JSON array. In a write transaction, after redrive_steps.
+-- Index: primary keys.
+SELECT DISTINCT f.seq, f.id, f.state, f.steps, f.finished
+FROM json_each(:entries) AS j CROSS JOIN entry AS e ON e.seq = j.value CROSS JOIN flow AS f ON f.seq = e.flow
+WHERE e.state = 'blocked' AND f.finished IS NOT NULL
+
 -- name: flow_close
 -- Say where a flow stands. In a write transaction, after flow_quiet. Index: primary key.
 UPDATE flow SET state = :state, finished = :finished WHERE seq = :flow
