@@ -17,7 +17,7 @@ from forebay.stores.face import check_hold, exclusive
 from forebay.stores.flows import by_flow, check_free, check_steps, step_of
 from forebay.stores.sqlite import admission, lines, unique
 from forebay.stores.sqlite.flows import DROPPED, drop
-from forebay.stores.sqlite.rows import message_row, step_row
+from forebay.stores.sqlite.rows import message_row, moments, step_row
 from forebay.stores.sqlite.rules import catch_up
 from forebay.stores.sqlite.session import batch as encoded, numbers, parts
 
@@ -191,7 +191,7 @@ def _lay_out(session: Session, rows: _Rows, seq: int, message: Message, told: Co
     if reason is None and key is not None:
         rows.keyed.append((seq, key, message))
     rows.states[born.state] += 1
-    rows.messages.append(message_row(seq, message, 1))
+    rows.messages.append(message_row(seq, message, 1, moments(message)))
     rows.entries.append(
         (
             seq, message.id, message.queue, born.state, message.priority, born.due, born.expires, born.deadline, now if ready else None,

@@ -17,7 +17,7 @@ from forebay.model.state import State
 from forebay.stores.face import check_hold
 from forebay.stores.flows import by_flow, has_steps
 from forebay.stores.sqlite import admission, arrivals, births, lines, unique
-from forebay.stores.sqlite.rows import message_row
+from forebay.stores.sqlite.rows import message_row, moments
 from forebay.stores.sqlite.rules import catch_up, catch_up_limits
 from forebay.stores.sqlite.session import batch as encoded, numbers, parts
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from forebay.stores.sqlite.session import Session
 
 _PLACE: Final = attrgetter("queue", "name")
-_SAID: Final = attrgetter("topic", "due", "expires", "deadline", "unique", "hold")
-_NOTHING: Final = (None,) * 6
+_SAID: Final = attrgetter("topic", "due", "expires", "deadline", "unique", "step", "hold")
+_NOTHING: Final = (None,) * 7
 _QUEUE: Final = 3
 _UNIQUE: Final = 10
 """Columns of a row of `publish_entries`."""
@@ -158,12 +158,16 @@ def _store_together(session: Session, plan: _Plan, *, plain: bool) -> list[Publi
     if not messages:
         return []
     rows = [
-        message_row(seqs.start, m, len(seqs)) for m, seqs in zip(messages, plan.seqs, strict=True) if seqs
+        message_row(seqs.start, m, len(seqs), None if plain else moments(m))
+        for m, seqs in zip(messages, plan.seqs, strict=True)
+        if seqs
     ]
     session.each("publish_messages", rows)
     refused: dict[int, str] = {}
     _open_lines(session, plan)
     plain = plain and len(rows) == len(messages) and not plan.lines
+    if plan.lines:
+        session.change("line_mark", {"lines": numbers(set(plan.lines.values()))})
     if plain:
         first, last = plan.seqs[0].start, plan.seqs[-1].start
         if session.change("publish_plain", {"first": first, "last": last, "now": session.now}) < len(rows):

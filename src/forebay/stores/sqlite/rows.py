@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from forebay.engine import Delivery
 from forebay.model.flow import Step
@@ -53,13 +54,13 @@ _SAID: Final = attrgetter("due", "expires", "deadline", "step", "hold")
 _NOTHING: Final = (None,) * 5
 
 
-def message_row(seq: int, message: Message, copies: int) -> tuple[Value, ...]:
-    """The row of a message, in the order of `publish_messages`."""
+def message_row(seq: int, message: Message, copies: int, moments: str | None) -> tuple[Value, ...]:
+    """The row of a message, in the order of `publish_messages`. ``moments``: see there."""
     return (
         seq, message.id, message.name, message.queue, message.topic, message.body,
         None if message.content_type == JSON else message.content_type, batch(message.headers) if message.headers else None,
         message.key, message.priority, message.max_attempts, message.timeout, message.unique,
-        None if _SAID(message) == _NOTHING else _moments(message), copies,
+        moments, copies,
     )  # fmt: skip
 
 
@@ -67,18 +68,18 @@ def changed_row(message: Message) -> tuple[Value, ...]:
     """What of a message takes another's place, in the order of `hold_replace`."""
     return (
         message.body, None if message.content_type == JSON else message.content_type,
-        batch(message.headers) if message.headers else None, message.priority, message.max_attempts, message.timeout, _moments(message),
+        batch(message.headers) if message.headers else None, message.priority, message.max_attempts, message.timeout, moments(message),
     )  # fmt: skip
 
 
-def _moments(message: Message) -> str | None:
-    """The column `moments`."""
+def moments(message: Message) -> str | None:
+    """The column `moments`; None for a message that has nothing of it."""
     said = _SAID(message)
     if said == _NOTHING:
         return None
     due, expires, deadline, step, hold = said
     if step is not None:
-        step = msgspec.structs.replace(step, after=())
+        step = replace(step, after=())
     return batch(Moments(due, expires, deadline, step, hold))
 
 
@@ -107,13 +108,18 @@ def message(fields: list[Any]) -> Message:
     key, name, queue, topic, body, content, headers, group, priority, attempts, timeout, unique, moments = (
         fields
     )
-    when = _NO_MOMENTS if moments is None else _MOMENTS.decode(moments)
-    return Message(
+    # Of more than fifteen arguments by name CPython makes a dictionary first, which costs three times as much as the message.
+    plain = Message(
         id=key, name=name, queue=queue, topic=topic, body=body, content_type=content or JSON,
-        headers={} if headers is None else _HEADERS.decode(headers), key=group, priority=priority, due=when.due, expires=when.expires,
-        deadline=when.deadline, unique=unique, max_attempts=attempts, timeout=timeout, step=when.step,
-        hold=when.hold,
+        headers={} if headers is None else _HEADERS.decode(headers), key=group, priority=priority, unique=unique, max_attempts=attempts,
+        timeout=timeout,
     )  # fmt: skip
+    if moments is None:
+        return plain
+    when = _MOMENTS.decode(moments)
+    return replace(
+        plain, due=when.due, expires=when.expires, deadline=when.deadline, step=when.step, hold=when.hold
+    )
 
 
 def moments_of(text: str | None) -> Moments:

@@ -126,27 +126,19 @@ BEGIN
     ON CONFLICT DO UPDATE SET n = n + 1;
 END;
 
-CREATE TRIGGER flow_ends AFTER UPDATE OF finished ON entry
-WHEN new.flow <> 0 AND (new.finished IS NOT old.finished OR new.reason IS NOT old.reason)
+-- One trigger, as each is asked of every entry that ends. What succeeds is counted by the settle, for a whole batch and so with the steps in
+-- it: they are taken off again.
+CREATE TRIGGER flow_ends AFTER UPDATE OF finished ON entry WHEN new.flow <> 0
 BEGIN
-    INSERT INTO flow_mark (entry, flow) VALUES (new.seq, new.flow) ON CONFLICT DO NOTHING;
-END;
-
-CREATE TRIGGER flow_kept_more AFTER UPDATE OF finished ON entry
-WHEN new.flow <> 0 AND new.finished IS NOT NULL AND old.finished IS NULL
-BEGIN
-    INSERT INTO kept_steps (queue, state, n) VALUES (new.queue, new.state, 1) ON CONFLICT DO UPDATE SET n = n + 1;
-END;
-
-CREATE TRIGGER flow_kept_less AFTER UPDATE OF finished ON entry
-WHEN new.flow <> 0 AND new.finished IS NULL AND old.finished IS NOT NULL
-BEGIN
-    UPDATE kept_steps SET n = n - 1 WHERE queue = old.queue AND state = old.state;
-END;
-
--- What succeeds is counted by the settle, for a whole batch and so with the steps in it: they are taken off again.
-CREATE TRIGGER flow_kept_done AFTER UPDATE OF finished ON entry
-WHEN new.flow <> 0 AND new.state = 'succeeded' AND old.finished IS NULL
-BEGIN
-    INSERT INTO kept (queue, state, n) VALUES (new.queue, 'succeeded', -1) ON CONFLICT DO UPDATE SET n = n - 1;
+    INSERT INTO flow_mark (entry, flow)
+    SELECT new.seq, new.flow WHERE new.finished IS NOT old.finished OR new.reason IS NOT old.reason
+    ON CONFLICT DO NOTHING;
+    INSERT INTO kept_steps (queue, state, n)
+    SELECT new.queue, new.state, 1 WHERE new.finished IS NOT NULL AND old.finished IS NULL
+    ON CONFLICT DO UPDATE SET n = n + 1;
+    UPDATE kept_steps SET n = n - 1
+    WHERE new.finished IS NULL AND old.finished IS NOT NULL AND queue = old.queue AND state = old.state;
+    INSERT INTO kept (queue, state, n)
+    SELECT new.queue, 'succeeded', -1 WHERE new.state = 'succeeded' AND old.finished IS NULL
+    ON CONFLICT DO UPDATE SET n = n - 1;
 END;

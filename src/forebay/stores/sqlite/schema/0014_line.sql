@@ -15,7 +15,8 @@
 --   finish        the virtual time at which its last turn ends
 --   due           when another may stand, where that waits for the bucket; NULL: when one of it moves
 --   idle          nobody is in it: when it may be forgotten
--- line_work Lines of which an entry has moved. Marked by the triggers below, worked off before the same transaction ends.
+-- line_work Lines of which an entry has moved. Marked by the triggers below, and by the publish for what begins in one (a trigger would be
+--           asked of every entry there is); worked off before the same transaction ends.
 -- pace      Of a queue: when its bucket is full again, in nanoseconds; and its virtual time, at which the last turn taken began.
 -- bucket    What handlers share by name: when it is full again, in nanoseconds.
 -- relining  Queues whose rules have changed, as long as not all that waits has been looked at. Nothing is handed out there meanwhile.
@@ -81,11 +82,6 @@ END;
 CREATE TRIGGER line_left AFTER UPDATE OF line ON entry WHEN old.line IS NOT NULL AND new.line IS NOT old.line
 BEGIN
     INSERT INTO line_work (line) VALUES (old.line) ON CONFLICT DO NOTHING;
-END;
-
-CREATE TRIGGER line_entered AFTER INSERT ON entry WHEN new.line IS NOT NULL
-BEGIN
-    INSERT INTO line_work (line) VALUES (new.line) ON CONFLICT DO NOTHING;
 END;
 
 CREATE TRIGGER line_deleted AFTER DELETE ON entry WHEN old.line IS NOT NULL AND old.finished IS NULL
