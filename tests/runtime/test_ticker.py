@@ -9,7 +9,7 @@ import pytest
 
 from forebay import App, Context, WorkerOptions
 from forebay.engine import Ask, Finished, Settlement, Source
-from forebay.errors import EngineUnavailable
+from forebay.errors import EngineUnavailable, InvalidOption
 from forebay.features.schedules.book import CHANGED
 from forebay.features.schedules.keeping import Declaration
 from forebay.model.message import Message, MessageId
@@ -130,16 +130,17 @@ async def test_what_another_process_puts_is_heard_of_at_once(kind: str, tmp_path
         await eventually(there)
 
 
+@pytest.mark.parametrize("error", [EngineUnavailable("away"), InvalidOption("no more notes are kept")])
 @story
-async def test_while_its_engine_is_away_it_waits_and_then_makes_up_for_it(
-    caplog: pytest.LogCaptureFixture,
+async def test_while_its_engine_is_away_or_keeps_no_more_it_waits_and_then_makes_up_for_it(
+    error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, engine = VirtualClock(), Spied(MemoryEngine())
     away = False
 
     def fail(kind: str, _: object) -> None:
         if away and kind in ("note", "survey"):
-            raise EngineUnavailable("away")
+            raise error
 
     engine.before = fail
     async with Ticking(engine, clock, code(a=Schedule(task=TASK, every=MINUTE))) as store:

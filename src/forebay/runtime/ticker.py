@@ -8,7 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from forebay.engine import Finished
-from forebay.errors import EngineError, told
+from forebay.errors import EngineError, InvalidOption, told
 from forebay.features.schedules.book import CHANGED
 from forebay.features.schedules.clockwork import Clockwork
 from forebay.features.schedules.keeping import declare
@@ -58,7 +58,8 @@ class Ticker:
                     if sent := await self._work.turn():
                         log.debug("schedule.fired", extra={"count": sent})
                     wait = self._until_next()
-                except EngineError as error:
+                except (EngineError, InvalidOption) as error:
+                    # Also where no more notes are kept: the worker has other work.
                     log.warning("schedule.failed", extra=told(error))
                     wait = AGAIN
                 if self._work.holds and (ends is None or ends.done()):
