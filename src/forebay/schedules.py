@@ -16,6 +16,7 @@ from forebay.features.schedules import keeping
 from forebay.features.schedules.book import Entry, read
 from forebay.features.schedules.keeping import Declaration
 from forebay.handle import Handle
+from forebay.model.amounts import check_count
 from forebay.model.cron import cron as expression, zone_of
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.names import check_new_name
@@ -170,8 +171,9 @@ class Schedules:
         await keeping.remove(await self._store(), name, by=self._actor(by))
 
     async def next(self, name: str, number: int = 5) -> tuple[datetime, ...]:
-        """When its next ticks come."""
-        return tuple(map(as_datetime, (await self.get(name)).next(min(number, MOST_NEXT))))
+        """When its next ticks come, 1 to 1,000 of them. Raises `InvalidOption` for another number."""
+        check_count(number, "number", 1, MOST_NEXT)
+        return tuple(map(as_datetime, (await self.get(name)).next(number)))
 
     async def history(self, name: str) -> tuple[ScheduleRun, ...]:
         """Its last twenty runs, the newest first."""

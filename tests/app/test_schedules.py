@@ -46,6 +46,7 @@ async def needs(tenant: int) -> None: ...
     [
         ("61 * * * *", {}, "minute '61' is not possible: write 0 to 59"),
         ("* * * *", {}, "has 4 fields"),
+        (7, {}, "cron is text such as .*, not 7"),
         (
             "@daily",
             {"zone": "Europe/Belin"},
@@ -67,7 +68,7 @@ async def needs(tenant: int) -> None: ...
     ],
 )
 def test_options_of_a_schedule_are_checked(
-    app: App, cron: str, options: dict[str, Any], sentence: str
+    app: App, cron: Any, options: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(InvalidOption, match=sentence):
         app.schedule(cron, **options)(app.task(plain))
@@ -275,6 +276,15 @@ async def test_a_schedule_of_the_code_is_seen_and_changed_before_any_worker_has_
             await app.schedules.remove("other")
         await app.schedules.resume("plain")
         assert (await app.schedules.get("plain")).state is ScheduleState.ACTIVE
+
+
+@pytest.mark.parametrize("number", [0, -1, 1_001, 2.5, "5", True])
+@story
+async def test_a_number_of_ticks_that_cannot_be_told_is_refused(app: App, number: Any) -> None:
+    async with app:
+        await app.schedules.put("a", every="1h", task=app.task(plain))
+        with pytest.raises(InvalidOption, match="number must be a whole number from 1 to 1000"):
+            await app.schedules.next("a", number)
 
 
 @pytest.mark.parametrize("until", [0, "0s", datetime(2020, 1, 1, tzinfo=UTC)])

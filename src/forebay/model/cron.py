@@ -134,6 +134,8 @@ class Cron:
 @lru_cache(maxsize=1_024)
 def cron(text: str) -> Cron:
     """Read an expression: five fields, or six with seconds first, or `SHORT` forms. Raises `InvalidOption`, with what is wrong in it."""
+    if not isinstance(text, str):
+        raise InvalidOption(f"cron is text such as '*/5 * * * *' or '@daily', not {quoted(text)}.")
     words = text.strip()
     if words.startswith("@"):
         words = _short(words)
