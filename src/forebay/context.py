@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from forebay.compose import Composer, EventOptions
     from forebay.engine import Delivery
-    from forebay.features.steps.steps import Flow
+    from forebay.features.steps.desk import Flow
     from forebay.model.message import EntryId, Message
     from forebay.model.survey import Parent
     from forebay.model.when import Duration, When

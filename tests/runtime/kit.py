@@ -14,7 +14,7 @@ from forebay.compose import Composer
 from forebay.context import Context
 from forebay.declaring.handler import Handler, task_decoder
 from forebay.engine import NOTHING, Ask, Broker, Delivery, R, Source
-from forebay.features.steps.steps import desk_of
+from forebay.features.steps.desk import desk_of
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.query import UNKNOWN
 from forebay.runtime.executor import Executor, Live

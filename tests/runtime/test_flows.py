@@ -509,6 +509,21 @@ async def test_whoever_waits_for_a_flow_that_is_over_does_not_wait(url: str) -> 
 
 
 @story
+async def test_what_is_no_flow_cannot_be_waited_for(url: str) -> None:
+    shop = Shop(url)
+
+    @shop.app.task(max_attempts=1)
+    async def look(ctx: Context) -> str:
+        task: Any = await shop.one.options(delay="1h").send(1)
+        with pytest.raises(InvalidOption, match=r"ctx\.wait_flow\(\) takes the handle of a flow.*<handle"):
+            await ctx.wait_flow(task, timeout="1h")
+        return str(await shop.app.saved_steps(ctx.id))
+
+    async with working(shop.app):
+        assert await (await look.send()).result("5s") == "()"
+
+
+@story
 async def test_a_flow_that_is_not_over_in_time_is_a_timeout_of_its_handler(url: str) -> None:
     shop = Shop(url)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from forebay import App, Context, Timing
-from forebay.features.steps.steps import Steps, desk_of
+from forebay.features.steps.desk import desk_of
+from forebay.features.steps.steps import Steps
 from forebay.model.message import EntryId
 from forebay.runtime import worker
 from forebay.runtime.worker import WorkerOptions

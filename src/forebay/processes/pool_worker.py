@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from forebay.app import App
-from forebay.features.steps.steps import desk_of
+from forebay.features.steps.desk import desk_of
 from forebay.model import outcome as o
 from forebay.model.verdict import Failure, Reason
 from forebay.processes import protocol

@@ -18,7 +18,8 @@ from forebay.context import Context
 from forebay.errors import InvalidOption, Unsupported, name_of, shown, text_of
 from forebay.features.flows.gathering import LARGEST_GATHERED, parents_of
 from forebay.features.limits import take_turn
-from forebay.features.steps.steps import Desk, Steps
+from forebay.features.steps.desk import Desk
+from forebay.features.steps.steps import Steps
 from forebay.model import outcome as o
 from forebay.model.fingerprint import fingerprint
 from forebay.model.flow import Gather

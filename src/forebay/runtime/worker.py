@@ -19,7 +19,7 @@ from forebay.declaring.traits import check_all, for_engine, needs_topics
 from forebay.engine import LeaseKind, Settlement, Store, Tethered
 from forebay.errors import ConfigError, InvalidOption
 from forebay.features.schedules.keeping import Declaration
-from forebay.features.steps.steps import desk_of
+from forebay.features.steps.desk import desk_of
 from forebay.middleware import Middleware, compose
 from forebay.model import verdict as v
 from forebay.model.amounts import check_count

@@ -22,7 +22,7 @@ from forebay.engine import EngineOptions, Notice, Published, Retention, Stored, 
 from forebay.errors import ResultTimeout, TaskDead
 from forebay.features.schedules.clockwork import Clockwork
 from forebay.features.schedules.keeping import declare
-from forebay.features.steps.steps import desk_of
+from forebay.features.steps.desk import desk_of
 from forebay.model import verdict as v
 from forebay.model.outcome import Steer, Suspended
 from forebay.model.query import Query, Selector

@@ -12,10 +12,8 @@ from collections import deque
 from collections.abc import Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from forebay.codec.results import ResultType, bare
 from forebay.engine import Settled
@@ -32,6 +30,7 @@ from forebay.errors import (
     quoted,
     told,
 )
+from forebay.features.steps.desk import Flow
 from forebay.features.steps.history import History, Place
 from forebay.model import outcome as o
 from forebay.model.flow import OVER
@@ -44,16 +43,13 @@ from forebay.support.logs import Log
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 
-    from forebay.engine import Broker, Delivery, Store
+    from forebay.engine import Delivery
+    from forebay.features.steps.desk import Desk, Tie
     from forebay.model.when import Duration
-    from forebay.support.clock import Clock
 
 log = Log("forebay.steps")
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
-IN_PLACE: Final = SECOND
-"""A sleep that has no more left is slept here: to put the message off and take it again would cost as much."""
 FIRST_PAUSE: Final = SECOND // 20
 LONGEST_PAUSE: Final = 2 * SECOND
 TURNS: Final = 10
@@ -63,81 +59,6 @@ CLEAN_UP: Final = 5.0
 WIDEST: Final = 1_000
 """Items of a map that are worked on at the same time."""
 _INSIDE: ContextVar[Steps | None] = ContextVar("forebay_inside_step", default=None)
-
-
-class Tie(Protocol):
-    """What ties a try to its worker."""
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether it is to stop."""
-        ...
-
-    @property
-    def main(self) -> asyncio.Task[Any]:
-        """What runs the handler."""
-        ...
-
-    @property
-    def began(self) -> Micros:
-        """When it was handed out, by the worker's monotonic clock."""
-        ...
-
-    def lose(self) -> None:
-        """Its lease is somebody else's."""
-        ...
-
-
-class Flow(Protocol[T_co]):
-    """A flow that was sent: what a handler may wait for."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        ...
-
-    async def is_over(self) -> bool:
-        """Whether all its steps have ended."""
-        ...
-
-    async def result(self) -> T_co:
-        """What it came to, once it is over."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Desk:
-    """What the steps of a worker's handlers stand on. ``store``: None where there is none. ``thread`` calls a plain function in a thread.
-
-    ``in_place``: the longest sleep that keeps its slot.
-    """
-
-    store: Store | None
-    clock: Clock
-    thread: Callable[..., Awaitable[Any]]
-    in_place: Micros
-    _types: WeakKeyDictionary[Callable[..., object], ResultType] = field(default_factory=WeakKeyDictionary)
-
-    def type_of(self, function: Callable[..., object]) -> ResultType:
-        """How results of ``function`` are written and read. Found once for each function. Raises `ConfigError`."""
-        plain = bare(function)
-        plain = getattr(plain, "__func__", plain)
-        if not inspect.isroutine(plain):
-            return _ANYTHING
-        if (known := self._types.get(plain)) is None:
-            known = self._types[plain] = ResultType.of(plain)
-        return known
-
-
-_ANYTHING: Final = ResultType(Any)
-
-
-def desk_of(
-    broker: Broker | None, clock: Clock, thread: Callable[..., Awaitable[Any]], in_place: Micros = IN_PLACE
-) -> Desk:
-    """For handlers of what ``broker`` hands out, which may be no store."""
-    remembers = broker is not None and broker.traits.remembers
-    return Desk(cast("Store", broker) if remembers else None, clock, thread, in_place)
 
 
 class Steps:
@@ -206,6 +127,10 @@ class Steps:
 
     async def over(self, flow: Flow[T], timeout: Duration, name: str, *, beside: bool | None = None) -> T:
         """The result of a flow, once it is over; TimeoutError if it was not in time."""
+        if not isinstance(flow, Flow):
+            raise InvalidOption(
+                f"ctx.wait_flow() takes the handle of a flow, as in await flow.send(), not {quoted(flow)}."
+            )
         await self._event_of((OVER, flow.id), timeout, name, beside=beside, already=flow.is_over)
         return await flow.result()
 
