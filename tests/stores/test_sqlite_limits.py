@@ -16,6 +16,7 @@ import pytest
 from forebay.engine import Ask, Settlement, Source, Stored
 from forebay.model.message import Message
 from forebay.model.query import HandBack, Redrive, Selector, Steered
+from forebay.model.rule import Rule, Rules
 from forebay.model.state import State
 from forebay.model.verdict import Dead, Done, Failure, Reason, Release, Retry
 from forebay.model.when import SECOND, After
@@ -30,10 +31,11 @@ from forebay.support.ids import Ids, new_token
 from forebay.testing.clock import VirtualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from forebay.engine import Published
+    from forebay.stores.sqlite.session import Row, Value
 
 IDS = Ids()
 LARGE = 2_000
@@ -365,3 +367,32 @@ def test_what_was_rolled_back_takes_no_place(
         return answers
 
     assert asyncio.run(story()) == [LARGE - 100, 1, *([] if alone else [1]), 99 if alone else 98]
+
+
+@pytest.mark.parametrize("rule", [Rule(fair=True), Rule(per_key=2)])
+def test_a_claim_reads_nothing_of_a_name_that_may_not_run_however_many_keys_it_has(
+    rule: Rule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(queue="mail", rules=Rules(rule, {"slow": 2, "slower": 1}))
+    names = ["slow", "slower"] * (LARGE // 2) + ["quick"]
+    batch = [Message(id=IDS.message(), name=name, queue="mail", key=str(n)) for n, name in enumerate(names)]
+    read: list[object] = []
+    stream = Session.stream
+
+    def counted(session: Session, name: str, bindings: Mapping[str, Value]) -> Iterator[Row]:
+        for row in stream(session, name, bindings):
+            read.append(row)
+            yield row
+
+    monkeypatch.setattr(Session, "stream", counted)
+
+    async def story() -> list[str]:
+        store = SqliteEngine(tmp_path / "f.db").connect("one", SystemClock())
+        await store.declare([source])
+        await store.publish(batch)
+        taken = await store.receive([Ask(source, new_token(), 100)], wait=0)
+        await store.close()
+        return [one.message.name for one in taken]
+
+    assert asyncio.run(story()) == ["slow", "slower", "slow", "quick"]
+    assert len(read) < 20

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from forebay.engine import Finished, Ready, Spent
@@ -33,7 +32,7 @@ from forebay.stores.sqlite.rules import catch_up, known
 from forebay.stores.sqlite.session import batch as encoded, numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from forebay.model.rule import Nanos, RateLimit, Rules
     from forebay.model.waits import Waits
@@ -111,17 +110,27 @@ def front(session: Session, queue: str, rules: Rules, seen: Sight, limit: int) -
     asked: dict[str, Value] = {"queue": queue, "now": session.now, "full": seen.full, "limit": limit}
     if not seen.left:
         return session.rows(statement, asked)
-    # Of a name no more than may run; what is passed by are those of it that stand, and they are few.
-    return list(islice(_within(session.stream(statement, {**asked, "limit": -1}), dict(seen.left)), limit))
+    left = dict(seen.left)
+    found: dict[int, Row] = {}
+    while _more(session.stream(statement, asked | {"limit": -1}), limit, left, found):
+        # The statement itself passes by those whose name has become full: with their lines they may be as many as there are keys.
+        asked["full"] = encoded([name for name, number in left.items() if not number])
+    return list(found.values())
 
 
-def _within(rows: Iterable[Row], left: dict[str, int]) -> Iterator[Row]:
+def _more(rows: Iterable[Row], limit: int, left: dict[str, int], found: dict[int, Row]) -> bool:
+    """Add the next of the front to what is ``found``, until there are enough or a name has no more ``left``; whether that was why."""
     for row in rows:
+        if row[0] in found:
+            continue
+        found[row[0]] = row
+        if len(found) == limit:
+            return False
         if (number := left.get(row[NAME])) is not None:
-            if not number:
-                continue
             left[row[NAME]] = number - 1
-        yield row
+            if number == 1:
+                return True
+    return False
 
 
 def tidy(session: Session, queue: str) -> None:

@@ -29,7 +29,8 @@ SELECT name, count(*) FROM entry INDEXED BY entry_named
 WHERE line IS NOT NULL AND state = 'running' AND name IN (SELECT value FROM json_each(:names)) GROUP BY name
 
 -- name: rule_front
--- Whether there is anything at the front but tasks of the names :full, a JSON array. Index: entry_ready in its own order.
+-- Whether there is anything at the front but tasks of the names :full, a JSON array. Index: entry_ready in its own order; passes by those of the
+-- names that stand, which are as many as may run or, where they stand in lines of keys, as these let stand.
 SELECT EXISTS (
     SELECT 1 FROM entry INDEXED BY entry_ready
     WHERE queue = :queue AND state = 'ready' AND name NOT IN (SELECT value FROM json_each(:full))
