@@ -21,6 +21,7 @@ from forebay.testing.conformance import (
     events,
     flow_events,
     flows,
+    gathering,
     leases,
     life,
     limits,
@@ -56,6 +57,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     *flows.CLAIMS,
     *flow_events.CLAIMS,
     *unique.CLAIMS,
+    *gathering.CLAIMS,
     *notes.CLAIMS,
 )
 
