@@ -29,6 +29,7 @@ from forebay.model.saved import LARGEST_STEP, MOST_STEPS
 from forebay.model.verdict import Reason
 from forebay.model.why import why
 from forebay.stores.memory import MemoryEngine
+from forebay.stores.memory.upkeep import hand_back
 from forebay.testing.hostile import HostileBus
 from forebay.testing.stage import Step
 from tests.runtime.kit import Spied, reaches, story, working
@@ -1233,7 +1234,7 @@ async def test_a_try_whose_lease_is_lost_ends_with_its_next_step() -> None:
         if kind == "receive" and answer and not record.calls["lost"]:
             record.calls["lost"] += 1
             with spied.inner.lock:  # type: ignore[attr-defined]  # the memory engine's
-                spied.inner.ledger.hand_back(app.worker().name, 0)  # type: ignore[attr-defined]  # as above
+                hand_back(spied.inner.ledger, app.worker().name, 0)  # type: ignore[attr-defined]  # as above
 
     spied.after = lose
     async with working(app):

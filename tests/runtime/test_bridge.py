@@ -18,6 +18,7 @@ from forebay.model.when import SECOND
 from forebay.runtime import worker as room
 from forebay.runtime.bridge import OUTBOX
 from forebay.stores.memory import MemoryEngine
+from forebay.stores.memory.upkeep import hand_back
 from forebay.testing.clock import Probe, VirtualClock, eventually
 from forebay.testing.hostile import NEVER, Faults, HostileBus
 from tests.runtime.kit import CAP, Spied, reaches, story, working
@@ -100,8 +101,8 @@ class World:
         now = VirtualClock().now()
         with self.bus.lock:
             self.bus.drop_lost(NEVER - 1)
-        for lease in list(self.store.ledger._leases.values()):
-            self.store.ledger.hand_back(lease.worker, now)
+        for lease in list(self.store.ledger.leases.values()):
+            hand_back(self.store.ledger, lease.worker, now)
 
 
 @pytest.fixture(autouse=True)

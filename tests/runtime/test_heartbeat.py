@@ -244,7 +244,7 @@ async def test_what_a_receive_has_taken_is_kept_before_its_answer_is_seen() -> N
     await eventually(lambda: heartbeat.beats >= 2)
     await heartbeat.stop()
 
-    lease = engine.ledger._leases[token]
+    lease = engine.ledger.leases[token]
     assert lease.until > taken.received + BRISK.lease
 
 

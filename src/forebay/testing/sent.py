@@ -13,7 +13,7 @@ import msgspec
 from forebay.codec import json
 from forebay.codec.signature import Signature
 from forebay.compose import Draft, EventOptions, SendOptions
-from forebay.engine import Published, Stored
+from forebay.engine import Published
 from forebay.errors import InvalidArguments, InvalidOption
 from forebay.flow_handle import FlowHandle
 from forebay.model.flow import FlowState
@@ -22,6 +22,7 @@ from forebay.model.names import matches
 from forebay.model.state import State
 from forebay.model.survey import LONGEST_SURVEY, FlowRecord, Flows, StepRecord, Steps
 from forebay.model.when import SECOND, After, At, Instant, as_datetime
+from forebay.stores.memory.flow_sight import step_record
 from forebay.stores.memory.ledger import Ledger
 from forebay.tasks import Task
 
@@ -59,20 +60,7 @@ class Noting(Ledger):
     def __init__(self, options: EngineOptions) -> None:
         super().__init__(options)
         self.came: list[Came] = []
-
-    def publish(self, message: Message, now: Instant) -> Published:
-        """Store it, and note that it came."""
-        answer = super().publish(message, now)
-        if answer.status is Stored.STORED:
-            self.came.append(Came(message, answer, now))
-        return answer
-
-    def _store_step(self, message: Message, now: Instant) -> Published:
-        """The same for a step of a flow."""
-        answer = super()._store_step(message, now)
-        if answer.status is Stored.STORED:
-            self.came.append(Came(message, answer, now))
-        return answer
+        self.heard = lambda message, answer, at: self.came.append(Came(message, answer, at))
 
     def keys(self, message: Message) -> list[EntryId]:
         """The entries that a message has become."""
@@ -269,7 +257,7 @@ class Sends:
         actual = {
             record.name: record
             for node in self._ledger.flows.steps(Steps(flow=name, limit=LONGEST_SURVEY))
-            for record in (self._ledger.step_record(node),)
+            for record in (step_record(self._ledger, node),)
         }
         wrong = [] if state in (None, found[0].state) else [f"it is {found[0].state.value}, not {state}"]
         for step, wanted in steps.items():

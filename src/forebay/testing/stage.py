@@ -37,6 +37,8 @@ from forebay.runtime.settler import Settler
 from forebay.runtime.threads import Threads
 from forebay.runtime.worker import Plant, handlers_of, lives_of
 from forebay.stores.memory import MemoryEngine
+from forebay.stores.memory.claim import front, next_due
+from forebay.stores.memory.queries import record
 from forebay.support.clock import SystemClock
 from forebay.testing.clock import VirtualClock
 from forebay.testing.lending import lend, restore
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from forebay.model.query import TaskRecord
     from forebay.model.when import Instant
     from forebay.runtime.in_flight import Run
-    from forebay.stores.memory.ledger import Entry
+    from forebay.stores.memory.entry import Entry
     from forebay.support.clock import Clock
     from forebay.support.ids import Token
 
@@ -229,7 +231,7 @@ class Hand:
     def next_due(self) -> Instant | None:
         """When the next message that waits for its time is due."""
         with self._engine.lock:
-            dues = [self._engine.ledger.next_due(queue, self._clock.now()) for queue in self._open()]
+            dues = [next_due(self._engine.ledger, queue, self._clock.now()) for queue in self._open()]
         return min((due for due in dues if due is not None), default=None)
 
     def is_due(self) -> bool:
@@ -251,7 +253,7 @@ class Hand:
             fronts: list[tuple[Instant, int, str]] = [
                 (entry.ready_since or 0, entry.seq, queue)
                 for queue in self._lanes
-                if (entry := ledger.front(queue, now)) is not None
+                if (entry := front(ledger, queue, now)) is not None
             ]
         return self._lanes[min(fronts)[2]] if fronts else None
 
@@ -542,7 +544,7 @@ class Stage(Sends):
             return (
                 f"{name}, which waits for {parents.open} step{'s' * (parents.open != 1)} before it: {named}"
             )
-        if isinstance(waits := self._ledger.record(entry, self.clock.now()).waits, ForEvent):
+        if isinstance(waits := record(self._ledger, entry, self.clock.now()).waits, ForEvent):
             key = "" if waits.key is None else f", key={waits.key!r}"
             return (
                 f"{name}, which waits for an event: say app.publish({waits.topic!r}, ...{key}), or advance()"

@@ -32,6 +32,8 @@ from forebay.model.rule import AHEAD, RULE, read_override
 from forebay.model.survey import Flows, Groups, Parents, Steps
 from forebay.stores.asked import check_walk, groups, page_size, read_cursor
 from forebay.stores.face import Claimed, Face, Told, refuse_transaction
+from forebay.stores.memory import claim, extend, flow_moves, publish, queries, rules, settle, steer, upkeep
+from forebay.stores.memory.flow_sight import parent, step_record
 from forebay.stores.memory.ledger import Ledger
 from forebay.stores.signals import Signals, Wake
 
@@ -120,7 +122,7 @@ class MemoryStore(Face):
         self._open = True
         with self._lock:
             for source in sources:
-                self._ledger.bind(source)
+                rules.bind(self._ledger, source)
             moved = self._ledger.lines.balance(self._now())
         if moved:
             self._signals.notify(map(Ready, moved))
@@ -131,9 +133,9 @@ class MemoryStore(Face):
         with self._lock:
             now = self._now()
             dropped = self._ledger.dropped
-            answers = self._ledger.admit(batch, now)
+            answers = publish.admit(self._ledger, batch, now)
             dropped = self._ledger.dropped - dropped
-            left = self._ledger.work_off(now)
+            left = flow_moves.work(self._ledger, now)
             moved = self._ledger.lines.balance(now)
         if dropped or moved:
             self._signals.notify([Finished(), *map(Ready, moved)])
@@ -144,10 +146,10 @@ class MemoryStore(Face):
     async def _claim(self, asks: Sequence[Ask], most: int | None) -> Claimed:
         with self._lock:
             now = self._now()
-            taken = self._ledger.receive(asks, most, self._worker, now)
-            self._ledger.work_off(now)
+            taken = claim.receive(self._ledger, asks, most, self._worker, now)
+            flow_moves.work(self._ledger, now)
             moved = self._ledger.lines.balance(now)
-            dues = [self._ledger.next_due(ask.source.queue, now) for ask in asks]
+            dues = [claim.next_due(self._ledger, ask.source.queue, now) for ask in asks]
         if moved:
             self._signals.notify(map(Ready, moved))
         self._tell_of_flows()
@@ -157,9 +159,9 @@ class MemoryStore(Face):
         """End deliveries."""
         with self._lock:
             now = self._now()
-            answers = self._ledger.settle(batch, now)
-            left = self._ledger.work_off(now)
-            moved = self._ledger.ended(now)
+            answers = settle.settle(self._ledger, batch, now)
+            left = flow_moves.work(self._ledger, now)
+            moved = upkeep.ended(self._ledger, now)
         ended = Finished(frozenset(s.delivery.id for s in batch))
         self._signals.notify({ended, *(Ready(s.delivery.source.queue) for s in batch), *map(Ready, moved)})
         self._tell([message for settlement in batch for message in settlement.then])
@@ -177,11 +179,13 @@ class MemoryStore(Face):
         with self._lock:
             now = self._now()
             for token in under_way:
-                self._ledger.extend_lease(token, now)
-            notices = [self._ledger.extend(delivery, now, progress.get(delivery.id)) for delivery in batch]
-            back = self._ledger.take_back(batch, under_way, now)
-            left = self._ledger.work_off(now)
-            moved = self._ledger.ended(now)
+                extend.extend_lease(self._ledger, token, now)
+            notices = [
+                extend.extend(self._ledger, delivery, now, progress.get(delivery.id)) for delivery in batch
+            ]
+            back = extend.take_back(self._ledger, batch, under_way, now)
+            left = flow_moves.work(self._ledger, now)
+            moved = upkeep.ended(self._ledger, now)
         if back:
             self._signals.notify([Finished(), *map(Ready, back | moved)])
         await self._go_on(left=left)
@@ -191,9 +195,9 @@ class MemoryStore(Face):
         """Bounded upkeep."""
         with self._lock:
             now = self._now()
-            swept = self._ledger.sweep(budget, now)
+            swept = upkeep.sweep(self._ledger, budget, now)
             queues = list(self._ledger.bindings)
-            left = self._ledger.work_off(now)
+            left = flow_moves.work(self._ledger, now)
             moved = self._ledger.lines.balance(now)
         if swept.lost or swept.expired or moved:
             self._signals.notify([Finished(), *map(Ready, queues)])
@@ -203,11 +207,11 @@ class MemoryStore(Face):
     async def _change(self, which: Selector, command: Change, told: Told) -> Steered:
         with self._lock:
             now = self._now()
-            queues = {entry.queue for entry in self._ledger.selected(which)}
-            done = self._ledger.steer(which, command, now)
+            queues = {entry.queue for entry in queries.selected(self._ledger, which)}
+            done = steer.steer(self._ledger, which, command, now)
             self._ledger.sight.note(now, told, done)
-            left = self._ledger.work_off(now)
-            queues |= self._ledger.ended(now)
+            left = flow_moves.work(self._ledger, now)
+            queues |= upkeep.ended(self._ledger, now)
         self._signals.notify([Finished(), Cancels(), *map(Ready, queues)])
         await self._go_on(left=left)
         return done
@@ -215,10 +219,10 @@ class MemoryStore(Face):
     async def _hand_back(self, worker: str, told: Told) -> int:
         with self._lock:
             now = self._now()
-            lost = self._ledger.hand_back(worker, now)
+            lost = upkeep.hand_back(self._ledger, worker, now)
             self._ledger.sight.note(now, told, Steered(changed=lost))
             queues = list(self._ledger.bindings)
-            left = self._ledger.work_off(now)
+            left = flow_moves.work(self._ledger, now)
             self._ledger.lines.balance(now)
         self._signals.notify([Finished(), *map(Ready, queues)])
         await self._go_on(left=left)
@@ -236,7 +240,7 @@ class MemoryStore(Face):
     async def save(self, delivery: Delivery, steps: Sequence[SavedStep]) -> Settled:
         """Keep steps of a running handler."""
         with self._lock:
-            return self._ledger.save(delivery, steps, self._now())
+            return extend.save(self._ledger, delivery, steps, self._now())
 
     async def saved(self, key: EntryId) -> Sequence[SavedStep]:
         """The steps of a message."""
@@ -255,11 +259,13 @@ class MemoryStore(Face):
         with self._lock:
             now = self._now()
             found = sorted(
-                self._ledger.selected(query.which), key=lambda e: e.seq, reverse=not query.oldest_first
+                queries.selected(self._ledger, query.which),
+                key=lambda e: e.seq,
+                reverse=not query.oldest_first,
             )
             if after is not None:
                 found = [e for e in found if (e.seq > after if query.oldest_first else e.seq < after)]
-            records = tuple(self._ledger.record(entry, now) for entry in found[:size])
+            records = tuple(queries.record(self._ledger, entry, now) for entry in found[:size])
         if query.brief:
             records = tuple(
                 replace(r, message=replace(r.message, body=b"", headers={}), tries=(), waits=None)
@@ -270,7 +276,7 @@ class MemoryStore(Face):
     async def count(self) -> Counts:
         """All queues by state."""
         with self._lock:
-            return self._ledger.counts(self._now())
+            return queries.count(self._ledger, self._now())
 
     async def survey(self, about: Survey[R]) -> tuple[R, ...]:
         """What is known besides messages."""
@@ -283,18 +289,18 @@ class MemoryStore(Face):
                     return cast("tuple[R, ...]", self._ledger.flows.records(about))
                 case Steps():
                     nodes = self._ledger.flows.steps(about)
-                    return cast("tuple[R, ...]", tuple(map(self._ledger.step_record, nodes)))
+                    return cast("tuple[R, ...]", tuple(step_record(self._ledger, node) for node in nodes))
                 case Parents():
                     nodes = self._ledger.flows.parents(about)
-                    return cast("tuple[R, ...]", tuple(map(self._ledger.parent, nodes)))
+                    return cast("tuple[R, ...]", tuple(parent(self._ledger, node) for node in nodes))
                 case _:
                     return self._ledger.sight.survey(about, now)
 
     def _groups(self, about: Groups) -> tuple[Group, ...]:
-        selected = list(self._ledger.selected(about.which))
+        selected = list(queries.selected(self._ledger, about.which))
         check_walk(len(selected))
         return groups(
-            about, Counter(v for e in selected if (v := self._ledger.value(e, about.by)) is not None)
+            about, Counter(v for e in selected if (v := queries.value(self._ledger, e, about.by)) is not None)
         )
 
     async def note(self, batch: Sequence[Revision], *, by: Actor = UNKNOWN) -> Sequence[Revised]:
@@ -304,10 +310,10 @@ class MemoryStore(Face):
             now = self._now()
             answers, then = self._ledger.sight.notes.revise(batch, now)
             for message in then:
-                self._ledger.publish(message, now)
+                publish.publish(self._ledger, message, now)
             for note in (answer.note for answer in answers if answer.changed and answer.note.kind == RULE):
-                self._ledger.rule(note.name, read_override(note.body))
-            moved = self._ledger.ended(now)
+                rules.rule(self._ledger, note.name, read_override(note.body))
+            moved = upkeep.ended(self._ledger, now)
             for edit in audited(batch, answers):
                 self._ledger.sight.note(now, Told(by, edit, Selector()), Steered(changed=1))
         self._signals.notify(
@@ -348,8 +354,8 @@ class MemoryStore(Face):
             await asyncio.sleep(0)  # noqa: TID251  # one round of the loop, so that others get to the store in between
             with self._lock:
                 now = self._clock.now()
-                left = self._ledger.work_off(now)
-                moved = self._ledger.ended(now)
+                left = flow_moves.work(self._ledger, now)
+                moved = upkeep.ended(self._ledger, now)
             if moved:
                 self._signals.notify(map(Ready, moved))
             self._tell_of_flows()
