@@ -108,6 +108,23 @@ def test_a_rule_is_set_over_the_code_shown_with_its_origin_and_reset(store: str,
     }
 
 
+def test_each_setting_is_shown_with_who_said_it_last(store: str, cli: Cli) -> None:
+    async def declare() -> None:
+        app = App(store)
+        app.queue("mail", ordered=True)
+        async with app:
+            await app.set_queue("mail", concurrency=5, rate="5/s")
+
+    asyncio.run(declare())
+    cli("queue", "set", "mail", "rate=50/s")
+
+    rule = cli("queue", "show", "mail", "--json").document["rule"]
+
+    assert rule["concurrency"]["by"] == "app"
+    assert rule["rate"]["by"] == rule["burst"]["by"] != "app"
+    assert rule["ordered"] == {"value": True, "from": "code"}
+
+
 async def _slow() -> None: ...
 
 

@@ -59,11 +59,8 @@ def described(app: App, one: QueueCounts) -> dict[str, Any]:
         origin = {"from": "code"}
         parent = {"burst": "rate", "burst_per_key": "rate_per_key"}.get(name, name)
         if override is not None and (name in said or parent in said):
-            origin = {
-                "from": "set",
-                "by": override.by,
-                "at": f"{as_datetime(override.at):%Y-%m-%dT%H:%M:%SZ}",
-            }
+            by, at = override.whose.get(name if name in said else parent, ("", 0))
+            origin = {"from": "set", "by": by, "at": f"{as_datetime(at):%Y-%m-%dT%H:%M:%SZ}"}
         found[name] = {"value": value, **origin}
     if one.rules.most:
         found["max_running"] = {"value": dict(one.rules.most), "from": "code"}

@@ -44,6 +44,10 @@ async def unsay(store: Store, queue: str, names: tuple[str, ...], by: Actor) -> 
     )
 
 
+def _is_new(name: str, now: Mapping[str, object], before: Mapping[str, object]) -> bool:
+    return name not in before or now[name] != before[name]
+
+
 async def _change(
     store: Store,
     queue: str,
@@ -53,12 +57,15 @@ async def _change(
 ) -> bool:
     for _ in range(TRIES):
         known, version = await said_of(store, queue)
-        before = {} if known is None else known.said
+        before, whose = ({}, {}) if known is None else (known.said, known.whose)
         if (now := dict(change(before))) == before:
             return False
         at = (await store.count()).now
         said = cast("dict[str, str | int | bool | dict[str, int] | None]", now)
-        body = msgspec.json.encode(Override(said=said, by=by.name, at=at)) if now else None
+        whose = {
+            name: (by.name, at) if _is_new(name, now, before) else whose.get(name, ("", 0)) for name in now
+        }
+        body = msgspec.json.encode(Override(said=said, whose=whose)) if now else None
         note = Note(kind=RULE, name=queue, body=body, version=version)
         (answer,) = await store.note([Revision(note, what=words[:200])], by=by)
         if answer.taken:

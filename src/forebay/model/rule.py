@@ -204,12 +204,11 @@ def _weights(given: object, where: str) -> dict[str, int]:
 
 class Override(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was said of a queue while it ran, over what its code says: a note of the kind `RULE` under the queue's name. ``said``: the
-    settings, as they were written; None: that is not limited. ``by`` whom, and when.
+    settings, as they were written; None: that is not limited. ``whose``: who has said each of them last, and when.
     """
 
     said: dict[str, str | int | bool | dict[str, int] | None]
-    by: str = ""
-    at: Instant = 0
+    whose: dict[str, tuple[str, Instant]] = {}
 
 
 RULE: Final = "rule"
