@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from forebay.model.message import EntryId, Message, MessageId
 from forebay.model.query import TaskRecord
-from forebay.model.state import State
+from forebay.model.state import WAITING, State
+from forebay.model.unique import Conflict, Hold
 from forebay.model.waits import ForEvent, ForLine, ForParents, ForRoom, ForSleep, ForTokens, Waits
 from forebay.model.why import why
 
@@ -21,6 +23,7 @@ WAITS: list[tuple[Waits, str]] = [
         "waits for the rate of queue 'mail', 5/s: the next may run 2026-01-01 12:00:00Z",
     ),
     (ForEvent(topic="paid", key="7", until=NOON), "waits for an event on 'paid' with key '7' until 2026-01-01 12:00:00Z"),
+    (ForEvent(topic="_flows.over", key="f", until=NOON), "waits for the end of flow 'f' until 2026-01-01 12:00:00Z"),
     (ForEvent(topic="paid"), "waits for an event on 'paid'"),
     (ForSleep(step="sleep", until=NOON), "sleeps in step 'sleep' until 2026-01-01 12:00:00Z"),
 ]  # fmt: skip
@@ -42,6 +45,15 @@ def test_what_waits_for_its_time_or_a_worker_says_so() -> None:
     assert why(_record(State.READY)) == "waits for a worker of queue 'mail'"
     assert why(_record(State.SCHEDULED, NOON)) == "waits for its time, 2026-01-01 12:00:00Z"
     assert why(_record(State.RETRYING, NOON)) == "waits for its next try, 2026-01-01 12:00:00Z"
+
+
+@pytest.mark.parametrize(("due", "until"), [(NOON - 7, "12:00:00"), (NOON + 5_000_000, "12:00:05")])
+def test_what_gathers_may_be_put_off_until_its_first_has_waited(due: int, until: str) -> None:
+    hold = Hold(states=WAITING, conflict=Conflict.JOIN, longest=NOON, most=5)
+    record = _record(State.SCHEDULED, due)
+    record = replace(record, message=replace(record.message, hold=hold))
+
+    assert why(record) == f"gathers with others, until 2026-01-01 {until}Z at the latest"
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.SUCCEEDED, State.DEAD])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 import msgspec
 
 from forebay.cli.output import Column, moment, span, timestamp
+from forebay.model.flow import OVER
 from forebay.model.message import JSON
 from forebay.model.saved import Kind
 from forebay.model.state import State
@@ -83,6 +84,8 @@ def _note(step: SavedStep) -> str:
     if step.topic is None:
         return f"until {moment(step.due)}" if step.kind is Kind.SLEEP else ""
     event = f"an event on {step.topic}" + ("" if step.key is None else f" with key {step.key}")
+    if step.topic == OVER:
+        event = f"the end of flow {step.key}"
     return (
         f"{event}, came {moment(step.met)}" if step.met is not None else f"{event}, until {moment(step.due)}"
     )

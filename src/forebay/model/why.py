@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from forebay.model.flow import OVER
 from forebay.model.state import State
 from forebay.model.unique import Conflict
 from forebay.model.waits import ForEvent, ForLine, ForParents, ForRoom, ForSleep, ForTokens
@@ -27,8 +28,8 @@ def why(record: TaskRecord) -> str | None:
     match record.state:
         case State.READY:
             return f"waits for a worker of queue {record.queue!r}"
-        case State.SCHEDULED if record.due is not None and _gathers(record):
-            return f"gathers with others, until {_moment(record.due)} at the latest"
+        case State.SCHEDULED if record.due is not None and (latest := _gathers(record)) is not None:
+            return f"gathers with others, until {_moment(max(record.due, latest))} at the latest"
         case State.SCHEDULED if record.due is not None:
             return f"waits for its time, {_moment(record.due)}"
         case State.RETRYING if record.due is not None:
@@ -37,10 +38,12 @@ def why(record: TaskRecord) -> str | None:
             return None
 
 
-def _gathers(record: TaskRecord) -> bool:
-    """Whether others join it, or it has joined one."""
+def _gathers(record: TaskRecord) -> Instant | None:
+    """If others join it, or it has joined one: until when that can go on, for each that comes puts off the first."""
     hold = record.message.hold
-    return hold is not None and hold.conflict is Conflict.JOIN and record.attempts == 0
+    if hold is None or hold.conflict is not Conflict.JOIN or record.attempts:
+        return None
+    return record.created + (hold.longest or 0)
 
 
 def _sentence(waits: Waits) -> str:
@@ -56,9 +59,8 @@ def _sentence(waits: Waits) -> str:
             return f"waits for the rate of {of}, {rate}: the next may run {_moment(until)}"
         case ForEvent(topic=topic, key=key, until=until):
             named = "" if key is None else f" with key {key!r}"
-            return f"waits for an event on {topic!r}{named}" + (
-                "" if until is None else f" until {_moment(until)}"
-            )
+            what = f"the end of flow {key!r}" if topic == OVER else f"an event on {topic!r}{named}"
+            return f"waits for {what}" + ("" if until is None else f" until {_moment(until)}")
         case ForSleep(step=step, until=until):
             return f"sleeps in step {step!r} until {_moment(until)}"
 
