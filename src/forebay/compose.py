@@ -19,7 +19,7 @@ from forebay.model.message import (
     Message,
     MessageId,
 )
-from forebay.model.names import LONGEST_ID, check_name, check_new_name, check_text, storable
+from forebay.model.names import LONGEST_ID, check_new_name, check_text, storable
 from forebay.model.unique import Debounce, Gather, Rule, Throttle, Unique
 from forebay.model.when import Duration, Micros, micros, moment
 
@@ -232,7 +232,7 @@ class Composer:
 
     def event(self, topic: str, event: object, options: EventOptions) -> Message:
         """An event message. ``bytes`` are sent as they are, anything else as JSON. Raises `NotSerialisable`, `InvalidOption`."""
-        check_name(topic, "topic")
+        check_new_name(topic, "topic")
         check_options(options, EventOptions.__annotations__, "publish()")
         draft = Draft(topic=topic).with_options(options, "publish()") if options else Draft(topic=topic)
         if draft.rule is not None:

@@ -325,6 +325,26 @@ async def test_a_step_may_have_arguments_of_any_name() -> None:
     assert (await tries(handler))[-1].result == "f s"
 
 
+@story
+async def test_events_of_our_own_are_not_for_others() -> None:
+    app = App("memory://")
+
+    @app.task
+    async def job(ctx: Context) -> None:
+        with pytest.raises(InvalidName, match="is reserved"):
+            await ctx.wait_event("_flows.over", key="order-7", timeout="1d")
+        with pytest.raises(InvalidName, match="is reserved"):
+            ctx.publish("_flows.over", None, key="order-7")
+
+    async with app.testing() as t:
+        await job.send()
+        assert (await t.run_one()).state is State.SUCCEEDED
+        with pytest.raises(InvalidName, match="is reserved"):
+            await app.publish("_flows.over", None, key="order-7")
+        with pytest.raises(InvalidName, match="is reserved"):
+            app.flow("other").wait_for("_flows.over", key="order-7", timeout="1d")
+
+
 @pytest.mark.parametrize("key", ["", 7, "\ud800", "a\0b", "k" * 201])
 @story
 async def test_an_event_that_nobody_could_publish_is_not_waited_for(key: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 from forebay.model.flow import Condition
-from forebay.model.names import check_name, check_text
+from forebay.model.names import check_new_name, check_text
 from forebay.model.when import When, moment
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Growing:
         Events count from the moment the flow is stored, even while this step waits for others; ``timeout`` counts from when it waits for
         none (or is an aware datetime): then it expires, and what needs it does not run. For the rest, and what is raised, see `add`.
         """
-        check_name(topic, "topic")
+        check_new_name(topic, "topic")
         if key is not None:
             check_text(key, "key")
         event = Event(topic, key, moment(timeout, "timeout"), type)

@@ -34,7 +34,7 @@ from forebay.features.steps.desk import Flow
 from forebay.features.steps.history import History, Place
 from forebay.model import outcome as o
 from forebay.model.flow import OVER
-from forebay.model.names import check_name, check_new_name, check_text
+from forebay.model.names import check_new_name, check_text
 from forebay.model.saved import Kind, SavedStep
 from forebay.model.verdict import Failure, Reason
 from forebay.model.when import SECOND, After, At, Instant, Micros, When, micros
@@ -122,6 +122,7 @@ class Steps:
         beside: bool | None = None,
     ) -> Any:
         """The event that came on ``topic`` since this was first asked; TimeoutError if none did in time."""
+        check_new_name(topic, "topic")
         saved = await self._event_of((topic, key), timeout, name, beside=beside)
         return None if saved is None else self._event(saved, kind)
 
@@ -142,7 +143,6 @@ class Steps:
         is needed.
         """
         topic, key = event
-        check_name(topic, "topic")
         if key is not None:
             check_text(key, "key")
         place = await self._opened(name, beside=beside)
