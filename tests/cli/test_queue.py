@@ -10,6 +10,8 @@ import pytest
 from forebay import App, QueueOptions, State
 from forebay.cli.exits import Exit
 from forebay.cli.queue import unworked
+from forebay.model.note import Note, Revision
+from forebay.model.rule import RULE
 from forebay.model.survey import Workers
 from forebay.testing.clock import eventually
 from tests.cli.kit import Cli, Work, shop
@@ -123,6 +125,29 @@ def test_each_setting_is_shown_with_who_said_it_last(store: str, cli: Cli) -> No
     assert rule["concurrency"]["by"] == "app"
     assert rule["rate"]["by"] == rule["burst"]["by"] != "app"
     assert rule["ordered"] == {"value": True, "from": "code"}
+
+
+def test_what_a_later_version_said_of_a_queue_is_shown_as_nothing_and_can_be_taken_back(
+    store: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def declare() -> None:
+        app = App(store)
+        app.queue("mail", rate="5/s")
+        async with app:
+            note = Note(kind=RULE, name="mail", body=b'{"said": {"speed": "fast"}}')
+            with monkeypatch.context() as later:
+                later.setattr("forebay.model.note.override_of", bool)
+                await (await app._client.link()).store.note([Revision(note)])
+
+    asyncio.run(declare())
+
+    assert cli("queue", "show", "mail", "--json").document["rule"]["rate"] == {"value": "5/s", "from": "code"}
+    refused = cli("queue", "set", "mail", "rate=50/s")
+    assert refused.code == Exit.USAGE
+    assert "'speed'" in refused.err
+    assert cli("queue", "reset", "mail", "--json").document["changed"]
+    assert not cli("queue", "reset", "mail", "--json").document["changed"]
+    assert cli("queue", "set", "mail", "rate=50/s").code == Exit.OK
 
 
 async def _slow() -> None: ...

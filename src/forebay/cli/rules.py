@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from forebay.errors import InvalidOption, quoted
 from forebay.model.note import Notes
-from forebay.model.rule import RULE, check_settings, override_of, settings_of
+from forebay.model.rule import RULE, check_settings, read_override, settings_of
 from forebay.model.when import as_datetime
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _number(text: str) -> Any:
 def described(app: App, one: QueueCounts) -> dict[str, Any]:
     """What holds in a queue, by setting, and from whom it is: a JSON document."""
     note = next(iter(app.sync(app.survey(Notes(kind=RULE, names=(one.queue,))))), None)
-    override = None if note is None else override_of(note.body)
+    override = None if note is None else read_override(note.body)
     said = {} if override is None else override.said
     found: dict[str, Any] = {}
     for name, value in (

@@ -9,7 +9,7 @@ import msgspec
 from forebay.errors import InvalidOption
 from forebay.model.names import check_name
 from forebay.model.note import Note, Notes, Revision
-from forebay.model.rule import RULE, Override, check_settings, override_of
+from forebay.model.rule import RULE, Override, check_settings, override_of, read_override
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,11 +21,15 @@ TRIES: Final = 10
 """How often it is tried where others change the same rule at the same time."""
 
 
-async def said_of(store: Store, queue: str) -> tuple[Override | None, int]:
-    """What is said of a queue, and the version of the note that says it."""
+async def said_of(store: Store, queue: str, *, whatever: bool = False) -> tuple[Override | None, int]:
+    """What is said of a queue, and the version of the note that says it. ``whatever``: one that cannot be read says nothing."""
     notes = await store.survey(Notes(kind=RULE, names=(check_name(queue, "queue"),), gone=True))
     note = next(iter(notes), None)
-    return (None, 0) if note is None else (override_of(note.body), note.version)
+    if note is None or note.body is None:
+        return None, 0 if note is None else note.version
+    return (
+        read_override(note.body) or Override(said={}) if whatever else override_of(note.body)
+    ), note.version
 
 
 async def say(store: Store, queue: str, settings: Mapping[str, object], by: Actor) -> bool:
@@ -36,11 +40,16 @@ async def say(store: Store, queue: str, settings: Mapping[str, object], by: Acto
 
 
 async def unsay(store: Store, queue: str, names: tuple[str, ...], by: Actor) -> bool:
-    """Say settings no longer, all if none is named; whether that changed anything. Raises `InvalidOption`."""
+    """Say settings no longer, all if none is named, and then whatever they are; whether that changed anything. Raises `InvalidOption`."""
     check_settings(dict.fromkeys(set(names) - {"ordered", "fair"}))
     words = " ".join(("reset", *names))
     return await _change(
-        store, queue, lambda said: {n: v for n, v in said.items() if names and n not in names}, by, words
+        store,
+        queue,
+        lambda said: {n: v for n, v in said.items() if names and n not in names},
+        by,
+        words,
+        whatever=not names,
     )
 
 
@@ -54,11 +63,13 @@ async def _change(
     change: Callable[[Mapping[str, object]], Mapping[str, object]],
     by: Actor,
     words: str,
+    *,
+    whatever: bool = False,
 ) -> bool:
     for _ in range(TRIES):
-        known, version = await said_of(store, queue)
+        known, version = await said_of(store, queue, whatever=whatever)
         before, whose = ({}, {}) if known is None else (known.said, known.whose)
-        if (now := dict(change(before))) == before:
+        if (now := dict(change(before))) == before and (now or known is None):
             return False
         at = (await store.count()).now
         said = cast("dict[str, str | int | bool | dict[str, int] | None]", now)
