@@ -69,6 +69,11 @@ HOT = {
         "SEARCH step USING INTEGER PRIMARY KEY (rowid=?)",
         "SEARCH s USING INDEX step_wait (topic=? AND key=? AND due>?)",
     ],
+    "arrival_keep": [
+        "SEARCH step USING INDEX step_wait (topic=? AND key=? AND due>?)",
+        "SCALAR SUBQUERY",
+        "SEARCH step",
+    ],
     "event_wake": ["SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)"],
     "event_settle": [
         "SEARCH entry USING INTEGER PRIMARY KEY (rowid=?)",
