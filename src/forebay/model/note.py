@@ -54,7 +54,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 class Revision(msgspec.Struct, frozen=True):
     """What a note is to say from now on (None: it is deleted), if what stands still has its version. ``then``: messages that are stored in
     the same transaction if and only if it is changed, whatever the limits of their queues. ``given``: it is changed only if
-    this other note, as it was read, stands too. ``what``: a word for the audit, which a change without one is not noted in.
+    this other note, as it was read, stands too. ``what``: a word for the audit, which a change without one is
+    not noted in; there it is said of ``given``, if there is one.
     """
 
     note: Note
@@ -99,9 +100,9 @@ class Notes(Survey[Note], frozen=True, kw_only=True):
 def audited(batch: Sequence[Revision], answers: Sequence[Revised]) -> list[Edit]:
     """What of a batch is for the audit."""
     return [
-        Edit(one.note.kind, one.note.name, one.what)
+        Edit(subject.kind, subject.name, one.what)
         for one, answer in zip(batch, answers, strict=True)
-        if answer.changed and one.what
+        if answer.changed and one.what and (subject := one.given or one.note)
     ]
 
 
