@@ -100,10 +100,14 @@ class Notes(Survey[Note], frozen=True, kw_only=True):
 def audited(batch: Sequence[Revision], answers: Sequence[Revised]) -> list[Edit]:
     """What of a batch is for the audit."""
     return [
-        Edit(subject.kind, subject.name, one.what)
+        _edit(one.given or one.note, one.what)
         for one, answer in zip(batch, answers, strict=True)
-        if answer.changed and one.what and (subject := one.given or one.note)
+        if answer.changed and one.what
     ]
+
+
+def _edit(note: Note, what: str) -> Edit:
+    return Edit(note.kind, note.name, what)
 
 
 def check_revisions(batch: Sequence[Revision]) -> None:
