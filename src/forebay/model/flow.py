@@ -130,13 +130,16 @@ def seen(kind: State | Reason) -> End:
 def stands(when: Condition, *, open_: int, failed: int, skipped: int) -> Move:
     """What becomes of a step that waits, with so many parents open, failed and skipped (the others have succeeded).
 
+    Other than to wait, nothing that it says is changed by what becomes of the parents that are open: so a step that is not needed, as a
+    parent was skipped, waits until they are over, for one of them may fail.
+
     >>> stands(Condition.ALL_SUCCEEDED, open_=3, failed=1, skipped=0)
     <Move.FAIL: 'fail'>
     """
     match when:
         case Condition.ALL_SUCCEEDED if failed:
             return Move.FAIL
-        case Condition.ALL_SUCCEEDED if skipped:
+        case Condition.ALL_SUCCEEDED if skipped and not open_:
             return Move.SKIP
         case Condition.ANY_FAILED if failed:
             return Move.RUN
