@@ -164,6 +164,7 @@ class App:
             ),
             self._sources,
             lambda traits: check_all(self._declared.needs, traits),
+            Actor(name=self.name, via="app"),
         )
         if clock is not None:
             self._require(Need("App", "clock=", CLOCK))
@@ -544,12 +545,12 @@ class App:
         It is kept until `reset_queue`. None: that is not limited. Raises `InvalidOption`, also where others change it all the time.
         """
         store = (await self._client.link()).store
-        return await rules.say(store, name, settings, by or self._as_app())
+        return await rules.say(store, name, settings, by or self._client.actor)
 
     async def reset_queue(self, name: str, /, *settings: str, by: Actor | None = None) -> bool:
         """Take back what `set_queue` has said, of some settings or of all: the code holds again; whether that changed anything."""
         store = (await self._client.link()).store
-        return await rules.unsay(store, name, settings, by or self._as_app())
+        return await rules.unsay(store, name, settings, by or self._client.actor)
 
     async def survey(self, about: Survey[T]) -> tuple[T, ...]:
         """What the store knows besides messages: `Workers` that are there, `Rates` by minute, queue and name.
@@ -563,10 +564,7 @@ class App:
         """Retry, cancel, delete, pause or resume. Returns how many messages (or queues) were changed, how many that run were asked to
         stop, and how many were skipped and why.
         """
-        return await (await self._client.link()).store.steer(which, command, by=by or self._as_app())
-
-    def _as_app(self) -> Actor:
-        return Actor(name=self.name, via="app")
+        return await (await self._client.link()).store.steer(which, command, by=by or self._client.actor)
 
     # -- open, work, close
 

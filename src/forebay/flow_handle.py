@@ -116,14 +116,15 @@ class FlowHandle(Generic[R]):
     async def cancel(self) -> bool:
         """Cancel the steps that have not started, and ask those that run to stop. Whether that changed anything."""
         store = (await self._client.link()).store
-        return (await store.steer(Selector(flow=self.id), CancelNow())).touched > 0
+        return (await store.steer(Selector(flow=self.id), CancelNow(), by=self._client.actor)).touched > 0
 
     async def retry(self) -> int:
         """Go on from the steps that have failed, expired or were cancelled: they are ready again, with a fresh count of attempts, and what
         was cancelled because of them waits again. What has succeeded is kept. Returns how many steps were changed.
         """
         store = (await self._client.link()).store
-        return (await store.steer(Selector(flow=self.id, states=RETRIED), Redrive())).changed
+        which = Selector(flow=self.id, states=RETRIED)
+        return (await store.steer(which, Redrive(), by=self._client.actor)).changed
 
     async def _outcome(self, store: Store) -> R:
         """The result of the last step, or of all that nobody waits for. As many as there are: their sender asked for them."""

@@ -74,7 +74,9 @@ class Handle(Generic[R]):
 
     async def cancel(self) -> bool:
         """Cancel it if it has not started; ask it to stop if it runs. Whether that changed anything."""
-        steered = await (await self._client.link()).store.steer(Selector(ids=(self.id,)), CancelNow())
+        steered = await (await self._client.link()).store.steer(
+            Selector(ids=(self.id,)), CancelNow(), by=self._client.actor
+        )
         return steered.touched > 0
 
     def _outcome(self, record: TaskRecord) -> R:

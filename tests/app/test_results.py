@@ -18,7 +18,7 @@ import msgspec
 import pydantic
 import pytest
 
-from forebay import App, Cancel, Context, Retry, State
+from forebay import App, Cancel, Context, Retry, State, chain
 from forebay.errors import (
     EngineUnavailable,
     InvalidOption,
@@ -32,7 +32,8 @@ from forebay.errors import (
     TaskNotFound,
     Unsupported,
 )
-from forebay.model.query import Delete, Selector
+from forebay.model.query import Actor, Delete, Selector
+from forebay.model.survey import Audit
 from forebay.stores.memory import MemoryEngine
 from forebay.stores.sqlite import SqliteEngine
 from forebay.testing.clock import Probe, eventually
@@ -317,6 +318,25 @@ async def test_a_look_that_fails_is_not_the_last() -> None:
         go.set()
         assert await waiting == 1
         assert (await job.send()).id, "and sending goes on"
+
+
+@story
+async def test_what_is_done_with_a_handle_is_noted_as_done_by_the_app() -> None:
+    app = App("memory://", name="shop")
+
+    @app.task
+    async def job() -> int:
+        return 1
+
+    async with app:
+        await (await job.options(delay="1h").send()).cancel()
+        flow = await chain(job.bind(), job.bind()).send()
+        await flow.cancel()
+        await flow.retry()
+
+        noted = [one.by for one in await app.survey(Audit())]
+
+    assert noted == [Actor(name="shop", via="app")] * 3
 
 
 @story

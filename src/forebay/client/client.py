@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from forebay.compose import Composer
     from forebay.engine import Engine, Published, Source, Traits
     from forebay.model.message import Message
+    from forebay.model.query import Actor
     from forebay.model.when import Micros
     from forebay.support.clock import Clock
 
@@ -60,9 +61,12 @@ class Client:
         self,
         ground: Ground,
         sources: Callable[[], Sequence[Source]],
-        check: Callable[[Traits], None] = lambda _: None,
+        check: Callable[[Traits], None],
+        actor: Actor,
     ) -> None:
         self.ground, self._sources, self._check = ground, sources, check
+        self.actor = actor
+        """As whom its App gives commands."""
         self._called = ""
         self._links: dict[asyncio.AbstractEventLoop, LoopClient] = {}
         self._sync_bridge = SyncBridge(self._close_sync_bridge)
