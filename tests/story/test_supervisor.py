@@ -198,7 +198,7 @@ def test_a_process_that_a_handler_left_behind_does_not_hide_the_death(tmp_path: 
             left_behind = await handle.result(10)
             try:
                 os.kill(victim, signal.SIGKILL)
-                await eventually(lambda: len(crew.pids()) == 2, within=5)
+                await eventually(lambda: len(crew.pids()) == 2, within=15)
             finally:
                 os.kill(int(str(left_behind)), signal.SIGKILL)
 
