@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from statistics import median
 from typing import TYPE_CHECKING
 
-from forebay import App, WorkerOptions
+from bench.work import until_judged
+from forebay import App
 from forebay.engine import Ask, EngineOptions, Settlement, Source
 from forebay.model import verdict as v
 from forebay.model.message import Message, MessageId
@@ -15,7 +15,6 @@ from forebay.model.rule import Rule, Rules
 from forebay.stores.sqlite import SqliteEngine
 from forebay.support.clock import SystemClock
 from forebay.support.ids import new_token
-from forebay.testing.clock import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,28 +26,16 @@ BATCH = 1_000
 
 async def drained(url: str, count: int) -> float:
     """Tasks a second that do nothing, in two hundred lines of two at a time each, from the worker's start until the last is judged."""
-    app, left = App(url), count
+    app = App(url)
     app.queue("lines", per_key=2)
 
     @app.task(queue="lines")
     async def nothing(n: int) -> None: ...
 
-    def judged(*_: object) -> None:
-        nonlocal left
-        left -= 1
-
     async with app:
         calls = [nothing.options(key=f"k{n % (KEYS // 10)}").bind(n) for n in range(count)]
         await app.send_many(calls)
-        worker = app.worker(WorkerOptions(concurrency=100))
-        worker.on_verdict.append(judged)
-        began = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(worker.run())
-            await eventually(lambda: left <= 0, within=600)
-            took = time.perf_counter() - began
-            worker.stop()
-    return count / took
+        return await until_judged(app, count)
 
 
 async def claimed(path: Path, hot: int) -> float:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
-from forebay import App, Context, WorkerOptions
-from forebay.testing.clock import eventually
+from bench.work import until_judged
+from forebay import App, Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +30,7 @@ async def saved(url: str, count: int) -> float:
 
     async with app:
         await app.send_many([stepping.bind(n) for n in range(count)])
-        return STEPS * await _until_judged(app, count)
+        return STEPS * await until_judged(app, count)
 
 
 async def woken(url: str, count: int) -> float:
@@ -48,28 +47,10 @@ async def woken(url: str, count: int) -> float:
 
     async with app:
         await app.send_many([waiting.bind(n) for n in range(count)])
-        await _until_judged(app, count)
+        await until_judged(app, count)
         keys = iter(range(count))
         async with asyncio.TaskGroup() as group:
-            judged = group.create_task(_until_judged(app, count))
+            judged = group.create_task(until_judged(app, count))
             for _ in range(CALLERS):
                 group.create_task(caller(keys))
         return judged.result()
-
-
-async def _until_judged(app: App, count: int) -> float:
-    """How many tries a worker has judged in a second, when so many have been."""
-    worker, left = app.worker(WorkerOptions(concurrency=100)), count
-
-    def judged(*_: object) -> None:
-        nonlocal left
-        left -= 1
-
-    worker.on_verdict.append(judged)
-    began = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(worker.run())
-        await eventually(lambda: left <= 0, within=600)
-        took = time.perf_counter() - began
-        worker.stop()
-    return count / took

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
@@ -55,6 +56,16 @@ class Points:
 
 
 points = Points()
+
+
+def let_die(program: str, file: Path, point: str, at: int) -> None:
+    """Let a program of ours live on a store in ``file``, its history ``h`` beside it, until it dies when it comes to ``point`` for the
+    ``at``-th time.
+    """
+    command = [sys.executable, "-m", program, f"sqlite:///{file}", str(file.with_name("h")), point, str(at)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, timeout=40, check=False)  # our own program
+    assert done.returncode == -signal.SIGKILL, f"it was to die there, and did not: {done.stderr.decode()}"
 
 
 def shop(url: str, witness: Witness, timing: Timing) -> App:

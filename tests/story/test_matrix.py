@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -36,26 +33,6 @@ POINTS = [
     *((f"{place} before", 1) for place in ("drain", "last settle")),
     *((f"{place}", at) for place in ("start after", "handler inside", "submit before") for at in (1, 5)),
 ]
-
-
-def live(folder: Path, point: str, at: int) -> None:
-    """Let the program live until it dies."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.story.mortal",
-            f"sqlite:///{folder / 'm.db'}",
-            str(folder / "h"),
-            point,
-            str(at),
-        ],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        timeout=40,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, f"it was to die there, and did not: {done.stderr.decode()}"
 
 
 async def go_on(folder: Path) -> list[TaskRecord]:
@@ -106,7 +83,7 @@ def judge(records: list[TaskRecord], history: list[Event]) -> None:
 def test_a_program_killed_at_a_point_leaves_nothing_lost_stuck_or_doubled(
     point: str, at: int, tmp_path: Path
 ) -> None:
-    live(tmp_path, point, at)
+    mortal.let_die("tests.story.mortal", tmp_path / "m.db", point, at)
 
     records = asyncio.run(go_on(tmp_path))
 
@@ -123,6 +100,6 @@ def test_a_file_of_an_older_version_survives_a_death_while_it_is_brought_up_to_d
         old.pragma("user_version", 1)
     old.close()
 
-    live(tmp_path, f"migrate {when}", 1)
+    mortal.let_die("tests.story.mortal", tmp_path / "m.db", f"migrate {when}", 1)
 
     judge(asyncio.run(go_on(tmp_path)), read(tmp_path / "h"))

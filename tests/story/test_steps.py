@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -31,26 +28,6 @@ POINTS = [
     ("met inside", 1),
     ("met inside", 4),
 ]
-
-
-def live(folder: Path, point: str, at: int) -> None:
-    """Let the program live until it dies."""
-    command = [
-        "-m",
-        "tests.story.stepping",
-        f"sqlite:///{folder / 's.db'}",
-        str(folder / "h"),
-        point,
-        str(at),
-    ]
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        timeout=40,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, f"it was to die there, and did not: {done.stderr.decode()}"
 
 
 async def go_on(folder: Path) -> list[tuple[TaskRecord, list[SavedStep]]]:
@@ -94,7 +71,7 @@ def judge(told: list[tuple[TaskRecord, list[SavedStep]]], history: list[Event]) 
 def test_a_step_is_run_again_only_if_its_save_was_not_committed(
     point: str, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live(tmp_path, point, at)
+    mortal.let_die("tests.story.stepping", tmp_path / "s.db", point, at)
 
     monkeypatch.setattr("forebay.runtime.worker.desk_of", stepping.in_no_place)
     told = asyncio.run(go_on(tmp_path))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -23,26 +20,6 @@ POINTS = [
     for when in ("before", "worked", "after")
     for at in ats
 ]
-
-
-def live(folder: Path, point: str, at: int) -> None:
-    """Let the program live until it dies."""
-    command = [
-        "-m",
-        "tests.story.gleaning",
-        f"sqlite:///{folder / 'g.db'}",
-        str(folder / "h"),
-        point,
-        str(at),
-    ]
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        timeout=40,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, f"it was to die there, and did not: {done.stderr.decode()}"
 
 
 async def go_on(folder: Path) -> tuple[TaskRecord, ...]:
@@ -78,7 +55,7 @@ def judge(records: tuple[TaskRecord, ...], history: list[Event]) -> None:
 
 @pytest.mark.parametrize(("point", "at"), POINTS, ids=lambda value: str(value).replace(" ", "-"))
 def test_nothing_is_lost_and_one_stays_one(point: str, at: int, tmp_path: Path) -> None:
-    live(tmp_path, point, at)
+    mortal.let_die("tests.story.gleaning", tmp_path / "g.db", point, at)
 
     records = asyncio.run(go_on(tmp_path))
 

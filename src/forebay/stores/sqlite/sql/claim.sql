@@ -2,6 +2,15 @@
 -- Locks: `claim_look` runs without one first; all else in one write transaction. Indexes: entry_ready, entry_timed, entry_late_here in their own
 -- orders, and entry_nameless in its; lease token; nothing is sorted but what one lease holds.
 
+-- name: piece_place
+-- What a delivery tells of its entry `e`, but for the moment it was started: before that of its message.
+e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since
+
+-- name: piece_message
+-- What it tells of its message `m`, in the order in which `rows.message` reads it.
+m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
+    m.unique_key, m.moments
+
 -- name: claim_look
 -- What a receive would find: its token in use, its queue paused, something ready, something expired, the next moment something is due; and
 -- the mark of the rules as they are.
@@ -52,10 +61,7 @@ WHERE seq IN (
 -- name: claim_front
 -- The front of a queue with its messages: higher priority first, then first come. In a write transaction.
 -- Index: entry_ready in its own order, then primary keys; no sort. A paused queue has no front.
-SELECT
-    e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, :now AS started,
-    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
-    m.unique_key, m.moments
+SELECT {piece_place}, :now AS started, {piece_message}
 FROM entry AS e INDEXED BY entry_ready
 CROSS JOIN message AS m ON m.seq = e.message
 WHERE e.queue = :queue AND e.state = 'ready' AND (e.expires IS NULL OR e.expires > :now)
@@ -65,10 +71,7 @@ ORDER BY e.priority DESC, e.seq LIMIT :limit
 -- name: claim_put_off
 -- As `claim_front`, of what was put off because a worker did not know its name though the caller does: it is as good as ready. In no order.
 -- :names is a JSON array. Index: entry_nameless, then primary keys. Sorts the places of no more than :limit for each name that is put off.
-SELECT
-    e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, :now AS started,
-    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
-    m.unique_key, m.moments
+SELECT {piece_place}, :now AS started, {piece_message}
 FROM entry AS e
 CROSS JOIN message AS m ON m.seq = e.message
 WHERE e.seq IN (
@@ -88,10 +91,7 @@ WHERE e.seq IN (
 -- if only for its turn in line.
 -- :entries is a JSON array of sequence numbers. In its order, and in that of the numbers: that of the loops, which a sort would not bound.
 -- Indexes: primary keys.
-SELECT
-    c.head, e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, :now AS started,
-    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
-    m.unique_key, m.moments
+SELECT c.head, {piece_place}, :now AS started, {piece_message}
 FROM json_each(:entries) AS j
 CROSS JOIN company AS c ON c.head = j.value
 CROSS JOIN entry AS e ON e.seq = c.entry
@@ -130,10 +130,7 @@ WHERE seq IN (SELECT value FROM json_each(:entries))
 -- name: claim_held
 -- What is still under some tokens, each in the order in which it was handed out. :tokens is a JSON array.
 -- Index: lease token, then primary keys. Sorts what these leases hold.
-SELECT
-    l.token, e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, e.started,
-    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
-    m.unique_key, m.moments
+SELECT l.token, {piece_place}, e.started, {piece_message}
 FROM json_each(:tokens) AS t
 CROSS JOIN lease AS l ON l.token = t.value
 CROSS JOIN json_each(l.entries) AS j

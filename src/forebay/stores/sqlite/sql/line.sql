@@ -38,10 +38,7 @@ SELECT EXISTS (
 
 -- name: claim_front_ruled
 -- As `claim_front`, without tasks of the names :full, a JSON array.
-SELECT
-    e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, :now AS started,
-    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
-    m.unique_key, m.moments
+SELECT {piece_place}, :now AS started, {piece_message}
 FROM entry AS e INDEXED BY entry_ready
 CROSS JOIN message AS m ON m.seq = e.message
 WHERE e.queue = :queue AND e.state = 'ready' AND (e.expires IS NULL OR e.expires > :now)
@@ -51,10 +48,7 @@ ORDER BY e.priority DESC, e.seq LIMIT :limit
 
 -- name: claim_front_fair
 -- As `claim_front_ruled`, by turns. Index: entry_fair in its own order.
-SELECT
-    e.seq, e.id, e.created, e.expires, e.deadline, e.attempts, e.crashes, e.releases, e.unknown_since, :now AS started,
-    m.id, m.name, m.queue, m.topic, m.body, m.content_type, m.headers, m.key, m.priority, m.max_attempts, m.timeout,
-    m.unique_key, m.moments
+SELECT {piece_place}, :now AS started, {piece_message}
 FROM entry AS e INDEXED BY entry_fair
 CROSS JOIN message AS m ON m.seq = e.message
 WHERE e.queue = :queue AND e.line IS NOT NULL AND e.state = 'ready' AND (e.expires IS NULL OR e.expires > :now)
